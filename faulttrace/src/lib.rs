@@ -1,0 +1,13 @@
+//! faulttrace: which threads of a process are stuck in page faults, on which file and offset, in
+//! which code, for how long, and why.
+//!
+//! The logic is a library so that tests can call it; the binary parses, runs and maps exit codes.
+
+pub mod cli;
+pub mod ingest;
+pub mod model;
+pub mod preflight;
+pub mod probe;
+pub mod process;
+pub mod session;
+pub mod view;

@@ -1,0 +1,1 @@
+//! Folds many faults into totals per thread, file, stack and cause.

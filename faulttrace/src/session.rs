@@ -1,0 +1,1 @@
+//! Owns threads, channels and shutdown order.
