@@ -1,2 +1,201 @@
-//! The wire format.
+//! The wire format: everything that crosses between the programs in the kernel and userspace.
+//!
+//! Plain integers, `repr(C)`, explicit padding, sizes asserted at compile time; no Rust enum,
+//! `bool` or `Option` crosses. This is the only place where both sides meet. It does not decode
+//! (that is `faulttrace::ingest`) and defines no map (that is `maps.rs` of the programs).
 #![no_std]
+
+pub mod counter;
+
+/// Most frames of a stack; the default of the sysctl `kernel.perf_event_max_stack`, which bounds
+/// `bpf_get_stack` (kernel/bpf/stackmap.c).
+pub const MAX_FRAMES: usize = 127;
+/// Room for [`MAX_FRAMES`], rounded up so that `index & (STACK_SLOTS - 1)` proves a bound.
+pub const STACK_SLOTS: usize = 128;
+/// `TASK_COMM_LEN` of include/linux/sched.h.
+pub const COMM_LEN: usize = 16;
+
+/// Values of `Filter` in the programs' configuration: whose faults count.
+pub mod filter {
+    /// Every process but the tracer.
+    pub const ALL: u32 = 0;
+    /// The one process `TARGET_TGID`.
+    pub const ONE: u32 = 1;
+    /// The processes in map `TGIDS` and the threads in map `TIDS`.
+    pub const SET: u32 = 2;
+}
+
+/// First word of every record in the ring.
+pub mod kind {
+    /// [`super::FaultEvent`].
+    pub const FAULT: u32 = 1;
+    /// [`super::TaskEvent`]: a thread ends.
+    pub const EXIT: u32 = 2;
+    /// [`super::TaskEvent`]: a process replaced its image.
+    pub const EXEC: u32 = 3;
+    /// [`super::TaskEvent`]: a process was added to those traced (a child, or a name that matches).
+    pub const ADDED: u32 = 4;
+}
+
+/// Bits of `flags` in [`Inflight`], [`FaultEvent`] and [`TaskEvent`].
+pub mod flag {
+    /// The kernel accounted it in `maj_flt`.
+    pub const MAJOR: u32 = 1;
+    /// An exception in kernel mode on a user address.
+    pub const KERNEL_MODE: u32 = 1 << 1;
+    /// No exception: `get_user_pages` under a system call.
+    pub const GUP: u32 = 1 << 2;
+    /// Its beginning was not seen: it began before the programs were attached.
+    pub const NO_START: u32 = 1 << 3;
+    /// The end is the last moment at which it was proven to go on.
+    pub const APPROXIMATE_END: u32 = 1 << 4;
+    /// The thread died in it.
+    pub const DIED: u32 = 1 << 5;
+    /// `address` and `error` are valid.
+    pub const HAS_ADDRESS: u32 = 1 << 6;
+    /// `device`, `inode` and `page_offset` are valid.
+    pub const HAS_FILE: u32 = 1 << 7;
+    /// A wake-up was not seen, so run-queue time counts as blocked.
+    pub const WAKE_UNSEEN: u32 = 1 << 8;
+    /// The beginning is the first moment at which it was seen (gup without the file tracepoint).
+    pub const APPROXIMATE_START: u32 = 1 << 9;
+    /// The last thread of its process (`TaskEvent` of kind EXIT).
+    pub const GROUP_DEAD: u32 = 1 << 10;
+    /// The user stack has been captured, whether or not it could be read.
+    pub const USER_STACK_TRIED: u32 = 1 << 11;
+}
+
+/// A stack as captured, value of map `STACKS`; the key is its 64-bit id.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StackValue {
+    /// Valid frames.
+    pub len: u32,
+    /// Process (tgid) that first had it; 0 for a kernel stack.
+    pub tgid: u32,
+    /// Instruction addresses, innermost first.
+    pub frames: [u64; STACK_SLOTS],
+}
+
+/// A thread that left the CPU in a fault, value of map `INFLIGHT`; the key is the tid.
+///
+/// Times are `CLOCK_MONOTONIC`, ns.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Inflight {
+    /// Exception entry, or the best substitute (`flag::NO_START`, `flag::APPROXIMATE_START`).
+    pub start_ns: u64,
+    /// Faulting address (`flag::HAS_ADDRESS`).
+    pub address: u64,
+    /// When it last left the CPU.
+    pub out_ns: u64,
+    /// When it was woken since; 0 = not yet. Equal to `out_ns` if it never slept (preempted).
+    pub wake_ns: u64,
+    /// When it last got a CPU; 0 while it is off the CPU.
+    pub in_ns: u64,
+    /// Asleep so far, without the present sleep.
+    pub blocked_ns: u64,
+    /// Runnable but not running so far, without the present wait.
+    pub runqueue_ns: u64,
+    /// The longest sleep so far.
+    pub longest_sleep_ns: u64,
+    /// Id of the kernel stack of the longest sleep; 0 = none.
+    pub kernel_stack: u64,
+    /// Id of the kernel stack of the present or last sleep.
+    pub last_kernel_stack: u64,
+    /// Id of the user stack; 0 = none.
+    pub user_stack: u64,
+    /// Inode number of the faulting page's file (`flag::HAS_FILE`).
+    pub inode: u64,
+    /// Its offset in the file, pages.
+    pub page_offset: u64,
+    /// `s_dev` of the file's super block (20 bits of minor).
+    pub device: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Error code of the exception, as the architecture defines it.
+    pub error: u32,
+    /// [`flag`]s.
+    pub flags: u32,
+    /// How often it left the CPU.
+    pub switches: u32,
+    /// How often it left the CPU asleep.
+    pub sleeps: u32,
+    /// Low 32 bits of the thread's `maj_flt` when the entry was made (gup only).
+    pub maj_flt: u32,
+    /// The thread's name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A fault that is over.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FaultEvent {
+    /// [`kind::FAULT`].
+    pub kind: u32,
+    /// [`flag`]s.
+    pub flags: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// See [`Inflight::start_ns`].
+    pub start_ns: u64,
+    /// Completion.
+    pub end_ns: u64,
+    /// See [`Inflight::address`].
+    pub address: u64,
+    /// Asleep, ns.
+    pub blocked_ns: u64,
+    /// Runnable but not running, ns.
+    pub runqueue_ns: u64,
+    /// See [`Inflight::user_stack`].
+    pub user_stack: u64,
+    /// See [`Inflight::kernel_stack`].
+    pub kernel_stack: u64,
+    /// See [`Inflight::inode`].
+    pub inode: u64,
+    /// See [`Inflight::page_offset`].
+    pub page_offset: u64,
+    /// See [`Inflight::device`].
+    pub device: u32,
+    /// See [`Inflight::error`].
+    pub error: u32,
+    /// How often the thread left the CPU.
+    pub switches: u32,
+    /// How often it left the CPU asleep.
+    pub sleeps: u32,
+    /// The thread's name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// Something happened to a traced thread or process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TaskEvent {
+    /// One of [`kind`] other than `FAULT`.
+    pub kind: u32,
+    /// [`flag`]s.
+    pub flags: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// When, `CLOCK_MONOTONIC` ns.
+    pub time_ns: u64,
+    /// The thread's `maj_flt` over its whole life (`kind::EXIT`).
+    pub maj_flt: u64,
+    /// The thread's name.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = {
+    assert!(size_of::<StackValue>() == 8 + STACK_SLOTS * 8);
+    assert!(size_of::<Inflight>() == 13 * 8 + 8 * 4 + COMM_LEN);
+    assert!(size_of::<FaultEvent>() == 4 * 4 + 9 * 8 + 4 * 4 + COMM_LEN);
+    assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
+    assert!(size_of::<FaultEvent>() != size_of::<TaskEvent>());
+    assert!(MAX_FRAMES < STACK_SLOTS && STACK_SLOTS.is_power_of_two());
+};

@@ -1,1 +1,240 @@
-//! probe (stub)
+//! Everything that touches BPF: offsets from BTF, load, attach, the maps, the ring.
+//!
+//! It does not decode events (`ingest`) and knows nothing of the target's memory or symbols
+//! (`process`). The session calls it.
+
+mod attach;
+mod kernel;
+mod maps;
+mod offsets;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use aya::{Btf, Ebpf, EbpfLoader};
+use faulttrace_ebpf::filter;
+
+pub use attach::{FILE_PAGES, JOBS, Job, Rung};
+pub use maps::{Counters, RawStack};
+pub use offsets::KernelTypes;
+
+/// The object that build.rs compiled from `faulttrace-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/faulttrace-ebpf"));
+
+/// Why the programs could not be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel's BTF lacks something.
+    #[error("kernel type information (/sys/kernel/btf/vmlinux): {0}")]
+    Types(String),
+    /// kallsyms has no such function.
+    #[error(
+        "the kernel function {0} is not in /proc/kallsyms; as root: sysctl kernel.kptr_restrict=1"
+    )]
+    Symbol(&'static str),
+    /// The object could not be loaded.
+    #[error("load the BPF object: {}", chain(.0))]
+    Load(#[from] aya::EbpfError),
+    /// A program was refused.
+    #[error("job \"{job}\": {reason}")]
+    Program {
+        /// What the program was for.
+        job: &'static str,
+        /// What the kernel or the verifier said, for each rung that was tried.
+        reason: String,
+    },
+    /// A map is missing or refuses an operation.
+    #[error("BPF map {name}: {reason}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The list of CPUs could not be read.
+    #[error("list of online CPUs: {0}")]
+    Cpus(std::io::Error),
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Whose faults count.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Every process but this one; the rest is ignored.
+    pub all: bool,
+    /// Processes to begin with.
+    pub tgids: Vec<u32>,
+    /// Single threads to begin with.
+    pub tids: Vec<u32>,
+    /// Add children of those processes.
+    pub follow: bool,
+    /// Add processes whose name matches: the tables of a `cli::CommPattern`.
+    pub comm: Option<CommTables>,
+}
+
+/// A name pattern in the form in which the programs match it.
+#[derive(Debug, Clone)]
+pub struct CommTables {
+    /// Bit i of entry b: byte b may stand for atom i.
+    pub masks: [u32; 256],
+    /// Bit i: a `*` stands after i atoms.
+    pub star: u32,
+    /// Bit n: the pattern has n atoms.
+    pub accept: u32,
+}
+
+/// How the programs are to behave.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Whose faults count.
+    pub filter: Filter,
+    /// Shorter faults are counted, not sent.
+    pub min_duration: Duration,
+    /// Minor faults are counted, not sent.
+    pub major_only: bool,
+    /// Size of the ring, bytes: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// How many different stacks are kept.
+    pub max_stacks: u32,
+    /// Use raw tracepoints even where typed ones work.
+    pub force_raw: bool,
+    /// The programs' own diagnostics go to the log.
+    pub verbose: bool,
+}
+
+/// The programs, loaded; attached after [`Probe::attach`].
+pub struct Probe {
+    ebpf: Ebpf,
+    btf: Btf,
+    types: KernelTypes,
+    settings: Settings,
+    rungs: Vec<(&'static str, Rung)>,
+    inflight: maps::InflightMap,
+    stacks: maps::StackMap,
+    counters: maps::CounterMap,
+    inflight_count: maps::CountMap,
+}
+
+impl Probe {
+    /// Creates the maps and sets the programs' configuration. `function` gives the addresses of a
+    /// kernel function.
+    pub fn load(
+        settings: Settings,
+        types: KernelTypes,
+        function: &dyn Fn(&str) -> Option<Range<u64>>,
+    ) -> Result<Self, Error> {
+        let btf = Btf::from_sys_fs().map_err(|error| Error::Types(chain(&error)))?;
+        let globals = kernel::Globals::new(&settings, &types, function)?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        globals.set(&mut loader);
+        loader.map_max_entries("EVENTS", settings.ring_bytes);
+        loader.map_max_entries("STACKS", settings.max_stacks);
+        let log_level = u8::from(settings.verbose) * 0xff;
+        loader.override_global(aya_log::LEVEL, &log_level, false);
+        let mut ebpf = loader.load(OBJECT)?;
+        let inflight = maps::InflightMap::take(&mut ebpf)?;
+        let stacks = maps::StackMap::take(&mut ebpf)?;
+        let counters = maps::CounterMap::take(&mut ebpf)?;
+        let inflight_count = maps::CountMap::take(&mut ebpf)?;
+        let mut probe = Self {
+            ebpf,
+            btf,
+            types,
+            settings,
+            rungs: Vec::new(),
+            inflight,
+            stacks,
+            counters,
+            inflight_count,
+        };
+        probe.seed_filter()?;
+        Ok(probe)
+    }
+
+    fn seed_filter(&mut self) -> Result<(), Error> {
+        if kernel::mode(&self.settings.filter) != filter::SET {
+            return Ok(());
+        }
+        let filter = self.settings.filter.clone();
+        maps::fill(&mut self.ebpf, "TGIDS", &filter.tgids)?;
+        maps::fill(&mut self.ebpf, "TIDS", &filter.tids)
+    }
+
+    /// Adds a process to those traced (only with a filter that is a set).
+    pub fn add_process(&mut self, tgid: u32) -> Result<(), Error> {
+        maps::fill(&mut self.ebpf, "TGIDS", &[tgid])
+    }
+
+    /// Which rung each job took; complete after [`Probe::attach`].
+    pub fn rungs(&self) -> &[(&'static str, Rung)] {
+        &self.rungs
+    }
+
+    /// The ring. Can be taken once.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, Error> {
+        maps::take(&mut self.ebpf, "EVENTS")
+            .and_then(|map| RingBuf::try_from(map).map_err(|error| maps::refused("EVENTS", &error)))
+    }
+
+    /// The threads that are in a fault that put them off the CPU. Makes no system call if there
+    /// are none.
+    pub fn inflight(&self) -> Vec<faulttrace_ebpf::Inflight> {
+        if self.inflight_count.get() == 0 {
+            Vec::new()
+        } else {
+            self.inflight.all()
+        }
+    }
+
+    /// Enters a thread that was stuck before the programs were attached; `false` if the programs
+    /// know it already or have no room.
+    pub fn insert_inflight(&mut self, entry: faulttrace_ebpf::Inflight) -> Result<bool, Error> {
+        // First the count: with an entry and a count of 0, the programs would not look.
+        self.inflight_count.add_one();
+        let inserted = self.inflight.insert(entry);
+        if !matches!(inserted, Ok(true)) {
+            self.inflight_count.subtract_one();
+        }
+        inserted
+    }
+
+    /// Takes an entry back that was made in error.
+    pub fn remove_inflight(&mut self, tid: u32) {
+        if self.inflight.remove(tid) {
+            self.inflight_count.subtract_one();
+        }
+    }
+
+    /// A stack by its id; `None` if it was not recorded.
+    pub fn stack(&self, id: u64) -> Option<RawStack> {
+        self.stacks.get(id)
+    }
+
+    /// Makes room: the stack will not be asked for again.
+    pub fn forget_stack(&mut self, id: u64) {
+        self.stacks.remove(id);
+    }
+
+    /// Sum over CPUs of each counter.
+    pub fn counters(&self) -> Result<Counters, Error> {
+        self.counters.read()
+    }
+
+    /// The programs' log, for [`aya_log::EbpfLogger`].
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}

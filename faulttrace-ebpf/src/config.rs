@@ -1,0 +1,136 @@
+//! What userspace sets before it loads the programs: whom to trace, member offsets of this
+//! kernel's structures (from its BTF), address ranges of its functions (from kallsyms).
+//!
+//! They live in `.rodata`, so the verifier knows their values and drops the branches not taken.
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
+use faulttrace_ebpf::filter;
+
+use crate::maps;
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr;)*) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub static $name: Global<$type> = Global::new($value);
+    )*};
+}
+
+globals! {
+    /// One of `faulttrace_ebpf::filter`.
+    FILTER: u32 = filter::ONE;
+    /// The process of `filter::ONE`.
+    TARGET_TGID: u32 = 0;
+    /// The tracer, never traced with `filter::ALL`.
+    SELF_TGID: u32 = 0;
+    /// Whether map `TIDS` holds anything (`filter::SET`).
+    HAS_TIDS: u32 = 0;
+    /// Whether children of traced processes are added (`filter::SET`).
+    FOLLOW: u32 = 0;
+    /// Whether processes are added by name (`filter::SET`).
+    MATCH_COMM: u32 = 0;
+    /// Bit i: a `*` stands after i atoms of the name pattern.
+    COMM_STAR: u32 = 0;
+    /// Bit n: the pattern has n atoms.
+    COMM_ACCEPT: u32 = 0;
+    /// Shorter faults are counted, not sent.
+    MIN_DURATION_NS: u64 = 0;
+    /// Minor faults are counted, not sent.
+    MAJOR_ONLY: u32 = 0;
+    /// User addresses are below.
+    TASK_SIZE: u64 = 0;
+    /// Bytes in the ring above which its reader is woken at once.
+    WAKE_BYTES: u64 = 0;
+
+    /// `struct task_struct`.
+    OFF_TASK_PID: u64 = 0;
+    OFF_TASK_TGID: u64 = 0;
+    OFF_TASK_MM: u64 = 0;
+    OFF_TASK_COMM: u64 = 0;
+    OFF_TASK_MAJ_FLT: u64 = 0;
+    OFF_TASK_PAGEFAULT_DISABLED: u64 = 0;
+    OFF_TASK_SIGNAL: u64 = 0;
+    /// `__state`, or `state` before kernel commit 2f064a59a11f (5.14).
+    OFF_TASK_STATE: u64 = 0;
+    /// `struct signal_struct`, `live.counter`.
+    OFF_SIGNAL_LIVE: u64 = 0;
+    /// `struct address_space`, `struct inode`, `struct super_block`.
+    OFF_MAPPING_HOST: u64 = 0;
+    OFF_INODE_INO: u64 = 0;
+    OFF_INODE_SB: u64 = 0;
+    OFF_SB_DEV: u64 = 0;
+
+    /// sched_switch passes prev_state as an argument: kernel commit fa2c3254d7cf (5.18).
+    SWITCH_HAS_STATE: u32 = 1;
+    /// Entry of the page-fault exception (`asm_exc_page_fault`), [start, end).
+    ENTRY_LO: u64 = 0;
+    ENTRY_HI: u64 = 0;
+    /// `handle_mm_fault`.
+    HANDLE_LO: u64 = 0;
+    HANDLE_HI: u64 = 0;
+    /// `do_exit`, and what leads to it.
+    DEATH_LO: u64 = 0;
+    DEATH_HI: u64 = 0;
+}
+
+/// How many functions can run between a fault's completion and the return from its exception.
+pub const LEAVE_RANGES: usize = 6;
+
+/// Those functions, [start, end) each; unused entries are 0, 0.
+#[unsafe(no_mangle)]
+pub static LEAVE: [[u64; 2]; LEAVE_RANGES] = [[0; 2]; LEAVE_RANGES];
+
+/// Bit i of entry b: byte b may stand for atom i of the name pattern.
+#[unsafe(no_mangle)]
+pub static COMM_MASKS: [u32; 256] = [0; 256];
+
+/// One word of [`LEAVE`], as userspace set it.
+#[inline(always)]
+pub fn leave(range: usize, word: usize) -> u64 {
+    // SAFETY: both indices are constants within bounds at every call; volatile because userspace
+    // replaces the zeros the compiler sees.
+    unsafe { core::ptr::read_volatile(&raw const LEAVE[range][word]) }
+}
+
+/// One word of [`COMM_MASKS`], as userspace set it.
+#[inline(always)]
+pub fn comm_mask(byte: u8) -> u32 {
+    // SAFETY: a byte cannot exceed the array; volatile for the reason above.
+    unsafe { core::ptr::read_volatile(&raw const COMM_MASKS[byte as usize]) }
+}
+
+/// Process and thread of the current task.
+#[inline(always)]
+pub fn current() -> (u32, u32) {
+    let id = bpf_get_current_pid_tgid();
+    ((id >> 32) as u32, id as u32)
+}
+
+/// The current `task_struct`.
+#[inline(always)]
+pub fn current_task() -> *const u8 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_task() as *const u8 }
+}
+
+/// The member of `T` at `offset` of a kernel structure; zero bytes where it cannot be read.
+#[inline(always)]
+pub fn member<T: Copy + Default>(base: *const u8, offset: &Global<u64>) -> T {
+    // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset.load() as usize).cast()) }
+        .unwrap_or_default()
+}
+
+/// Whether faults of this thread count. One load and one compare for `filter::ONE`.
+#[inline(always)]
+pub fn traced(tgid: u32, tid: u32) -> bool {
+    match FILTER.load() {
+        filter::ONE => tgid == TARGET_TGID.load(),
+        filter::ALL => tgid != SELF_TGID.load(),
+        _ => {
+            maps::TGIDS.get_ptr(tgid).is_some()
+                || (HAS_TIDS.load() != 0 && maps::TIDS.get_ptr(tid).is_some())
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Counters of the programs: one index each, shared by both sides.
+
+/// What a counter means for the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Bookkeeping (`-v`), no loss.
+    Diagnostic,
+    /// Happened and could not be recorded.
+    Lost,
+    /// Not sent because the user asked so.
+    Filtered,
+    /// Recorded with a bound or an estimate.
+    Approximate,
+    /// Recorded without a part.
+    Unreadable,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $index:ident = $name:literal, $class:ident;)*) => {
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "an index type that no one names")]
+        enum Order { $($index),*, COUNT }
+        $($(#[$doc])* pub const $index: u32 = Order::$index as u32;)*
+        /// How many counters there are.
+        pub const COUNT: u32 = Order::COUNT as u32;
+        /// Stable name and class of each, by index.
+        pub const ALL: [(&str, Class); COUNT as usize] = [$(($name, Class::$class)),*];
+    };
+}
+
+counters! {
+    /// Faults that passed the filters and were offered to the ring.
+    FAULTS_EMITTED = "faults_emitted", Diagnostic;
+    /// Of those: the ring was full.
+    FAULTS_LOST = "ring_full", Lost;
+    /// Of those lost: majors.
+    MAJORS_LOST = "ring_full_majors", Lost;
+    /// Task events offered to the ring.
+    TASKS_EMITTED = "task_events_emitted", Diagnostic;
+    /// Of those: the ring was full.
+    TASKS_LOST = "ring_full_task_events", Lost;
+    /// Faults shorter than `--min-duration`, or minor with `--major-only`.
+    FAULTS_FILTERED = "filtered_faults", Filtered;
+    /// Of those: majors.
+    MAJORS_FILTERED = "filtered_majors", Filtered;
+    /// A thread left the CPU in a fault and map `INFLIGHT` had no room.
+    INFLIGHT_FULL = "inflight_full", Lost;
+    /// A stack was not recorded because `--max-stacks` were.
+    STACKS_FULL = "stacks_full", Unreadable;
+    /// No user stack could be read.
+    USER_STACK_UNREADABLE = "user_stack_unreadable", Unreadable;
+    /// No kernel stack could be read, so nothing says whether a sleep was a fault.
+    KERNEL_STACK_UNREADABLE = "kernel_stack_unreadable", Lost;
+    /// The kernel stack was deeper than could be captured and did not show the fault's entry.
+    KERNEL_STACK_TRUNCATED = "kernel_stack_truncated", Lost;
+    /// A thread got a CPU though no wake-up was seen: run-queue time counts as blocked.
+    WAKES_UNSEEN = "wakes_unseen", Approximate;
+    /// A followed child or matching process could not be added to the filter.
+    FILTER_FULL = "filter_full", Lost;
+    /// Majors of traced threads that the perf event saw.
+    MAJORS_SEEN = "majors_seen", Diagnostic;
+    /// Kernel stacks looked at to tell a fault from another sleep.
+    STACK_CHECKS = "stack_checks", Diagnostic;
+    /// Of those: the fault was over.
+    STALE_SLOTS = "stale_slots", Diagnostic;
+    /// Faults that were only preempted, never asleep, and not major: not reported.
+    PREEMPTED_ONLY = "preempted_only", Diagnostic;
+}

@@ -1,0 +1,99 @@
+//! A fault is over: account for it and send it, unless the filters say no.
+
+use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
+
+use crate::config::{self, member};
+use crate::maps::{self, EVENTS, INFLIGHT};
+
+/// Ends the fault of an entry at `end_ns` and removes the entry. `more` are flags to add.
+#[inline(always)]
+pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
+    entry.flags |= more;
+    if entry.in_ns == 0 {
+        // It still counts as off the CPU: its switch-in was not seen.
+        entry.blocked_ns += end_ns.saturating_sub(entry.out_ns);
+    }
+    if entry.flags & flag::GUP != 0 {
+        // No event tells that such a fault was major, but the thread's own count does.
+        let maj_flt: u64 = member(config::current_task(), &config::OFF_TASK_MAJ_FLT);
+        if maj_flt as u32 != entry.maj_flt {
+            entry.flags |= flag::MAJOR;
+        }
+    }
+    if entry.flags & flag::MAJOR == 0 && entry.sleeps == 0 {
+        maps::count(counter::PREEMPTED_ONLY);
+    } else {
+        send(entry, end_ns);
+    }
+    if INFLIGHT.remove(tid).is_ok() {
+        maps::inflight_changed(-1);
+    }
+}
+
+/// Whether the filters let a fault pass that took `duration_ns`; counts those they do not.
+#[inline(always)]
+pub fn passes(duration_ns: u64, flags: u32) -> bool {
+    let major = flags & flag::MAJOR != 0;
+    if duration_ns >= config::MIN_DURATION_NS.load() && (major || config::MAJOR_ONLY.load() == 0) {
+        return true;
+    }
+    maps::count(counter::FAULTS_FILTERED);
+    if major {
+        maps::count(counter::MAJORS_FILTERED);
+    }
+    false
+}
+
+/// Sends a fault as the entry describes it.
+#[inline(always)]
+fn send(entry: &Inflight, end_ns: u64) {
+    if !passes(end_ns.saturating_sub(entry.start_ns), entry.flags) {
+        return;
+    }
+    emit(FaultEvent {
+        kind: kind::FAULT,
+        flags: entry.flags,
+        tgid: entry.tgid,
+        tid: entry.tid,
+        start_ns: entry.start_ns,
+        end_ns,
+        address: entry.address,
+        blocked_ns: entry.blocked_ns,
+        runqueue_ns: entry.runqueue_ns,
+        user_stack: entry.user_stack,
+        kernel_stack: entry.kernel_stack,
+        inode: entry.inode,
+        page_offset: entry.page_offset,
+        device: entry.device,
+        error: entry.error,
+        switches: entry.switches,
+        sleeps: entry.sleeps,
+        comm: entry.comm,
+    });
+}
+
+/// Offers a fault to the ring.
+#[inline(always)]
+pub fn emit(event: FaultEvent) {
+    maps::count(counter::FAULTS_EMITTED);
+    if EVENTS.output::<FaultEvent>(&event, wake_flags()).is_err() {
+        maps::count(counter::FAULTS_LOST);
+        if event.flags & flag::MAJOR != 0 {
+            maps::count(counter::MAJORS_LOST);
+        }
+    }
+}
+
+/// The reader looks by itself every few milliseconds, which is cheaper than waking it for every
+/// event; it is woken at once when the ring fills.
+#[inline(always)]
+pub fn wake_flags() -> u64 {
+    const BPF_RB_NO_WAKEUP: u64 = 1;
+    const BPF_RB_FORCE_WAKEUP: u64 = 2;
+    const BPF_RB_AVAIL_DATA: u64 = 0;
+    if EVENTS.query(BPF_RB_AVAIL_DATA) > config::WAKE_BYTES.load() {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
+}

@@ -1,0 +1,260 @@
+//! A fault begins, or completes by an event of its own.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
+use aya_ebpf::programs::PerfEventContext;
+use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
+
+use crate::config::{self, current, current_task, member, traced};
+use crate::maps::{self, Slot, what};
+use crate::sched::argument;
+use crate::{end, stack};
+
+/// How long after its last switch-in a fault is believed to be still going on when the file's
+/// fault handler is entered again (a retry follows within microseconds).
+const RETRY_NS: u64 = 1_000_000;
+
+/// Tracepoint exceptions:page_fault_user(address, regs, error_code).
+#[inline(always)]
+pub fn user_fault(ctx: *mut c_void) {
+    let (tgid, tid) = current();
+    if traced(tgid, tid) {
+        begin(ctx, tid, what::USER);
+    }
+}
+
+/// Tracepoint exceptions:page_fault_kernel(address, regs, error_code).
+#[inline(always)]
+pub fn kernel_fault(ctx: *mut c_void) {
+    let (tgid, tid) = current();
+    if !traced(tgid, tid) || argument(ctx, 0) >= config::TASK_SIZE.load() {
+        return;
+    }
+    // Reading a user stack for a tracer, ours or another, faults like this; it is no fault of the
+    // program, and the kernel does not handle it.
+    let disabled: u32 = member(current_task(), &config::OFF_TASK_PAGEFAULT_DISABLED);
+    if disabled == 0 {
+        begin(ctx, tid, what::KERNEL);
+    }
+}
+
+#[inline(always)]
+fn begin(ctx: *mut c_void, tid: u32, what: u32) {
+    let Some(slot) = maps::slot() else { return };
+    if slot.tid == tid && slot.what == what::MARK {
+        end_marked(slot, tid);
+    }
+    *slot = Slot {
+        // SAFETY: a helper without arguments.
+        start_ns: unsafe { bpf_ktime_get_ns() },
+        address: argument(ctx, 0),
+        inode: 0,
+        page_offset: 0,
+        file_ns: 0,
+        device: 0,
+        error: argument(ctx, 2) as u32,
+        tid,
+        what,
+    };
+}
+
+/// Ends the fault of the marked thread: something proves it over, so its end is the last moment
+/// at which it is known to have gone on.
+#[inline(always)]
+pub fn end_marked(slot: &mut Slot, tid: u32) {
+    slot.tid = 0;
+    if let Some(entry) = maps::inflight(tid) {
+        end::finish(tid, entry, last_known(slot, entry), flag::APPROXIMATE_END);
+    }
+}
+
+/// The last moment at which the fault of a running thread is known to have gone on.
+#[inline(always)]
+pub fn last_known(slot: &Slot, entry: &Inflight) -> u64 {
+    if slot.file_ns > entry.in_ns {
+        slot.file_ns
+    } else {
+        entry.in_ns
+    }
+}
+
+/// Tracepoint filemap:mm_filemap_fault(mapping, index): the fault handler of ordinary files was
+/// entered. Names the page, and is the only sign of a fault without an exception.
+#[inline(always)]
+pub fn file_page(ctx: *mut c_void) {
+    let (tgid, tid) = current();
+    if !traced(tgid, tid) {
+        return;
+    }
+    let Some(slot) = maps::slot() else { return };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let page_offset = argument(ctx, 1);
+    if slot.tid == tid && slot.what == what::MARK {
+        let Some(entry) = maps::inflight(tid) else {
+            return;
+        };
+        let same = entry.flags & flag::HAS_FILE == 0 || entry.page_offset == page_offset;
+        if same || entry.flags & flag::GUP == 0 {
+            if now.saturating_sub(entry.in_ns) < RETRY_NS {
+                slot.file_ns = now;
+            }
+            return;
+        }
+        end_marked(slot, tid);
+    }
+    if slot.tid != tid {
+        *slot = Slot {
+            start_ns: now,
+            address: 0,
+            inode: 0,
+            page_offset: 0,
+            file_ns: 0,
+            device: 0,
+            error: 0,
+            tid,
+            what: what::FILE,
+        };
+    }
+    let host: u64 = member(argument(ctx, 0) as *const u8, &config::OFF_MAPPING_HOST);
+    let super_block: u64 = member(host as *const u8, &config::OFF_INODE_SB);
+    slot.inode = member(host as *const u8, &config::OFF_INODE_INO);
+    slot.device = member(super_block as *const u8, &config::OFF_SB_DEV);
+    slot.page_offset = page_offset;
+    slot.file_ns = now;
+}
+
+/// Tracepoint rseq:rseq_update: the thread is about to return to user mode after it was switched
+/// out. The exact end of a fault of user mode, for threads that registered rseq (glibc since 2.35).
+#[inline(always)]
+pub fn back_to_user(ctx: *mut c_void) {
+    let Some(slot) = maps::slot() else { return };
+    let (_, tid) = current();
+    if slot.tid != tid || slot.what != what::MARK {
+        return;
+    }
+    let Some(entry) = maps::inflight(tid) else {
+        return;
+    };
+    if entry.flags & (flag::KERNEL_MODE | flag::GUP) != 0 {
+        return;
+    }
+    slot.tid = 0;
+    add_user_stack(ctx, entry);
+    // SAFETY: a helper without arguments.
+    end::finish(tid, entry, unsafe { bpf_ktime_get_ns() }, 0);
+}
+
+/// Perf software event PAGE_FAULTS_MAJ, period 1: fires when the kernel adds to `maj_flt` for a
+/// fault with registers (mm_account_fault of mm/memory.c), which is at its completion.
+#[inline(always)]
+pub fn major(ctx: *mut c_void) {
+    let (tgid, tid) = current();
+    if !traced(tgid, tid) {
+        return;
+    }
+    maps::count(counter::MAJORS_SEEN);
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(slot) = maps::slot() else { return };
+    let copy = *slot;
+    let mine = copy.tid == tid;
+    if mine {
+        slot.tid = 0;
+    }
+    if maps::any_inflight()
+        && let Some(entry) = maps::inflight(tid)
+    {
+        add_user_stack(ctx, entry);
+        end::finish(tid, entry, now, flag::MAJOR);
+        return;
+    }
+    never_slept(ctx, &copy, mine && copy.what != what::MARK, tgid, tid, now);
+}
+
+/// A major fault that never left the CPU.
+#[inline(always)]
+fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, now: u64) {
+    let mut flags = flag::MAJOR;
+    if !begun {
+        flags |= flag::NO_START;
+    } else if slot.what != what::FILE {
+        flags |= flag::HAS_ADDRESS;
+    }
+    if begun && slot.what == what::KERNEL {
+        flags |= flag::KERNEL_MODE;
+    }
+    if begun && slot.file_ns != 0 {
+        flags |= flag::HAS_FILE;
+    }
+    let start_ns = if begun { slot.start_ns } else { now };
+    if !end::passes(now.saturating_sub(start_ns), flags) {
+        return;
+    }
+    let (mut user_stack, mut kernel_stack) = (0, 0);
+    if let Some(scratch) = maps::scratch() {
+        user_stack = stack::user_stack_id(ctx, scratch, tgid);
+        if flags & flag::KERNEL_MODE != 0 {
+            kernel_stack = stack::plain_kernel_stack_id(ctx, scratch);
+        }
+    }
+    end::emit(FaultEvent {
+        kind: kind::FAULT,
+        flags,
+        tgid,
+        tid,
+        start_ns,
+        end_ns: now,
+        address: slot.address,
+        blocked_ns: 0,
+        runqueue_ns: 0,
+        user_stack,
+        kernel_stack,
+        inode: slot.inode,
+        page_offset: slot.page_offset,
+        device: slot.device,
+        error: slot.error,
+        switches: 0,
+        sleeps: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    });
+}
+
+/// The entry of a thread that was stuck before the programs were attached has no user stack yet,
+/// nor has one that was only preempted.
+#[inline(always)]
+fn add_user_stack(ctx: *mut c_void, entry: &mut Inflight) {
+    if entry.flags & flag::USER_STACK_TRIED != 0 {
+        return;
+    }
+    if let Some(scratch) = maps::scratch() {
+        entry.flags |= flag::USER_STACK_TRIED;
+        entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
+    }
+}
+
+/// Perf software event TASK_CLOCK of one thread, opened by userspace when a thread has run for
+/// long since its last switch-in and nothing told the end of its fault: user mode means it is over.
+#[inline(always)]
+pub fn tick(ctx: &PerfEventContext) {
+    let Some(slot) = maps::slot() else { return };
+    let (_, tid) = current();
+    if slot.tid == tid && slot.what == what::MARK && user_mode(ctx) {
+        end_marked(slot, tid);
+    }
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn user_mode(ctx: &PerfEventContext) -> bool {
+    // SAFETY: the context of a perf event program begins with the interrupted registers.
+    unsafe { (*ctx.ctx).regs.cs & 3 == 3 }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn user_mode(ctx: &PerfEventContext) -> bool {
+    // SAFETY: as above; PSR_MODE_EL0t is 0 (arch/arm64/include/uapi/asm/ptrace.h).
+    unsafe { (*ctx.ctx).regs.pstate & 0xf == 0 }
+}

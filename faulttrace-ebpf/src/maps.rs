@@ -1,0 +1,135 @@
+//! Every map, and safe access to the per-CPU ones.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use faulttrace_ebpf::{Inflight, StackValue, counter};
+
+/// The last fault that began on this CPU, or the thread with an entry in `INFLIGHT` that runs on
+/// it. A thread cannot change CPU without passing sched_switch, so one slot per CPU is enough, and
+/// a fault that never leaves the CPU costs one write.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// Exception entry.
+    pub start_ns: u64,
+    /// Faulting address.
+    pub address: u64,
+    /// Inode of the page, valid if `file_ns` is not 0.
+    pub inode: u64,
+    /// Page offset in the file, valid if `file_ns` is not 0.
+    pub page_offset: u64,
+    /// When the file's fault handler was last entered; 0 = not.
+    pub file_ns: u64,
+    /// Super block's device, valid if `file_ns` is not 0.
+    pub device: u32,
+    /// Error code of the exception.
+    pub error: u32,
+    /// The thread; 0 = the slot is empty.
+    pub tid: u32,
+    /// One of the constants of [`what`].
+    pub what: u32,
+}
+
+/// What a slot says of its thread.
+pub mod what {
+    /// A fault of user mode began; nothing is known of its end.
+    pub const USER: u32 = 0;
+    /// A fault of kernel mode began.
+    pub const KERNEL: u32 = 1;
+    /// No exception, but the file fault handler was entered (gup).
+    pub const FILE: u32 = 2;
+    /// The thread has an entry in `INFLIGHT`.
+    pub const MARK: u32 = 3;
+}
+
+/// Room to capture a stack in.
+#[repr(C)]
+pub struct Scratch {
+    pub stack: StackValue,
+    /// 1 + index of the innermost frame in the exception's entry; 0 = none. In memory, not in a
+    /// register, so that the verifier need not follow each position on its own.
+    pub entry: u64,
+    /// Not 0: a frame is in `handle_mm_fault`.
+    pub handled: u64,
+    /// Not 0: a frame is in `do_exit`.
+    pub death: u64,
+}
+
+#[map]
+pub static SLOT: PerCpuArray<Slot> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static INFLIGHT: HashMap<u32, Inflight> = HashMap::with_max_entries(16384, 0);
+/// How many entries `INFLIGHT` has; almost always 0, which is what makes a context switch cheap.
+/// Userspace maps it into its memory.
+#[map]
+static INFLIGHT_COUNT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static STACKS: HashMap<u64, StackValue> = HashMap::with_max_entries(16384, 0);
+#[map]
+pub static TGIDS: HashMap<u32, u32> = HashMap::with_max_entries(16384, 0);
+#[map]
+pub static TIDS: HashMap<u32, u32> = HashMap::with_max_entries(16384, 0);
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Adds to a counter of `faulttrace_ebpf::counter`.
+#[inline(always)]
+pub fn count(index: u32) {
+    if let Some(value) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: a pointer into this CPU's value; programs do not migrate.
+        unsafe { *value += 1 }
+    }
+}
+
+/// This CPU's slot.
+#[inline(always)]
+pub fn slot() -> Option<&'static mut Slot> {
+    // SAFETY: the value lives as long as the map and belongs to this CPU; a program that
+    // interrupts another on it may change it, which the callers allow for by copying first.
+    SLOT.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
+}
+
+/// This CPU's room for a stack.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: as for the slot.
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The entry of a thread that left the CPU in a fault.
+#[inline(always)]
+pub fn inflight(tid: u32) -> Option<&'static mut Inflight> {
+    // SAFETY: preallocated map values stay mapped; only the thread's own events and its waker
+    // write to an entry, in an order that the scheduler's locks impose.
+    INFLIGHT
+        .get_ptr_mut(tid)
+        .map(|entry| unsafe { &mut *entry })
+}
+
+/// Whether any thread is in a fault that put it off the CPU.
+#[inline(always)]
+pub fn any_inflight() -> bool {
+    // SAFETY: reads one aligned word.
+    INFLIGHT_COUNT
+        .get_ptr(0)
+        .is_some_and(|count| unsafe { core::ptr::read_volatile(count) } != 0)
+}
+
+/// Keeps `INFLIGHT_COUNT` true.
+#[inline(always)]
+pub fn inflight_changed(by: i64) {
+    if let Some(count) = INFLIGHT_COUNT.get_ptr_mut(0) {
+        // SAFETY: an atomic add to an aligned map value. In assembly because the compiler's BPF
+        // target offers no read-modify-write operation on atomics.
+        unsafe {
+            core::arch::asm!("lock *(u64 *)({count} + 0) += {by}", count = in(reg) count, by = in(reg) by)
+        }
+    }
+}

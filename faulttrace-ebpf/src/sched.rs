@@ -1,0 +1,279 @@
+//! A thread in a fault leaves the CPU, is woken, gets the CPU again.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
+use faulttrace_ebpf::{Inflight, counter, flag};
+
+use crate::config::{self, current, current_task, member, traced};
+use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
+use crate::stack::{self, KernelStack, Where};
+use crate::{end, fault};
+
+/// include/linux/sched.h; a thread that waits for a page of a device sleeps in it, killable or not.
+const TASK_UNINTERRUPTIBLE: u32 = 2;
+
+/// A tracepoint's argument; both kinds of tracepoint programs see an array of words.
+#[inline(always)]
+pub fn argument(ctx: *mut c_void, index: usize) -> u64 {
+    // SAFETY: the verifier checks every access to the context against the tracepoint's arguments.
+    unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(index)) }
+}
+
+/// Tracepoint sched:sched_switch(preempt, prev, next, prev_state); current is still `prev`.
+#[inline(always)]
+pub fn switch(ctx: *mut c_void) {
+    let Some(slot) = maps::slot() else { return };
+    let (tgid, tid) = current();
+    if tid != 0 {
+        let mine = slot.tid == tid;
+        let state = leaving_state(ctx);
+        if mine || (state & TASK_UNINTERRUPTIBLE != 0 && traced(tgid, tid)) {
+            let copy = *slot;
+            if mine {
+                slot.tid = 0;
+            }
+            leave(ctx, &copy, mine, tid, state != 0);
+        }
+    }
+    if maps::any_inflight() {
+        let next: u32 = member(argument(ctx, 2) as *const u8, &config::OFF_TASK_PID);
+        enter(slot, next);
+    }
+}
+
+/// The state in which the thread leaves the CPU; 0 if it stays runnable.
+#[inline(always)]
+fn leaving_state(ctx: *mut c_void) -> u32 {
+    if argument(ctx, 0) & 1 != 0 {
+        return 0;
+    }
+    if config::SWITCH_HAS_STATE.load() != 0 {
+        argument(ctx, 3) as u32
+    } else {
+        member(argument(ctx, 1) as *const u8, &config::OFF_TASK_STATE)
+    }
+}
+
+/// The thread leaves the CPU: is it in a fault? `mine`: the slot spoke of this thread.
+#[inline(always)]
+fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let marked = if mine && slot.what == what::MARK {
+        maps::inflight(tid)
+    } else {
+        None
+    };
+    let expected = match &marked {
+        Some(entry) => kind_of(entry.flags),
+        None if mine && slot.what != what::MARK => slot.what,
+        None => what::FILE,
+    };
+    let stack = stack::capture_kernel(ctx, scratch, expected);
+    let still = match stack.at {
+        Where::InFault => expected != what::FILE,
+        Where::InGup => expected == what::FILE,
+        _ => false,
+    };
+    if let Some(entry) = marked {
+        if still || stack.at == Where::Unknown {
+            went_out(ctx, entry, scratch, stack, now, asleep);
+            return;
+        }
+        over(tid, slot, entry, stack.at == Where::Dying, now);
+    } else if mine && !still {
+        maps::count(counter::STALE_SLOTS);
+    }
+    // A fault that was already known is dealt with; is this the first sleep of another?
+    let first = (still && slot.what != what::MARK) || (stack.at == Where::InGup && asleep);
+    if first {
+        let what = if stack.at == Where::InGup {
+            what::FILE
+        } else {
+            expected
+        };
+        let known = mine && slot.what != what::MARK;
+        create(
+            ctx,
+            &Slot { what, ..*slot },
+            known,
+            scratch,
+            stack,
+            now,
+            asleep,
+        );
+    }
+}
+
+/// The thread leaves the CPU, but no longer in the fault it had an entry for.
+#[inline(always)]
+fn over(tid: u32, slot: &Slot, entry: &mut Inflight, dying: bool, now: u64) {
+    if dying {
+        end::finish(tid, entry, now, flag::DIED);
+    } else {
+        end::finish(
+            tid,
+            entry,
+            fault::last_known(slot, entry),
+            flag::APPROXIMATE_END,
+        );
+    }
+}
+
+#[inline(always)]
+fn kind_of(flags: u32) -> u32 {
+    if flags & flag::GUP != 0 {
+        what::FILE
+    } else if flags & flag::KERNEL_MODE != 0 {
+        what::KERNEL
+    } else {
+        what::USER
+    }
+}
+
+/// Makes the entry of a thread that leaves the CPU in a fault for the first time.
+#[inline(always)]
+fn create(
+    ctx: *mut c_void,
+    slot: &Slot,
+    known: bool,
+    scratch: &mut Scratch,
+    stack: KernelStack,
+    now: u64,
+    asleep: bool,
+) {
+    let (tgid, tid) = current();
+    let gup = slot.what == what::FILE;
+    let mut flags = match slot.what {
+        what::KERNEL => flag::KERNEL_MODE | flag::HAS_ADDRESS,
+        what::FILE => flag::GUP,
+        _ => flag::HAS_ADDRESS,
+    };
+    let file = known && slot.file_ns != 0;
+    if file {
+        flags |= flag::HAS_FILE;
+    }
+    let mut start_ns = slot.start_ns;
+    if gup {
+        start_ns = if file { slot.file_ns } else { now };
+        if !file {
+            flags |= flag::APPROXIMATE_START;
+        }
+    }
+    let mut entry = Inflight {
+        start_ns,
+        address: slot.address,
+        out_ns: now,
+        wake_ns: 0,
+        in_ns: 0,
+        blocked_ns: 0,
+        runqueue_ns: 0,
+        longest_sleep_ns: 0,
+        kernel_stack: 0,
+        last_kernel_stack: 0,
+        user_stack: 0,
+        inode: slot.inode,
+        page_offset: slot.page_offset,
+        device: slot.device,
+        tgid,
+        tid,
+        error: slot.error,
+        flags,
+        switches: 0,
+        sleeps: 0,
+        maj_flt: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    };
+    if gup {
+        let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
+        entry.maj_flt = maj_flt as u32;
+    }
+    went_out(ctx, &mut entry, scratch, stack, now, asleep);
+    if INFLIGHT.insert(tid, &entry, u64::from(BPF_NOEXIST)).is_ok() {
+        maps::inflight_changed(1);
+    } else {
+        maps::count(counter::INFLIGHT_FULL);
+    }
+}
+
+/// Notes that the thread leaves the CPU in its fault.
+#[inline(always)]
+fn went_out(
+    ctx: *mut c_void,
+    entry: &mut Inflight,
+    scratch: &mut Scratch,
+    stack: KernelStack,
+    now: u64,
+    asleep: bool,
+) {
+    entry.switches += 1;
+    entry.in_ns = 0;
+    entry.wake_ns = if asleep { 0 } else { now };
+    entry.out_ns = now;
+    if !asleep {
+        return;
+    }
+    entry.sleeps += 1;
+    entry.last_kernel_stack = stack::kernel_stack_id(scratch, stack);
+    if entry.flags & flag::USER_STACK_TRIED == 0 {
+        entry.flags |= flag::USER_STACK_TRIED;
+        entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
+    }
+}
+
+/// The thread `tid` gets this CPU.
+#[inline(always)]
+fn enter(slot: &mut Slot, tid: u32) {
+    let Some(entry) = maps::inflight(tid) else {
+        return;
+    };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let out = entry.out_ns;
+    let mut woken = entry.wake_ns;
+    if woken == 0 {
+        // It was woken while it was still on its way out, so the wake-up found no entry.
+        maps::count(counter::WAKES_UNSEEN);
+        entry.flags |= flag::WAKE_UNSEEN;
+        woken = now;
+    }
+    // Clocks of two CPUs may differ by a little; the parts must add up all the same.
+    if woken < out {
+        woken = out;
+    }
+    if woken > now {
+        woken = now;
+    }
+    let slept = woken.saturating_sub(out);
+    entry.blocked_ns += slept;
+    entry.runqueue_ns += now - woken;
+    if slept >= entry.longest_sleep_ns && entry.last_kernel_stack != 0 {
+        entry.longest_sleep_ns = slept;
+        entry.kernel_stack = entry.last_kernel_stack;
+    }
+    entry.in_ns = now;
+    slot.tid = tid;
+    slot.what = what::MARK;
+    slot.file_ns = 0;
+}
+
+/// Tracepoint sched:sched_waking(task): somebody makes the thread runnable.
+#[inline(always)]
+pub fn waking(ctx: *mut c_void) {
+    if !maps::any_inflight() {
+        return;
+    }
+    let tid: u32 = member(argument(ctx, 0) as *const u8, &config::OFF_TASK_PID);
+    if let Some(entry) = maps::inflight(tid)
+        && entry.wake_ns == 0
+        && entry.in_ns == 0
+    {
+        // SAFETY: a helper without arguments.
+        entry.wake_ns = unsafe { bpf_ktime_get_ns() };
+    }
+}

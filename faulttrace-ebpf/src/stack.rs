@@ -1,0 +1,233 @@
+//! Captures stacks, stores each once under its hash, and tells from a kernel stack whether the
+//! thread is in a fault.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_NOEXIST};
+use aya_ebpf::helpers::bpf_get_stack;
+use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
+
+use crate::config::{self, LEAVE_RANGES};
+use crate::maps::{self, STACKS, Scratch, what};
+
+/// Where a kernel stack shows its thread to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// In a page fault of the kind asked for.
+    InFault,
+    /// In `handle_mm_fault` without an exception: `get_user_pages`.
+    InGup,
+    /// Ending.
+    Dying,
+    /// Anywhere else: a fault that began before is over.
+    Elsewhere,
+    /// No stack to tell from.
+    Unknown,
+}
+
+/// A kernel stack that was captured.
+#[derive(Clone, Copy)]
+pub struct KernelStack {
+    pub at: Where,
+    /// Frames in the scratch buffer; 0 = none.
+    pub len: u32,
+}
+
+/// Captures the kernel stack into the scratch buffer and places it. `kind` is what the slot says
+/// the thread was doing (`maps::what`, or the mode of its entry).
+#[inline(always)]
+pub fn capture_kernel(ctx: *mut c_void, scratch: &mut Scratch, kind: u32) -> KernelStack {
+    let len = capture(ctx, scratch, 0);
+    maps::count(counter::STACK_CHECKS);
+    if len == 0 {
+        maps::count(counter::KERNEL_STACK_UNREADABLE);
+        return KernelStack {
+            at: Where::Unknown,
+            len,
+        };
+    }
+    scan(scratch, len);
+    KernelStack {
+        at: place(scratch, len, kind),
+        len,
+    }
+}
+
+/// Captures the user stack, stores it and returns its id; 0 if there is none.
+#[inline(always)]
+pub fn user_stack_id(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
+    let len = capture(ctx, scratch, u64::from(BPF_F_USER_STACK));
+    if len == 0 {
+        maps::count(counter::USER_STACK_UNREADABLE);
+        return 0;
+    }
+    // Equal addresses mean the same code only within one address space.
+    let space: u64 = config::member(config::current_task(), &config::OFF_TASK_MM);
+    store(scratch, len, tgid, space)
+}
+
+/// Stores the kernel stack in the scratch buffer and returns its id.
+#[inline(always)]
+pub fn kernel_stack_id(scratch: &mut Scratch, stack: KernelStack) -> u64 {
+    if stack.len == 0 {
+        0
+    } else {
+        store(scratch, stack.len, 0, 0)
+    }
+}
+
+/// Captures a kernel stack that needs no placing and returns its id.
+#[inline(always)]
+pub fn plain_kernel_stack_id(ctx: *mut c_void, scratch: &mut Scratch) -> u64 {
+    let len = capture(ctx, scratch, 0);
+    if len == 0 {
+        0
+    } else {
+        store(scratch, len, 0, 0)
+    }
+}
+
+#[inline(always)]
+fn capture(ctx: *mut c_void, scratch: &mut Scratch, flags: u64) -> u32 {
+    let size = (MAX_FRAMES * 8) as u32;
+    let frames = (&raw mut scratch.stack.frames).cast();
+    // SAFETY: `frames` is a map value with room for `size` bytes.
+    let bytes = unsafe { bpf_get_stack(ctx, frames, size, flags) };
+    if bytes <= 0 {
+        0
+    } else {
+        ((bytes as u64 / 8) & (STACK_SLOTS as u64 - 1)) as u32
+    }
+}
+
+/// Notes which of the interesting functions the stack passes.
+#[inline(always)]
+fn scan(scratch: &mut Scratch, len: u32) {
+    let entry = (config::ENTRY_LO.load(), config::ENTRY_HI.load());
+    let handle = (config::HANDLE_LO.load(), config::HANDLE_HI.load());
+    let death = (config::DEATH_LO.load(), config::DEATH_HI.load());
+    scratch.entry = 0;
+    scratch.handled = 0;
+    scratch.death = 0;
+    let mut index = 0;
+    while index < MAX_FRAMES {
+        if index >= len as usize {
+            break;
+        }
+        let address = scratch.stack.frames[index];
+        if within(address, entry) && seen(&scratch.entry) == 0 {
+            note(&mut scratch.entry, index as u64 + 1);
+        }
+        if within(address, handle) {
+            note(&mut scratch.handled, 1);
+        }
+        if within(address, death) {
+            note(&mut scratch.death, 1);
+        }
+        index += 1;
+    }
+}
+
+/// Reads a result of [`scan`]. Volatile keeps it in memory, where the verifier does not follow each
+/// of its values on a path of its own.
+#[inline(always)]
+fn seen(field: &u64) -> u64 {
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::read_volatile(field) }
+}
+
+/// Writes a result of [`scan`]; see [`seen`].
+#[inline(always)]
+fn note(field: &mut u64, value: u64) {
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::write_volatile(field, value) }
+}
+
+#[inline(always)]
+fn within(address: u64, range: (u64, u64)) -> bool {
+    address >= range.0 && address < range.1
+}
+
+#[inline(always)]
+fn place(scratch: &Scratch, len: u32, kind: u32) -> Where {
+    let (entry, handled, death) = (
+        seen(&scratch.entry),
+        seen(&scratch.handled),
+        seen(&scratch.death),
+    );
+    if death != 0 {
+        return Where::Dying;
+    }
+    if entry == 0 {
+        if handled != 0 {
+            return Where::InGup;
+        }
+        if len as usize >= MAX_FRAMES && kind == what::USER {
+            // The entry is the outermost frame and the stack was cut before it.
+            maps::count(counter::KERNEL_STACK_TRUNCATED);
+            return Where::Unknown;
+        }
+        return Where::Elsewhere;
+    }
+    // A fault of user mode is entered from nowhere: its entry is the outermost frame.
+    if kind == what::USER && entry != u64::from(len) {
+        return Where::Elsewhere;
+    }
+    if leaving(scratch, entry, 2) || leaving(scratch, entry, 3) || leaving(scratch, entry, 4) {
+        return Where::Elsewhere;
+    }
+    Where::InFault
+}
+
+/// Whether the frame `inwards` of the exception's entry runs after the fault's completion (signals,
+/// rescheduling on the way back). `entry` counts from 1.
+#[inline(always)]
+fn leaving(scratch: &Scratch, entry: u64, inwards: u64) -> bool {
+    if entry < inwards {
+        return false;
+    }
+    let index = (entry - inwards) as usize & (STACK_SLOTS - 1);
+    let address = scratch.stack.frames[index];
+    let mut range = 0;
+    while range < LEAVE_RANGES {
+        if within(address, (config::leave(range, 0), config::leave(range, 1))) {
+            return true;
+        }
+        range += 1;
+    }
+    false
+}
+
+/// Stores a stack under its hash, once. Returns the id, or 0 if there is no room.
+#[inline(always)]
+fn store(scratch: &mut Scratch, len: u32, tgid: u32, seed: u64) -> u64 {
+    let id = hash(scratch, len, seed);
+    if STACKS.get_ptr(id).is_some() {
+        return id;
+    }
+    scratch.stack.len = len;
+    scratch.stack.tgid = tgid;
+    // EEXIST: another CPU was first with the same stack.
+    match STACKS.insert(id, &scratch.stack, u64::from(BPF_NOEXIST)) {
+        Ok(()) | Err(-17) => id,
+        Err(_) => {
+            maps::count(counter::STACKS_FULL);
+            0
+        }
+    }
+}
+
+#[inline(always)]
+fn hash(scratch: &Scratch, len: u32, seed: u64) -> u64 {
+    let mut hash = 0x9e37_79b9_7f4a_7c15 ^ seed;
+    let mut index = 0;
+    while index < MAX_FRAMES {
+        if index >= len as usize {
+            break;
+        }
+        hash = (hash ^ scratch.stack.frames[index]).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^= hash >> 32;
+        index += 1;
+    }
+    if hash == 0 { 1 } else { hash }
+}

@@ -1,0 +1,115 @@
+//! The programs' configuration: one value for each global of `faulttrace-ebpf`'s config.rs.
+
+use std::ops::Range;
+
+use aya::EbpfLoader;
+use faulttrace_ebpf::filter;
+
+use super::{Error, Filter, KernelTypes, Settings};
+
+/// Functions that run between a fault's completion and the return from its exception; the names
+/// changed with the generic entry code (5.10 to 6.18). As many as `LEAVE` has room for.
+const LEAVING: [&str; 6] = [
+    "irqentry_exit",
+    "irqentry_exit_to_user_mode",
+    "exit_to_user_mode_loop",
+    "exit_to_user_mode_prepare",
+    "raw_irqentry_exit_cond_resched",
+    "arch_do_signal_or_restart",
+];
+
+/// User addresses have the top bit clear on every 64-bit architecture Linux runs on.
+const USER_ADDRESSES_BELOW: u64 = 1 << 63;
+
+/// The values, kept together because the loader borrows them until it loads.
+pub(super) struct Globals {
+    words: Vec<(&'static str, u64)>,
+    numbers: Vec<(&'static str, u32)>,
+    leave: [[u64; 2]; LEAVING.len()],
+    comm_masks: [u32; 256],
+}
+
+/// One of `faulttrace_ebpf::filter` for these settings.
+pub(super) fn mode(settings: &Filter) -> u32 {
+    if settings.all {
+        filter::ALL
+    } else if settings.tgids.len() == 1
+        && settings.tids.is_empty()
+        && !settings.follow
+        && settings.comm.is_none()
+    {
+        filter::ONE
+    } else {
+        filter::SET
+    }
+}
+
+impl Globals {
+    pub(super) fn new(
+        settings: &Settings,
+        types: &KernelTypes,
+        function: &dyn Fn(&str) -> Option<Range<u64>>,
+    ) -> Result<Self, Error> {
+        let required = |name: &'static str| function(name).ok_or(Error::Symbol(name));
+        let entry = required("asm_exc_page_fault")?;
+        let handle = required("handle_mm_fault")?;
+        let death = required("do_exit")?;
+        let leave =
+            LEAVING.map(|name| function(name).map_or([0, 0], |range| [range.start, range.end]));
+        let filter = &settings.filter;
+        let comm = filter.comm.as_ref();
+        let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Self {
+            words: vec![
+                ("MIN_DURATION_NS", min_duration_ns),
+                ("TASK_SIZE", USER_ADDRESSES_BELOW),
+                ("WAKE_BYTES", u64::from(settings.ring_bytes / 4)),
+                ("OFF_TASK_PID", types.task_pid),
+                ("OFF_TASK_TGID", types.task_tgid),
+                ("OFF_TASK_MM", types.task_mm),
+                ("OFF_TASK_COMM", types.task_comm),
+                ("OFF_TASK_MAJ_FLT", types.task_maj_flt),
+                ("OFF_TASK_PAGEFAULT_DISABLED", types.task_pagefault_disabled),
+                ("OFF_TASK_SIGNAL", types.task_signal),
+                ("OFF_TASK_STATE", types.task_state),
+                ("OFF_SIGNAL_LIVE", types.signal_live),
+                ("OFF_MAPPING_HOST", types.mapping_host),
+                ("OFF_INODE_INO", types.inode_ino),
+                ("OFF_INODE_SB", types.inode_sb),
+                ("OFF_SB_DEV", types.sb_dev),
+                ("ENTRY_LO", entry.start),
+                ("ENTRY_HI", entry.end),
+                ("HANDLE_LO", handle.start),
+                ("HANDLE_HI", handle.end),
+                ("DEATH_LO", death.start),
+                ("DEATH_HI", death.end),
+            ],
+            numbers: vec![
+                ("FILTER", mode(filter)),
+                ("TARGET_TGID", filter.tgids.first().copied().unwrap_or(0)),
+                ("SELF_TGID", std::process::id()),
+                ("HAS_TIDS", u32::from(!filter.tids.is_empty())),
+                ("FOLLOW", u32::from(filter.follow)),
+                ("MATCH_COMM", u32::from(comm.is_some())),
+                ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
+                ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
+                ("MAJOR_ONLY", u32::from(settings.major_only)),
+                ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
+            ],
+            leave,
+            comm_masks: comm.map_or([0; 256], |tables| tables.masks),
+        })
+    }
+
+    /// Hands every value to the loader.
+    pub(super) fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, value) in &self.words {
+            loader.override_global(name, value, true);
+        }
+        for (name, value) in &self.numbers {
+            loader.override_global(name, value, true);
+        }
+        loader.override_global("LEAVE", self.leave.as_flattened(), true);
+        loader.override_global("COMM_MASKS", self.comm_masks.as_slice(), true);
+    }
+}

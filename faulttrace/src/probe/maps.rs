@@ -1,0 +1,239 @@
+//! The maps, as userspace reads and writes them.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
+use faulttrace_ebpf::{Inflight, MAX_FRAMES, StackValue, counter};
+
+use super::Error;
+
+/// The kernel rounds a mapping up to whole pages.
+const MAPPED_BYTES: usize = size_of::<u64>();
+
+/// A map value by the wire format. aya asks that the type promises to be plain bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: repr(C) integers without padding; every bit pattern is a value.
+unsafe impl Pod for Plain<Inflight> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<StackValue> {}
+
+/// A stack as the kernel recorded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawStack {
+    /// Instruction addresses, innermost first.
+    pub frames: Vec<u64>,
+    /// The process it belongs to; 0 for a kernel stack.
+    pub tgid: u32,
+    /// It has as many frames as could be recorded, so there may be more.
+    pub truncated: bool,
+}
+
+/// Sum over CPUs of each counter, by index of `faulttrace_ebpf::counter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters(pub [u64; counter::COUNT as usize]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; counter::COUNT as usize])
+    }
+}
+
+impl Counters {
+    /// One counter; 0 for an index that does not exist.
+    pub fn get(&self, index: u32) -> u64 {
+        self.0.get(index as usize).copied().unwrap_or(0)
+    }
+}
+
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
+    ebpf.take_map(name).ok_or_else(|| Error::Map {
+        name,
+        reason: "not in the object".to_owned(),
+    })
+}
+
+pub(super) fn refused(name: &'static str, error: &dyn std::error::Error) -> Error {
+    Error::Map {
+        name,
+        reason: super::chain(error),
+    }
+}
+
+/// Inserts every id into a set of the filter.
+pub(super) fn fill(ebpf: &mut Ebpf, name: &'static str, ids: &[u32]) -> Result<(), Error> {
+    let map = ebpf.map_mut(name).ok_or_else(|| Error::Map {
+        name,
+        reason: "not in the object".to_owned(),
+    })?;
+    let mut set: HashMap<_, u32, u32> =
+        HashMap::try_from(map).map_err(|error| refused(name, &error))?;
+    for id in ids {
+        set.insert(id, 1, 0)
+            .map_err(|error| refused(name, &error))?;
+    }
+    Ok(())
+}
+
+pub(super) struct InflightMap(HashMap<MapData, u32, Plain<Inflight>>);
+
+impl InflightMap {
+    const NAME: &'static str = "INFLIGHT";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        HashMap::try_from(take(ebpf, Self::NAME)?)
+            .map(Self)
+            .map_err(|error| refused(Self::NAME, &error))
+    }
+
+    /// Every entry; one that goes away while it is read is left out.
+    pub(super) fn all(&self) -> Vec<Inflight> {
+        self.0
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(_, entry)| entry.0)
+            .collect()
+    }
+
+    /// Whether there was room and no entry of this thread yet.
+    pub(super) fn insert(&mut self, entry: Inflight) -> Result<bool, Error> {
+        const BPF_NOEXIST: u64 = 1;
+        match self.0.insert(entry.tid, Plain(entry), BPF_NOEXIST) {
+            Ok(()) => Ok(true),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(refused(Self::NAME, &error)),
+        }
+    }
+
+    /// Whether there was such an entry.
+    pub(super) fn remove(&mut self, tid: u32) -> bool {
+        self.0.remove(&tid).is_ok()
+    }
+}
+
+pub(super) struct StackMap(HashMap<MapData, u64, Plain<StackValue>>);
+
+impl StackMap {
+    const NAME: &'static str = "STACKS";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        HashMap::try_from(take(ebpf, Self::NAME)?)
+            .map(Self)
+            .map_err(|error| refused(Self::NAME, &error))
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<RawStack> {
+        let Plain(value) = self.0.get(&id, 0).ok()?;
+        let len = usize::try_from(value.len).unwrap_or(0).min(MAX_FRAMES);
+        let frames = value.frames.get(..len)?.to_vec();
+        Some(RawStack {
+            frames,
+            tgid: value.tgid,
+            truncated: len >= MAX_FRAMES,
+        })
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        // It may be gone already.
+        let _ = self.0.remove(&id);
+    }
+}
+
+pub(super) struct CounterMap(PerCpuArray<MapData, u64>);
+
+impl CounterMap {
+    const NAME: &'static str = "COUNTERS";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        PerCpuArray::try_from(take(ebpf, Self::NAME)?)
+            .map(Self)
+            .map_err(|error| refused(Self::NAME, &error))
+    }
+
+    pub(super) fn read(&self) -> Result<Counters, Error> {
+        let mut sums = Counters::default();
+        for (index, sum) in (0..counter::COUNT).zip(&mut sums.0) {
+            let values = self
+                .0
+                .get(&index, 0)
+                .map_err(|error| refused(Self::NAME, &error))?;
+            *sum = values.iter().sum();
+        }
+        Ok(sums)
+    }
+}
+
+/// The number of entries of map `INFLIGHT`, in memory shared with the programs.
+pub(super) struct CountMap {
+    word: *const AtomicU64,
+    _map: MapData,
+}
+
+// SAFETY: the pointer is to memory mapped for as long as the value lives, and is only used
+// atomically.
+unsafe impl Send for CountMap {}
+
+impl CountMap {
+    const NAME: &'static str = "INFLIGHT_COUNT";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let Map::Array(map) = take(ebpf, Self::NAME)? else {
+            return Err(Error::Map {
+                name: Self::NAME,
+                reason: "is no array".to_owned(),
+            });
+        };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = map.fd().as_fd().as_raw_fd();
+        // SAFETY: maps a fresh page of a map made with BPF_F_MMAPABLE; nothing is overwritten.
+        let page = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                MAPPED_BYTES,
+                protection,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if page == libc::MAP_FAILED {
+            return Err(refused(Self::NAME, &std::io::Error::last_os_error()));
+        }
+        Ok(Self {
+            word: page.cast(),
+            _map: map,
+        })
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: page-aligned, mapped until drop, and the programs change it atomically too.
+        unsafe { &*self.word }
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.word().load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_one(&self) {
+        self.word().fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract_one(&self) {
+        self.word().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for CountMap {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `take`, not used again.
+        unsafe { libc::munmap(self.word.cast_mut().cast(), MAPPED_BYTES) };
+    }
+}

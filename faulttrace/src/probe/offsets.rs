@@ -1,0 +1,126 @@
+//! Member offsets of the running kernel's structures, from its BTF.
+//!
+//! The one module that knows about anonymous nested members and members that were renamed.
+
+use btf_rs::{Btf, BtfType, Type};
+
+use super::Error;
+
+/// How deep anonymous members are followed; the kernel nests a few levels.
+const MAX_NESTING: u32 = 8;
+
+/// What the programs need to know of this kernel's types. Offsets in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelTypes {
+    /// `task_struct.pid`.
+    pub task_pid: u64,
+    /// `task_struct.tgid`.
+    pub task_tgid: u64,
+    /// `task_struct.mm`.
+    pub task_mm: u64,
+    /// `task_struct.comm`.
+    pub task_comm: u64,
+    /// `task_struct.maj_flt`.
+    pub task_maj_flt: u64,
+    /// `task_struct.pagefault_disabled`.
+    pub task_pagefault_disabled: u64,
+    /// `task_struct.signal`.
+    pub task_signal: u64,
+    /// `task_struct.__state`, named `state` before kernel commit 2f064a59a11f (5.14).
+    pub task_state: u64,
+    /// `signal_struct.live`.
+    pub signal_live: u64,
+    /// `address_space.host`.
+    pub mapping_host: u64,
+    /// `inode.i_ino`.
+    pub inode_ino: u64,
+    /// `inode.i_sb`.
+    pub inode_sb: u64,
+    /// `super_block.s_dev`.
+    pub sb_dev: u64,
+    /// `sched_switch` passes prev_state as its fourth argument: kernel commit fa2c3254d7cf (5.18).
+    pub switch_has_state: bool,
+    /// The tracepoint filemap:mm_filemap_fault exists (6.12).
+    pub has_filemap_fault: bool,
+    /// The tracepoint rseq:rseq_update exists.
+    pub has_rseq_update: bool,
+}
+
+impl KernelTypes {
+    /// Reads them from `/sys/kernel/btf/vmlinux`.
+    pub fn of_running_kernel() -> Result<Self, Error> {
+        let btf = Btf::from_file("/sys/kernel/btf/vmlinux")
+            .map_err(|error| Error::Types(error.to_string()))?;
+        Self::from_btf(&btf)
+    }
+
+    /// Reads them from any kernel's BTF.
+    pub fn from_btf(btf: &Btf) -> Result<Self, Error> {
+        let member = |structure: &str, name: &str| offset_of(btf, structure, name);
+        let state = member("task_struct", "__state").or_else(|_| member("task_struct", "state"))?;
+        Ok(Self {
+            task_pid: member("task_struct", "pid")?,
+            task_tgid: member("task_struct", "tgid")?,
+            task_mm: member("task_struct", "mm")?,
+            task_comm: member("task_struct", "comm")?,
+            task_maj_flt: member("task_struct", "maj_flt")?,
+            task_pagefault_disabled: member("task_struct", "pagefault_disabled")?,
+            task_signal: member("task_struct", "signal")?,
+            task_state: state,
+            signal_live: member("signal_struct", "live")?,
+            mapping_host: member("address_space", "host")?,
+            inode_ino: member("inode", "i_ino")?,
+            inode_sb: member("inode", "i_sb")?,
+            sb_dev: member("super_block", "s_dev")?,
+            // void *__data, bool preempt, prev, next[, prev_state]
+            switch_has_state: tracepoint_arguments(btf, "sched_switch")
+                .is_some_and(|count| count >= 5),
+            has_filemap_fault: tracepoint_arguments(btf, "mm_filemap_fault").is_some(),
+            has_rseq_update: tracepoint_arguments(btf, "rseq_update").is_some(),
+        })
+    }
+}
+
+fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {
+    let types = btf.resolve_types_by_name(structure).unwrap_or_default();
+    types
+        .iter()
+        .find_map(|candidate| member_bits(btf, candidate, member, MAX_NESTING))
+        .map(|bits| u64::from(bits / 8))
+        .ok_or_else(|| Error::Types(format!("struct {structure} has no member {member}")))
+}
+
+fn member_bits(btf: &Btf, of: &Type, name: &str, depth: u32) -> Option<u32> {
+    let (Type::Struct(structure) | Type::Union(structure)) = of else {
+        return None;
+    };
+    structure.members.iter().find_map(|member| {
+        let member_name = btf.resolve_name(member).unwrap_or_default();
+        if member_name == name {
+            return Some(member.bit_offset());
+        }
+        if !member_name.is_empty() || depth == 0 {
+            return None;
+        }
+        let inner = btf.resolve_chained_type(member).ok()?;
+        member_bits(btf, &inner, name, depth - 1).map(|bits| bits + member.bit_offset())
+    })
+}
+
+/// Number of parameters of a tracepoint's probe function, the leading `void *` included; `None` if
+/// the kernel has no such tracepoint.
+pub(super) fn tracepoint_arguments(btf: &Btf, tracepoint: &str) -> Option<usize> {
+    let types = btf
+        .resolve_types_by_name(&format!("btf_trace_{tracepoint}"))
+        .ok()?;
+    types.iter().find_map(|candidate| {
+        let Type::Typedef(typedef) = candidate else {
+            return None;
+        };
+        btf.chained_type_iter(typedef as &dyn BtfType)
+            .find_map(|inner| match inner {
+                Type::FuncProto(prototype) => Some(prototype.parameters.len()),
+                _ => None,
+            })
+    })
+}
