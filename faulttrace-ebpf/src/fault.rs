@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
+use aya_log_ebpf::info;
 use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
 
 use crate::config::{self, current, current_task, member, traced};
@@ -179,6 +180,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
     let mut flags = flag::MAJOR;
     if !begun {
         flags |= flag::NO_START;
+        info!(tid, "thread {} completes a major fault whose beginning was not seen", tid);
     } else if slot.what != what::FILE {
         flags |= flag::HAS_ADDRESS;
     }

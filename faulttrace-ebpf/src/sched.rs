@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
+use aya_log_ebpf::warn;
 use faulttrace_ebpf::{Inflight, counter, flag};
 
 use crate::config::{self, current, current_task, member, traced};
@@ -198,6 +199,7 @@ fn create(
         maps::inflight_changed(1);
     } else {
         maps::count(counter::INFLIGHT_FULL);
+        warn!(tid, "no room for thread {} of process {} in a fault", tid, tgid);
     }
 }
 

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_get_stack;
+use aya_log_ebpf::{debug, warn};
 use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
 
 use crate::config::{self, LEAVE_RANGES};
@@ -165,6 +166,7 @@ fn place(scratch: &Scratch, len: u32, kind: u32) -> Where {
         if len as usize >= MAX_FRAMES && kind == what::USER {
             // The entry is the outermost frame and the stack was cut before it.
             maps::count(counter::KERNEL_STACK_TRUNCATED);
+            warn!(len, "a kernel stack has more than {} frames", len);
             return Where::Unknown;
         }
         return Where::Elsewhere;
@@ -212,6 +214,7 @@ fn store(scratch: &mut Scratch, len: u32, tgid: u32, seed: u64) -> u64 {
         Ok(()) | Err(-17) => id,
         Err(_) => {
             maps::count(counter::STACKS_FULL);
+            debug!(tgid, "no room for another stack of process {}", tgid);
             0
         }
     }

@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_log_ebpf::{debug, info, warn};
 use faulttrace_ebpf::{COMM_LEN, TaskEvent, counter, filter, flag, kind};
 
 use crate::config::{self, FILTER, current, member, traced};
@@ -91,6 +92,7 @@ pub fn exit(ctx: *mut c_void) {
     let last = live <= 0;
     let flags = if last { flag::GROUP_DEAD } else { 0 };
     let maj_flt: u64 = member(task, &config::OFF_TASK_MAJ_FLT);
+    debug!(tid, "thread {} of process {} ends with {} majors", tid, tgid, maj_flt);
     send(kind::EXIT, flags, tgid, tid, maj_flt, comm_of(task));
     if FILTER.load() == filter::SET {
         // The ids may be given to somebody else.
@@ -109,9 +111,11 @@ fn comm_of(task: *const u8) -> [u8; COMM_LEN] {
 #[inline(always)]
 fn add(tgid: u32, comm: [u8; COMM_LEN]) {
     if TGIDS.insert(tgid, 1, 0).is_ok() {
+        info!(tgid, "process {} joins those traced", tgid);
         send(kind::ADDED, 0, tgid, tgid, 0, comm);
     } else {
         maps::count(counter::FILTER_FULL);
+        warn!(tgid, "no room for process {} among those traced", tgid);
     }
 }
 

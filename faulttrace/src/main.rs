@@ -1,2 +1,72 @@
-//! stub
-fn main() {}
+//! Parses, runs, maps the result to an exit code.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use faulttrace::cli::{self, Command, ExitStatus, Plan};
+use faulttrace::preflight;
+use faulttrace::session::{self, Failure};
+
+fn main() -> ExitCode {
+    let command = match cli::parse_from(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            // Help and version go to standard output, usage errors to standard error; a reader who
+            // has gone away is no failure.
+            let _ = error.print();
+            return status(if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Ok });
+        }
+    };
+    match command {
+        Command::Doctor(plan) => doctor(&plan),
+        Command::Trace(plan) => trace(&plan),
+    }
+}
+
+fn trace(plan: &Plan) -> ExitCode {
+    start_log(plan.verbose);
+    match session::run(plan) {
+        Ok(ended) if plan.strict && ended.losses => status(ExitStatus::Losses),
+        Ok(ended) => ended.command.map_or_else(|| status(ExitStatus::Ok), ExitCode::from),
+        Err(failure) => {
+            say(&failure);
+            status(match failure {
+                Failure::NotPossible(_) => ExitStatus::NotPossible,
+                Failure::Failed(_) => ExitStatus::Failure,
+            })
+        }
+    }
+}
+
+fn doctor(plan: &cli::DoctorPlan) -> ExitCode {
+    let mut text = Vec::new();
+    let all_well = preflight::doctor(plan, std::io::stdout().is_terminal(), &mut text);
+    match std::io::stdout().write_all(&text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            say(&error);
+            status(ExitStatus::Failure)
+        }
+        _ if all_well => status(ExitStatus::Ok),
+        _ => status(ExitStatus::NotPossible),
+    }
+}
+
+/// Diagnostics go to standard error; without `-v` only warnings.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_level(level).format_target(verbose > 0).format_timestamp_millis().init();
+}
+
+fn say(error: &dyn std::fmt::Display) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "faulttrace: {error:#}");
+}
+
+fn status(status: ExitStatus) -> ExitCode {
+    ExitCode::from(status as u8)
+}

@@ -1,1 +1,13 @@
-//! ingest (stub)
+//! From bytes in the ring to the model's records.
+//!
+//! Decoding trusts no length and no tag. Naming what was found (files, functions) is asked of
+//! `process`; nothing here waits longer than its deadlines.
+
+mod clock;
+mod decode;
+mod enrich;
+mod kernel_stack;
+
+pub use clock::Clock;
+pub use decode::{Decoded, Malformed, decode};
+pub use enrich::{Enricher, Stacks, name_of};

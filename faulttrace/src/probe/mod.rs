@@ -110,8 +110,8 @@ pub struct Settings {
     pub max_stacks: u32,
     /// Use raw tracepoints even where typed ones work.
     pub force_raw: bool,
-    /// The programs' own diagnostics go to the log.
-    pub verbose: bool,
+    /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.
+    pub verbose: u8,
 }
 
 /// The programs, loaded; attached after [`Probe::attach`].
@@ -142,7 +142,8 @@ impl Probe {
         globals.set(&mut loader);
         loader.map_max_entries("EVENTS", settings.ring_bytes);
         loader.map_max_entries("STACKS", settings.max_stacks);
-        let log_level = u8::from(settings.verbose) * 0xff;
+        // aya_log_common::Level: Info is 3, Debug 4.
+        let log_level = if settings.verbose == 0 { 0 } else { settings.verbose.saturating_add(2) };
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let mut ebpf = loader.load(OBJECT)?;
         let inflight = maps::InflightMap::take(&mut ebpf)?;

@@ -1,0 +1,247 @@
+//! Events to records: times, places, stacks and causes.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, flag};
+
+use super::clock::Clock;
+use super::kernel_stack::KernelStack;
+use crate::model::{Access, Cause, End, Facts, Fault, Mode, Name, Place, Stack, Stuck};
+use crate::probe::RawStack;
+use crate::process::{FileHint, Labels};
+
+/// Where recorded stacks come from.
+pub trait Stacks {
+    /// The stack of an id; `None` if it was not recorded.
+    fn stack(&self, id: u64) -> Option<RawStack>;
+}
+
+/// Makes records of events. Owns what is remembered of stacks.
+pub struct Enricher {
+    clock: Clock,
+    labels: Labels,
+    kernel_stacks: HashMap<u64, Arc<KernelStack>>,
+    /// User stacks as recorded, by process, to make room when it ends.
+    user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
+}
+
+/// What an event and an entry have in common.
+struct Begun<'a> {
+    flags: u32,
+    tgid: u32,
+    tid: u32,
+    start_ns: u64,
+    address: u64,
+    error: u32,
+    device: u32,
+    inode: u64,
+    page_offset: u64,
+    user_stack: u64,
+    kernel_stack: u64,
+    comm: &'a [u8; COMM_LEN],
+    /// Known only when it is over.
+    major: Option<bool>,
+    slept: bool,
+}
+
+impl Enricher {
+    /// Starts with nothing remembered.
+    pub fn new(clock: Clock, labels: Labels) -> Self {
+        Self { clock, labels, kernel_stacks: HashMap::new(), user_stacks: HashMap::new() }
+    }
+
+    /// The lookups, for what is not about one fault.
+    pub fn labels(&mut self) -> &mut Labels {
+        &mut self.labels
+    }
+
+    /// Unix time in ns of a time the programs took.
+    pub fn unix_ns(&self, monotonic_ns: u64) -> u64 {
+        self.clock.unix_ns(monotonic_ns)
+    }
+
+    /// A fault that is over.
+    pub fn fault(&mut self, event: &FaultEvent, stacks: &dyn Stacks) -> Fault {
+        let major = event.flags & flag::MAJOR != 0;
+        let facts = self.facts(
+            &Begun {
+                flags: event.flags,
+                tgid: event.tgid,
+                tid: event.tid,
+                start_ns: event.start_ns,
+                address: event.address,
+                error: event.error,
+                device: event.device,
+                inode: event.inode,
+                page_offset: event.page_offset,
+                user_stack: event.user_stack,
+                kernel_stack: event.kernel_stack,
+                comm: &event.comm,
+                major: Some(major),
+                slept: event.sleeps > 0,
+            },
+            stacks,
+        );
+        let duration_ns = event.end_ns.saturating_sub(event.start_ns);
+        let blocked_ns = event.blocked_ns.min(duration_ns);
+        let runqueue_ns = event.runqueue_ns.min(duration_ns - blocked_ns);
+        let end = if event.flags & flag::DIED != 0 {
+            End::Died
+        } else if event.flags & flag::APPROXIMATE_END != 0 {
+            End::Approximate
+        } else {
+            End::Exact
+        };
+        Fault {
+            facts,
+            major,
+            end_ns: self.clock.unix_ns(event.end_ns),
+            duration_ns,
+            blocked_ns,
+            runqueue_ns,
+            on_cpu_ns: duration_ns - blocked_ns - runqueue_ns,
+            switches: event.switches,
+            end,
+        }
+    }
+
+    /// A fault that still goes on, `now_ns` by the monotonic clock.
+    pub fn stuck(&mut self, entry: &Inflight, now_ns: u64, report: u32, stacks: &dyn Stacks) -> Stuck {
+        let kernel_stack = if entry.last_kernel_stack == 0 { entry.kernel_stack } else { entry.last_kernel_stack };
+        let facts = self.facts(
+            &Begun {
+                flags: entry.flags,
+                tgid: entry.tgid,
+                tid: entry.tid,
+                start_ns: entry.start_ns,
+                address: entry.address,
+                error: entry.error,
+                device: entry.device,
+                inode: entry.inode,
+                page_offset: entry.page_offset,
+                user_stack: entry.user_stack,
+                kernel_stack,
+                comm: &entry.comm,
+                major: None,
+                slept: entry.sleeps > 0,
+            },
+            stacks,
+        );
+        Stuck { facts, elapsed_ns: now_ns.saturating_sub(entry.start_ns), report }
+    }
+
+    /// A stack that no program recorded: of a thread that was stuck before they were attached.
+    pub fn register_user_stack(&mut self, tgid: u32, id: u64, stack: RawStack) {
+        self.user_stacks.entry(tgid).or_default().insert(id, stack);
+    }
+
+    /// As [`Enricher::register_user_stack`], for a kernel stack.
+    pub fn register_kernel_stack(&mut self, id: u64, stack: &RawStack) {
+        let named = self.labels.kernel_stack(id, &stack.frames, stack.truncated);
+        self.kernel_stacks.insert(id, Arc::new(KernelStack::new(&named)));
+    }
+
+    /// A process has ended: forgets it and returns the ids of its stacks, which will not be asked
+    /// for again.
+    pub fn forget(&mut self, tgid: u32) -> Vec<u64> {
+        self.labels.forget(tgid);
+        self.user_stacks.remove(&tgid).map(|stacks| stacks.into_keys().collect()).unwrap_or_default()
+    }
+
+    fn facts(&mut self, begun: &Begun<'_>, stacks: &dyn Stacks) -> Facts {
+        let mode = mode_of(begun.flags);
+        let place = self.place(begun);
+        let user_stack = self.user_stack(begun.tgid, begun.user_stack, stacks);
+        let kernel = self.kernel_stack(begun.kernel_stack, stacks);
+        let cause = begun.slept.then(|| {
+            kernel.as_ref().map_or(Cause::Unknown, |kernel| {
+                Cause::classify(&kernel.functions(), begun.major, mode, place.mapping)
+            })
+        });
+        let before = begun.flags & flag::NO_START != 0;
+        let has_address = begun.flags & flag::HAS_ADDRESS != 0;
+        let in_syscall = kernel.as_ref().filter(|_| mode != Mode::User);
+        Facts {
+            begin_ns: (!before).then(|| self.clock.unix_ns(begun.start_ns)),
+            pid: begun.tgid,
+            tid: begun.tid,
+            thread: name_of(begun.comm),
+            mode,
+            syscall: in_syscall.and_then(|kernel| kernel.syscall.clone()),
+            access: has_address.then(|| access_of(begun.error)),
+            address: has_address.then_some(begun.address),
+            place,
+            cause,
+            began_before_attach: before,
+            user_stack,
+            kernel_stack: kernel.map(|kernel| Arc::clone(&kernel.stack)),
+        }
+    }
+
+    fn place(&mut self, begun: &Begun<'_>) -> Place {
+        let hint = (begun.flags & flag::HAS_FILE != 0).then_some(FileHint {
+            dev: begun.device,
+            ino: begun.inode,
+            page_offset: begun.page_offset,
+        });
+        let address = (begun.flags & flag::HAS_ADDRESS != 0).then_some(begun.address);
+        match (address, hint) {
+            (None, None) => Place::default(),
+            (address, hint) => self.labels.place(begun.tgid, address, hint),
+        }
+    }
+
+    fn user_stack(&mut self, tgid: u32, id: u64, stacks: &dyn Stacks) -> Option<Arc<Stack>> {
+        if id == 0 {
+            return None;
+        }
+        let known = self.user_stacks.entry(tgid).or_default();
+        let raw = match known.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(stacks.stack(id)?),
+        };
+        Some(self.labels.user_stack(tgid, id, &raw.frames, raw.truncated))
+    }
+
+    fn kernel_stack(&mut self, id: u64, stacks: &dyn Stacks) -> Option<Arc<KernelStack>> {
+        if id == 0 {
+            return None;
+        }
+        if let Some(known) = self.kernel_stacks.get(&id) {
+            return Some(Arc::clone(known));
+        }
+        self.register_kernel_stack(id, &stacks.stack(id)?);
+        self.kernel_stacks.get(&id).map(Arc::clone)
+    }
+}
+
+fn mode_of(flags: u32) -> Mode {
+    if flags & flag::GUP != 0 {
+        Mode::Gup
+    } else if flags & flag::KERNEL_MODE != 0 {
+        Mode::Kernel
+    } else {
+        Mode::User
+    }
+}
+
+/// The access, from the error code of an x86 page fault (arch/x86/include/asm/trap_pf.h).
+fn access_of(error: u32) -> Access {
+    const WRITE: u32 = 1 << 1;
+    const INSTRUCTION: u32 = 1 << 4;
+    if error & INSTRUCTION != 0 {
+        Access::Exec
+    } else if error & WRITE != 0 {
+        Access::Write
+    } else {
+        Access::Read
+    }
+}
+
+/// A `comm` without what follows its terminator.
+pub fn name_of(comm: &[u8; COMM_LEN]) -> Name {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
+    Name::from(&comm[..end])
+}

@@ -1,1 +1,0 @@
-//! Owns threads, channels and shutdown order.

@@ -1,0 +1,126 @@
+//! The kernel's own count of majors, from attach to detach: the referee.
+
+use std::collections::HashMap;
+
+use crate::model::Accounting;
+use crate::process::threads;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Whom {
+    Process(u32),
+    Thread { pid: u32, tid: u32 },
+}
+
+/// How far one count has come.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    /// The kernel's total when tracing began: for a process with its dead threads.
+    total_at_start: Option<u64>,
+    /// The same without dead threads, to be taken off the sum of `exited`.
+    live_at_start: Option<u64>,
+    /// Sum over threads that ended since.
+    exited: u64,
+    ended: bool,
+}
+
+/// The counts of everything traced from the start, and of children.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    accounts: HashMap<Whom, Account>,
+    /// An exit was not seen, so the sums over ended threads are incomplete.
+    exits_lost: bool,
+}
+
+impl Accounts {
+    /// Begins with a process, before the programs are attached.
+    pub(super) fn open_process(&mut self, pid: u32) {
+        let live = threads::list(pid).ok().map(|tids| {
+            // A thread that ends meanwhile counts nowhere.
+            tids.into_iter().filter_map(|tid| threads::maj_flt(pid, tid).ok()).sum()
+        });
+        let total_at_start = threads::process_maj_flt(pid).ok();
+        self.open(Whom::Process(pid), total_at_start, live);
+    }
+
+    /// Begins with one thread.
+    pub(super) fn open_thread(&mut self, pid: u32, tid: u32) {
+        let count = threads::maj_flt(pid, tid).ok();
+        self.open(Whom::Thread { pid, tid }, count, count);
+    }
+
+    /// Begins with a process that was born traced.
+    pub(super) fn open_child(&mut self, pid: u32) {
+        self.open(Whom::Process(pid), Some(0), Some(0));
+    }
+
+    fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
+        self.accounts.insert(whom, Account { total_at_start, live_at_start, exited: 0, ended: false });
+    }
+
+    /// A thread ended with this count over its whole life.
+    pub(super) fn exited(&mut self, pid: u32, tid: u32, maj_flt: u64, last: bool) {
+        if let Some(account) = self.accounts.get_mut(&Whom::Process(pid)) {
+            account.exited += maj_flt;
+            account.ended |= last;
+        } else if let Some(account) = self.accounts.get_mut(&Whom::Thread { pid, tid }) {
+            account.exited += maj_flt;
+            account.ended = true;
+        }
+    }
+
+    /// Some exit could not be recorded.
+    pub(super) fn exits_lost(&mut self) {
+        self.exits_lost = true;
+    }
+
+    /// Ends all: to be called right after the programs are detached.
+    pub(super) fn close(self) -> Vec<Accounting> {
+        let mut deltas: HashMap<u32, Option<u64>> = HashMap::new();
+        for (whom, account) in &self.accounts {
+            let pid = match whom {
+                Whom::Process(pid) | Whom::Thread { pid, .. } => *pid,
+            };
+            let delta = self.delta(*whom, account);
+            let sum = deltas.entry(pid).or_insert(Some(0));
+            *sum = sum.zip(delta).map(|(sum, delta)| sum + delta);
+        }
+        deltas.into_iter().map(|(pid, maj_flt_delta)| Accounting { pid, maj_flt_delta }).collect()
+    }
+
+    fn delta(&self, whom: Whom, account: &Account) -> Option<u64> {
+        if account.ended {
+            return if self.exits_lost { None } else { account.exited.checked_sub(account.live_at_start?) };
+        }
+        let now = match whom {
+            Whom::Process(pid) => threads::process_maj_flt(pid),
+            Whom::Thread { pid, tid } => threads::maj_flt(pid, tid),
+        };
+        now.ok()?.checked_sub(account.total_at_start?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_threads_count_from_the_start_of_tracing() {
+        let mut accounts = Accounts::default();
+        accounts.open(Whom::Process(1), Some(100), Some(40));
+        accounts.exited(1, 1, 55, false);
+        accounts.exited(1, 2, 5, true);
+        accounts.exited(9, 9, 77, true);
+        assert_eq!(accounts.close(), [Accounting { pid: 1, maj_flt_delta: Some(20) }]);
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_not_zero() {
+        let mut accounts = Accounts::default();
+        accounts.open(Whom::Process(1), Some(1), Some(1));
+        accounts.exited(1, 1, 5, true);
+        accounts.exits_lost();
+        accounts.open(Whom::Thread { pid: u32::MAX, tid: u32::MAX }, Some(3), Some(3));
+        assert!(accounts.close().iter().all(|account| account.maj_flt_delta.is_none()));
+    }
+}

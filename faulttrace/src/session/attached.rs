@@ -1,0 +1,87 @@
+//! Threads that were stuck before the programs were attached: entered by hand, so that they are
+//! shown at once and their end is seen.
+
+use faulttrace_ebpf::{COMM_LEN, Inflight, flag};
+
+use crate::ingest::{Clock, Enricher};
+use crate::model::Mode;
+use crate::probe::{Probe, RawStack};
+use crate::process::stuck::{self, StuckThread};
+
+use super::targets::Chosen;
+
+/// Ids of stacks that no program recorded. The programs' ids are hashes, so these are as unlikely
+/// to meet one of them as two of those are to meet.
+const OWN_STACK_IDS: u64 = 0xfa17_0000_0000_0000;
+
+/// Finds and enters them. Returns how many.
+pub(super) fn enter_stuck(probe: &mut Probe, enricher: &mut Enricher, chosen: &Chosen) -> Result<usize, crate::probe::Error> {
+    let candidates = if chosen.all { stuck::scan_all() } else { stuck::scan(&chosen.processes()) };
+    let mut entered = 0;
+    for thread in candidates.iter().filter(|thread| chosen.traces(thread.pid, thread.tid)) {
+        let inserted = probe.insert_inflight(entry_of(thread, Clock::monotonic_ns()))?;
+        if !inserted {
+            // The programs saw it leave the CPU meanwhile and know more than we do.
+            continue;
+        }
+        if !stuck::verify(thread) {
+            // That fault ended while we looked.
+            probe.remove_inflight(thread.tid);
+            continue;
+        }
+        register_stacks(thread, enricher);
+        entered += 1;
+    }
+    Ok(entered)
+}
+
+fn register_stacks(thread: &StuckThread, enricher: &mut Enricher) {
+    let id = stack_id(thread.tid);
+    let kernel = RawStack { frames: thread.kernel_frames.clone(), tgid: 0, truncated: false };
+    enricher.register_kernel_stack(id, &kernel);
+    if let Some(ip) = thread.user_ip {
+        // Only the innermost frame is known from outside.
+        let user = RawStack { frames: vec![ip], tgid: thread.pid, truncated: true };
+        enricher.register_user_stack(thread.pid, id, user);
+    }
+}
+
+fn stack_id(tid: u32) -> u64 {
+    OWN_STACK_IDS | u64::from(tid)
+}
+
+fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
+    let mode = match thread.mode {
+        Mode::User => 0,
+        Mode::Kernel => flag::KERNEL_MODE,
+        Mode::Gup => flag::GUP,
+    };
+    let mut comm = [0; COMM_LEN];
+    for (to, from) in comm.iter_mut().zip(thread.comm.as_bytes().iter().take(COMM_LEN - 1)) {
+        *to = *from;
+    }
+    Inflight {
+        start_ns: now_ns,
+        address: 0,
+        out_ns: now_ns,
+        wake_ns: 0,
+        in_ns: 0,
+        blocked_ns: 0,
+        runqueue_ns: 0,
+        longest_sleep_ns: 0,
+        kernel_stack: stack_id(thread.tid),
+        last_kernel_stack: stack_id(thread.tid),
+        user_stack: if thread.user_ip.is_some() { stack_id(thread.tid) } else { 0 },
+        inode: 0,
+        page_offset: 0,
+        device: 0,
+        tgid: thread.pid,
+        tid: thread.tid,
+        error: 0,
+        flags: mode | flag::NO_START,
+        switches: 1,
+        sleeps: 1,
+        maj_flt: thread.maj_flt,
+        comm,
+    }
+}

@@ -1,0 +1,17 @@
+//! Owns threads, channels and the order of shutdown: detach, drain, join, flush, report.
+//!
+//! Three threads. The tracer owns the programs and everything learnt of the target; the writer
+//! blocks on standard output; this one waits for signals, timers and records, and never blocks.
+//! Channels are bounded: when standard output is slow, the tracer waits, the ring fills, and the
+//! programs count what does not fit. The target is never slowed.
+
+mod accounting;
+mod attached;
+mod output;
+mod run;
+mod signals;
+mod stuck;
+mod targets;
+mod tracer;
+
+pub use run::{Failure, run};

@@ -1,0 +1,346 @@
+//! Sets everything up, runs until it ends, reports.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aya_log::EbpfLogger;
+use nix::sys::signal::Signal;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use super::accounting::Accounts;
+use super::attached;
+use super::output::Output;
+use super::signals::{self, Arrived, Signals};
+use super::stuck::StuckThreads;
+use super::targets::Chosen;
+use super::tracer::{self, Tracer};
+use crate::cli::{Color, Format, Plan, Targets};
+use crate::ingest::{Clock, Enricher};
+use crate::model::summary::Summary;
+use crate::model::{LossClass, ProcessInfo, Record, Start};
+use crate::preflight;
+use crate::probe::{KernelTypes, Probe, Settings};
+use crate::process::kernel::KernelSymbols;
+use crate::process::launch::{self, Launched};
+use crate::process::{LabelOptions, Labels, threads};
+use crate::view::{self, View};
+
+/// How many batches may wait between the tracer and the session.
+const BATCHES: usize = 16;
+/// How often views may say what they held back.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Why a session could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A privilege, a kernel feature or the target is missing; the text says how to mend it.
+    #[error("{0}")]
+    NotPossible(String),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Failure {
+    pub(super) fn target(error: &dyn std::error::Error) -> Self {
+        Self::NotPossible(error.to_string())
+    }
+}
+
+impl From<crate::probe::Error> for Failure {
+    fn from(error: crate::probe::Error) -> Self {
+        Self::NotPossible(format!("{error}\nfor what this kernel offers: faulttrace doctor"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What a session came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code of the launched command.
+    pub command: Option<u8>,
+    /// Something was lost.
+    pub losses: bool,
+}
+
+/// Runs one session from start to end.
+pub fn run(plan: &Plan) -> Result<Ended, Failure> {
+    signals::block().map_err(|error| Failure::Failed(error.into()))?;
+    preflight::require(plan).map_err(Failure::NotPossible)?;
+    let mut chosen = Chosen::from_targets(&plan.targets)?;
+    for notice in &chosen.notices {
+        log::warn!("{notice}");
+    }
+    let launched = match &plan.targets {
+        Targets::Command(command) => Some(launch_stopped(command, &mut chosen)?),
+        _ => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let session = Session::start(plan, &chosen, launched)?;
+    runtime.block_on(session.run(plan))
+}
+
+fn launch_stopped(command: &[OsString], chosen: &mut Chosen) -> Result<Launched, Failure> {
+    let launched = launch::stopped(command).map_err(|error| Failure::Failed(error.into()))?;
+    chosen.pids.push(launched.pid());
+    Ok(launched)
+}
+
+/// A session that traces.
+struct Session {
+    records: Receiver<Vec<Record>>,
+    tracer: JoinHandle<Result<(), tracer::Error>>,
+    stop: Arc<AtomicBool>,
+    start: Arc<Start>,
+    command: Option<Launched>,
+}
+
+impl Session {
+    /// Loads, attaches, looks for threads that are stuck already, lets the command go.
+    fn start(plan: &Plan, chosen: &Chosen, mut launched: Option<Launched>) -> Result<Self, Failure> {
+        let clock = Clock::new().map_err(|error| Failure::Failed(error.into()))?;
+        let symbols = KernelSymbols::load().map_err(|error| Failure::target(&error))?;
+        let types = KernelTypes::of_running_kernel()?;
+        let mut probe = Probe::load(settings(plan, chosen), types, &|name| symbols.range_of(name))?;
+        let labels = Labels::start(LabelOptions { symbols: plan.symbols, ..LabelOptions::default() }, symbols);
+        let mut enricher = Enricher::new(clock, labels);
+        let logger = if plan.verbose > 0 { EbpfLogger::init(probe.ebpf_mut()).ok() } else { None };
+        let targets: Vec<ProcessInfo> = chosen.processes().into_iter().map(identity).collect();
+        for process in &targets {
+            enricher.labels().watch(process.pid);
+        }
+        let accounts = open_accounts(chosen, launched.is_some());
+        let awaited = chosen.awaited();
+        probe.attach()?;
+        still_there(chosen)?;
+        let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
+        log::info!("{entered} threads were stuck in a fault before");
+        if let Some(command) = &mut launched {
+            command.release().map_err(|error| Failure::Failed(error.into()))?;
+        }
+        let start = Arc::new(start_record(targets, &probe, clock));
+        let (sender, records) = channel(BATCHES);
+        let stop = Arc::new(AtomicBool::new(false));
+        let tracer = Tracer {
+            ring: probe.take_ring()?,
+            probe,
+            enricher,
+            stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),
+            accounts,
+            logger,
+            endless: chosen.is_open(),
+            awaited,
+            follow: plan.follow,
+            known: start.targets.iter().map(|process| process.pid).collect::<HashSet<u32>>(),
+            stop: Arc::clone(&stop),
+            out: sender,
+        };
+        let tracer = std::thread::Builder::new().name("tracer".to_owned()).spawn(move || tracer.run())?;
+        Ok(Self { records, tracer, stop, start, command: launched })
+    }
+
+    /// Takes records until the tracer ends, then reports.
+    async fn run(mut self, plan: &Plan) -> Result<Ended, Failure> {
+        let mut signals = Signals::new()?;
+        let mut output = Output::start()?;
+        let mut screen = Screen::new(plan, self.start.targets.len() != 1 || plan.follow);
+        screen.record(&Record::Start(Arc::clone(&self.start)), &mut output);
+        output.push();
+        let deadline = plan.duration.map(|duration| Instant::now() + duration);
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                batch = self.records.recv(), if output.has_room() || self.stop.load(Ordering::Relaxed) => match batch {
+                    Some(batch) => batch.iter().for_each(|record| screen.record(record, &mut output)),
+                    None => break,
+                },
+                arrived = signals.next() => {
+                    if self.signal(arrived?) {
+                        return Err(Failure::Failed(anyhow::anyhow!("interrupted twice: the summary was not written")));
+                    }
+                }
+                _ = tick.tick() => {
+                    screen.tick(&mut output);
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) || output.is_closed() {
+                        self.stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+            output.push();
+        }
+        self.finish(screen, output, signals).await
+    }
+
+    /// Reacts to a signal; `true` if the user does not want to wait for the end.
+    fn signal(&mut self, arrived: Arrived) -> bool {
+        match arrived.signal {
+            Signal::SIGCHLD => false,
+            Signal::SIGUSR1 | Signal::SIGUSR2 if self.command.is_none() => false,
+            signal => match &mut self.command {
+                // The terminal has sent it to the command too; its end ends the session.
+                Some(_) if arrived.from_terminal => false,
+                Some(command) => {
+                    // It may have ended already.
+                    let _ = command.signal(signal);
+                    false
+                }
+                None => self.stop.swap(true, Ordering::Relaxed),
+            },
+        }
+    }
+
+    async fn finish(mut self, mut screen: Screen, mut output: Output, mut signals: Signals) -> Result<Ended, Failure> {
+        screen.finish(&mut output);
+        let traced = match self.tracer.join() {
+            Ok(result) => result.map_err(|error| Failure::Failed(error.into())),
+            Err(_) => Err(Failure::Failed(anyhow::anyhow!("the tracer thread panicked"))),
+        };
+        let mut command = None;
+        if let Some(launched) = &mut self.command {
+            // With --duration the command outlives the tracing; its exit code is still the answer.
+            output.push();
+            command = Some(wait_for(launched, &mut signals).await?);
+        }
+        tokio::select! {
+            () = output.finish() => {}
+            () = interrupted(&mut signals) => {}
+        }
+        output.join()?;
+        traced?;
+        let losses = screen.summary.lost_in(LossClass::Lost) > 0;
+        Ok(Ended { command, losses })
+    }
+}
+
+/// Waits for the command's end, passing signals on.
+async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> Result<u8, Failure> {
+    loop {
+        if let Some(code) = launched.try_wait().map_err(|error| Failure::Failed(error.into()))? {
+            return Ok(code);
+        }
+        let arrived = signals.next().await?;
+        if arrived.signal != Signal::SIGCHLD && !arrived.from_terminal {
+            // It may have ended already.
+            let _ = launched.signal(arrived.signal);
+        }
+    }
+}
+
+/// Resolves when the user insists on the end.
+async fn interrupted(signals: &mut Signals) {
+    while let Ok(arrived) = signals.next().await {
+        if matches!(arrived.signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// The view on standard output, with the summary it will end in.
+struct Screen {
+    view: Box<dyn View>,
+    summary: Summary,
+}
+
+impl Screen {
+    fn new(plan: &Plan, several: bool) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let view: Box<dyn View> = match plan.format {
+            Format::Json => Box::new(view::Json::new()),
+            Format::Text => Box::new(view::Text::new(view::TextOptions {
+                color: match plan.color {
+                    Color::Always => true,
+                    Color::Never => false,
+                    Color::Auto => terminal,
+                },
+                width: if terminal { terminal_width() } else { None },
+                kernel_stacks: plan.kernel_stacks,
+                multi_process: several,
+            })),
+        };
+        Self { view, summary: Summary::new() }
+    }
+
+    fn record(&mut self, record: &Record, output: &mut Output) {
+        self.summary.add(record);
+        self.view.record(record, Instant::now(), &mut output.pending);
+    }
+
+    fn tick(&mut self, output: &mut Output) {
+        self.view.tick(Instant::now(), &mut output.pending);
+    }
+
+    fn finish(&mut self, output: &mut Output) {
+        self.view.finish(&self.summary, &mut output.pending);
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    let (terminal_size::Width(columns), _) = terminal_size::terminal_size()?;
+    Some(usize::from(columns))
+}
+
+fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
+    Settings {
+        filter: chosen.filter(plan.follow),
+        min_duration: plan.min_duration.unwrap_or_default(),
+        major_only: plan.major_only,
+        ring_bytes: plan.ring_bytes,
+        max_stacks: plan.max_stacks,
+        force_raw: plan.rungs.raw,
+        verbose: plan.verbose,
+    }
+}
+
+fn identity(pid: u32) -> ProcessInfo {
+    threads::identity(pid).unwrap_or_else(|_| ProcessInfo { pid, ..ProcessInfo::default() })
+}
+
+fn open_accounts(chosen: &Chosen, born_here: bool) -> Accounts {
+    let mut accounts = Accounts::default();
+    for pid in &chosen.pids {
+        if born_here {
+            accounts.open_child(*pid);
+        } else {
+            accounts.open_process(*pid);
+        }
+    }
+    for (pid, tid) in chosen.tids.iter().filter(|(pid, _)| !chosen.pids.contains(pid)) {
+        accounts.open_thread(*pid, *tid);
+    }
+    accounts
+}
+
+/// A target that ended while the programs were being attached would never be seen to end.
+fn still_there(chosen: &Chosen) -> Result<(), Failure> {
+    if chosen.is_open() {
+        return Ok(());
+    }
+    for pid in chosen.processes() {
+        threads::check_traceable(pid).map_err(|error| Failure::target(&error))?;
+    }
+    Ok(())
+}
+
+fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, clock: Clock) -> Start {
+    let text = |name: nix::Result<OsString>| name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: text(nix::unistd::gethostname()),
+        kernel: text(nix::sys::utsname::uname().map(|uname| uname.release().to_owned())),
+        command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        targets,
+        rungs: probe.rungs().iter().map(|(job, rung)| ((*job).to_owned(), rung.to_string())).collect(),
+        time_ns: clock.unix_ns(Clock::monotonic_ns()),
+    }
+}

@@ -1,0 +1,75 @@
+//! Signals as events of the session.
+//!
+//! A signalfd rather than handlers, because only it tells who sent a signal: Ctrl-C reaches the
+//! launched command by itself, one that another process sent must be passed on.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::unix::AsyncFd;
+
+/// What the session reacts to.
+const WATCHED: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCHLD,
+];
+
+/// A signal that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Arrived {
+    pub(super) signal: Signal,
+    /// The terminal (the kernel) sent it to the whole foreground process group.
+    pub(super) from_terminal: bool,
+}
+
+struct Fd(SignalFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// The signals, from creation on. They stay blocked in every thread that is created later.
+pub(super) struct Signals {
+    fd: AsyncFd<Fd>,
+}
+
+/// Blocks the watched signals in this thread and in those it will create. To be called before
+/// there is any other thread.
+pub(super) fn block() -> nix::Result<()> {
+    set().thread_block()
+}
+
+fn set() -> SigSet {
+    WATCHED.into_iter().collect()
+}
+
+impl Signals {
+    /// Must be called inside the runtime, after [`block`].
+    pub(super) fn new() -> std::io::Result<Self> {
+        let fd = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { fd: AsyncFd::new(Fd(fd))? })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) -> std::io::Result<Arrived> {
+        loop {
+            let mut guard = self.fd.readable_mut().await?;
+            let Some(info) = guard.get_inner_mut().0.read_signal()? else {
+                guard.clear_ready();
+                continue;
+            };
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if let Ok(signal) = Signal::try_from(number) {
+                return Ok(Arrived { signal, from_terminal: info.ssi_code == libc::SI_KERNEL });
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! From what the user named to what the programs filter by.
+
+use std::collections::HashMap;
+
+use crate::cli::{CommPattern, Targets};
+use crate::probe::{CommTables, Filter};
+use crate::process::{namespaces, threads};
+
+use super::run::Failure;
+
+/// What is traced from the start.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// Whole processes.
+    pub(super) pids: Vec<u32>,
+    /// Single threads: (process, thread).
+    pub(super) tids: Vec<(u32, u32)>,
+    /// Processes of this name, now and later.
+    pub(super) comm: Option<CommPattern>,
+    /// Every process.
+    pub(super) all: bool,
+    /// What the user should know of how the ids were understood.
+    pub(super) notices: Vec<String>,
+}
+
+impl Chosen {
+    /// Resolves and checks every id. A launched command is added later.
+    pub(super) fn from_targets(targets: &Targets) -> Result<Self, Failure> {
+        let mut chosen = Self::default();
+        match targets {
+            Targets::All => chosen.all = true,
+            Targets::Command(_) => {}
+            Targets::Some { pids, tids, comm } => {
+                for pid in pids {
+                    chosen.add_process(*pid)?;
+                }
+                for tid in tids {
+                    let pid = threads::process_of(*tid).map_err(|error| Failure::target(&error))?;
+                    threads::check_traceable(pid).map_err(|error| Failure::target(&error))?;
+                    chosen.tids.push((pid, *tid));
+                }
+                if let Some(pattern) = comm {
+                    chosen.pids.extend(threads::processes_named(|name| pattern.matches(name)));
+                    chosen.comm = Some(pattern.clone());
+                }
+                chosen.pids.sort_unstable();
+                chosen.pids.dedup();
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn add_process(&mut self, pid: u32) -> Result<(), Failure> {
+        let resolved = namespaces::resolve_pid(pid).map_err(|error| Failure::target(&error))?;
+        threads::check_traceable(resolved.pid).map_err(|error| Failure::target(&error))?;
+        self.notices.extend(resolved.notice);
+        self.pids.push(resolved.pid);
+        Ok(())
+    }
+
+    /// The filter of the programs.
+    pub(super) fn filter(&self, follow: bool) -> Filter {
+        Filter {
+            all: self.all,
+            tgids: self.pids.clone(),
+            tids: self.tids.iter().map(|(_, tid)| *tid).collect(),
+            follow,
+            comm: self.comm.as_ref().map(|pattern| CommTables {
+                masks: pattern.masks,
+                star: pattern.star,
+                accept: pattern.accept,
+            }),
+        }
+    }
+
+    /// Every process that has something traced.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self.pids.iter().copied().chain(self.tids.iter().map(|(pid, _)| *pid)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Whether new processes may join without being children of these, so that the end of these is
+    /// not the end of the session.
+    pub(super) fn is_open(&self) -> bool {
+        self.all || self.comm.is_some()
+    }
+
+    /// The processes whose end ends the session, with their start times (pids are reused).
+    pub(super) fn awaited(&self) -> HashMap<u32, u64> {
+        if self.is_open() {
+            return HashMap::new();
+        }
+        self.processes().into_iter().map(|pid| (pid, threads::start_time(pid).unwrap_or(0))).collect()
+    }
+
+    /// Whether a thread of these is traced, as far as it existed at the start.
+    pub(super) fn traces(&self, pid: u32, tid: u32) -> bool {
+        self.all || self.pids.contains(&pid) || self.tids.contains(&(pid, tid))
+    }
+}

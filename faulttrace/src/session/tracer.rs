@@ -1,0 +1,329 @@
+//! The tracer's thread: drains the ring, watches stuck threads, counts losses, notices the end of
+//! what is traced.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use aya::programs::perf_event::PerfEventLinkId;
+use aya_log::EbpfLogger;
+use faulttrace_ebpf::counter::{self, Class};
+use faulttrace_ebpf::{TaskEvent, flag, kind};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc::Sender;
+
+use super::accounting::Accounts;
+use super::stuck::{StuckThreads, Verdict};
+use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
+use crate::model::{Accounting, LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
+use crate::probe::{self, Counters, Probe, RawStack};
+use crate::process::threads;
+
+/// How long the ring may rest before it is looked at.
+const REST_MS: u16 = 10;
+/// How often the threads in a fault are looked at.
+const STUCK_EVERY: Duration = Duration::from_millis(25);
+/// How often losses are told, and the targets' life is checked.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+/// Records handed over at once.
+const BATCH: usize = 1024;
+/// How often a thread is looked at whose fault may be over.
+const ASK_PERIOD_NS: u64 = 1_000_000;
+
+/// What can go wrong while tracing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Probe(#[from] probe::Error),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("poll the ring: {0}")]
+    Poll(#[from] nix::Error),
+}
+
+impl Stacks for Probe {
+    fn stack(&self, id: u64) -> Option<RawStack> {
+        Probe::stack(self, id)
+    }
+}
+
+/// Everything the thread owns.
+pub(super) struct Tracer {
+    pub(super) probe: Probe,
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) enricher: Enricher,
+    pub(super) stuck: StuckThreads,
+    pub(super) accounts: Accounts,
+    pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Processes whose end ends the session; empty for `--all` and `--comm`.
+    pub(super) awaited: HashMap<u32, u64>,
+    /// The session goes on until it is told to stop.
+    pub(super) endless: bool,
+    /// Children are traced too, so their end is awaited as well.
+    pub(super) follow: bool,
+    /// Processes already introduced.
+    pub(super) known: HashSet<u32>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) out: Sender<Vec<Record>>,
+}
+
+/// What changes as the thread runs.
+#[derive(Default)]
+struct Progress {
+    batch: Vec<Record>,
+    events: Vec<Decoded>,
+    told: Counters,
+    received: u64,
+    unknown_kinds: u64,
+    watched: HashMap<u32, PerfEventLinkId>,
+    /// The session's receiver is gone: nothing more is wanted.
+    closed: bool,
+}
+
+impl Tracer {
+    /// Runs until told to stop or until everything traced has ended.
+    pub(super) fn run(mut self) -> Result<(), Error> {
+        let mut progress = Progress::default();
+        let (mut stuck_at, mut housekeeping_at) = (Instant::now(), Instant::now());
+        while !self.stop.load(Ordering::Relaxed) && !progress.closed {
+            if self.drain(&mut progress)? == 0 {
+                self.rest()?;
+            }
+            let now = Instant::now();
+            if now >= stuck_at {
+                self.look_at_stuck(&mut progress);
+                stuck_at = now + STUCK_EVERY;
+            }
+            if now >= housekeeping_at {
+                self.housekeeping(&mut progress)?;
+                housekeeping_at = now + HOUSEKEEPING_EVERY;
+            }
+            self.hand_over(&mut progress);
+            if !self.endless && self.awaited.is_empty() {
+                break;
+            }
+        }
+        self.finish(progress)
+    }
+
+    /// Detach, drain, account. The order matters: after detaching nothing is added to the ring, so
+    /// that received + lost = emitted can be checked.
+    fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
+        let still = self.probe.inflight();
+        self.probe.detach();
+        let accounts = std::mem::take(&mut self.accounts).close();
+        while self.drain(&mut progress)? > 0 {
+            self.hand_over(&mut progress);
+        }
+        let now_ns = Clock::monotonic_ns();
+        for entry in still.iter().filter(|entry| entry.in_ns == 0) {
+            if let Verdict::Report(report) = self.stuck.look(entry, now_ns) {
+                let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
+                progress.batch.push(Record::Stuck(Arc::new(stuck)));
+            }
+        }
+        self.tell_losses(&mut progress)?;
+        progress.batch.extend(accounts.into_iter().map(Record::Accounting));
+        let emitted = progress.told.get(counter::FAULTS_EMITTED);
+        let lost = progress.told.get(counter::FAULTS_LOST);
+        let transport = Transport { emitted, received: progress.received, lost };
+        progress.batch.push(Record::Transport(transport));
+        self.hand_over(&mut progress);
+        self.enricher.labels().shutdown();
+        Ok(())
+    }
+
+    /// Takes what is in the ring; returns how many records that were.
+    fn drain(&mut self, progress: &mut Progress) -> Result<usize, Error> {
+        let mut events = std::mem::take(&mut progress.events);
+        events.clear();
+        while events.len() < BATCH
+            && let Some(item) = self.ring.next()
+        {
+            events.push(decode(&item)?);
+        }
+        for event in &events {
+            self.event(event, progress);
+        }
+        let taken = events.len();
+        progress.events = events;
+        Ok(taken)
+    }
+
+    fn event(&mut self, event: &Decoded, progress: &mut Progress) {
+        match event {
+            Decoded::Fault(event) => {
+                progress.received += 1;
+                let pid = event.tgid;
+                self.introduce(pid, progress);
+                let fault = self.enricher.fault(event, &self.probe);
+                progress.batch.push(Record::Fault(Arc::new(fault)));
+            }
+            Decoded::Task(event) => self.task(event, progress),
+            Decoded::Unknown(_) => progress.unknown_kinds += 1,
+        }
+    }
+
+    fn task(&mut self, event: &TaskEvent, progress: &mut Progress) {
+        let pid = event.tgid;
+        match event.kind {
+            kind::EXEC => {
+                self.enricher.labels().process_exec(pid);
+                self.known.remove(&pid);
+                self.introduce(pid, progress);
+            }
+            kind::ADDED => {
+                if self.follow {
+                    self.accounts.open_child(pid);
+                    if !self.endless {
+                        self.awaited.insert(pid, threads::start_time(pid).unwrap_or(0));
+                    }
+                }
+                self.introduce(pid, progress);
+            }
+            _ => {
+                let last = event.flags & flag::GROUP_DEAD != 0;
+                self.accounts.exited(pid, event.tid, event.maj_flt, last);
+                if last {
+                    let time_ns = self.enricher.unix_ns(event.time_ns);
+                    self.process_ended(pid, time_ns, progress);
+                }
+            }
+        }
+        log::debug!("task event {} of {} ({})", event.kind, pid, String::from_utf8_lossy(name_of(&event.comm).as_bytes()).escape_debug());
+    }
+
+    fn process_ended(&mut self, pid: u32, time_ns: u64, progress: &mut Progress) {
+        for id in self.enricher.forget(pid) {
+            self.probe.forget_stack(id);
+        }
+        self.awaited.remove(&pid);
+        if self.known.remove(&pid) {
+            progress.batch.push(Record::ProcessEnd(ProcessEnd { pid, time_ns }));
+        }
+    }
+
+    /// Tells who a process is when its id appears for the first time.
+    fn introduce(&mut self, pid: u32, progress: &mut Progress) {
+        if !self.known.insert(pid) {
+            return;
+        }
+        let info = threads::identity(pid).unwrap_or_else(|_| ProcessInfo { pid, ..ProcessInfo::default() });
+        progress.batch.push(Record::Process(Arc::new(info)));
+    }
+
+    fn look_at_stuck(&mut self, progress: &mut Progress) {
+        let entries = self.probe.inflight();
+        if entries.is_empty() && self.stuck.is_empty() && progress.watched.is_empty() {
+            return;
+        }
+        let now_ns = Clock::monotonic_ns();
+        for entry in &entries {
+            match self.stuck.look(entry, now_ns) {
+                Verdict::Wait => {}
+                Verdict::Report(report) => {
+                    self.introduce(entry.tgid, progress);
+                    let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
+                    progress.batch.push(Record::Stuck(Arc::new(stuck)));
+                }
+                Verdict::Ask => self.ask(entry.tid, progress),
+            }
+        }
+        self.stuck.keep_only(&entries);
+        let over: Vec<u32> = progress.watched.keys().copied().filter(|tid| !entries.iter().any(|entry| entry.tid == *tid)).collect();
+        for tid in over {
+            if let Some(link) = progress.watched.remove(&tid)
+                && let Err(error) = self.probe.unwatch(link)
+            {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    /// Has the kernel look whether a running thread has left its fault.
+    fn ask(&mut self, tid: u32, progress: &mut Progress) {
+        if progress.watched.contains_key(&tid) {
+            return;
+        }
+        match self.probe.watch(tid, ASK_PERIOD_NS) {
+            Ok(link) => {
+                progress.watched.insert(tid, link);
+            }
+            // The thread may just have ended.
+            Err(error) => log::debug!("{error}"),
+        }
+    }
+
+    fn housekeeping(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        self.tell_losses(progress)?;
+        // An exit event can be lost with a full ring; the process's absence cannot.
+        let gone: Vec<u32> = self
+            .awaited
+            .iter()
+            .filter(|(pid, started)| threads::start_time(**pid).ok() != Some(**started))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in gone {
+            self.drain(progress)?;
+            if self.awaited.contains_key(&pid) {
+                self.process_ended(pid, self.enricher.unix_ns(Clock::monotonic_ns()), progress);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what the counters say has been lost since the last time.
+    fn tell_losses(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let now = self.probe.counters()?;
+        for (index, (name, class)) in (0..counter::COUNT).zip(counter::ALL) {
+            let count = now.get(index) - progress.told.get(index).min(now.get(index));
+            if let Some(class) = loss_class(class)
+                && count > 0
+            {
+                progress.batch.push(Record::Lost(Lost { class, reason: name.into(), count }));
+            }
+        }
+        if now.get(counter::TASKS_LOST) > 0 {
+            self.accounts.exits_lost();
+        }
+        progress.told = now;
+        let unknown = std::mem::take(&mut progress.unknown_kinds);
+        if unknown > 0 {
+            progress.batch.push(Record::Lost(Lost { class: LossClass::Lost, reason: "unknown_record".into(), count: unknown }));
+        }
+        progress.batch.extend(self.enricher.labels().take_counts().into_iter().map(Record::Lost));
+        Ok(())
+    }
+
+    fn hand_over(&mut self, progress: &mut Progress) {
+        if progress.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut progress.batch);
+        progress.closed |= self.out.blocking_send(batch).is_err();
+    }
+
+    fn rest(&self) -> Result<(), Error> {
+        let mut fds = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(REST_MS)) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn loss_class(class: Class) -> Option<LossClass> {
+    match class {
+        Class::Diagnostic => None,
+        Class::Lost => Some(LossClass::Lost),
+        Class::Filtered => Some(LossClass::Filtered),
+        Class::Approximate => Some(LossClass::Approximate),
+        Class::Unreadable => Some(LossClass::Unreadable),
+    }
+}
