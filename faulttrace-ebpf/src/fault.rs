@@ -180,7 +180,10 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
     let mut flags = flag::MAJOR;
     if !begun {
         flags |= flag::NO_START;
-        info!(tid, "thread {} completes a major fault whose beginning was not seen", tid);
+        info!(
+            tid,
+            "thread {} completes a major fault whose beginning was not seen", tid
+        );
     } else if slot.what != what::FILE {
         flags |= flag::HAS_ADDRESS;
     }

@@ -199,7 +199,10 @@ fn create(
         maps::inflight_changed(1);
     } else {
         maps::count(counter::INFLIGHT_FULL);
-        warn!(tid, "no room for thread {} of process {} in a fault", tid, tgid);
+        warn!(
+            tid,
+            "no room for thread {} of process {} in a fault", tid, tgid
+        );
     }
 }
 

@@ -92,7 +92,10 @@ pub fn exit(ctx: *mut c_void) {
     let last = live <= 0;
     let flags = if last { flag::GROUP_DEAD } else { 0 };
     let maj_flt: u64 = member(task, &config::OFF_TASK_MAJ_FLT);
-    debug!(tid, "thread {} of process {} ends with {} majors", tid, tgid, maj_flt);
+    debug!(
+        tid,
+        "thread {} of process {} ends with {} majors", tid, tgid, maj_flt
+    );
     send(kind::EXIT, flags, tgid, tid, maj_flt, comm_of(task));
     if FILTER.load() == filter::SET {
         // The ids may be given to somebody else.

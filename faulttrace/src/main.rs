@@ -14,7 +14,11 @@ fn main() -> ExitCode {
             // Help and version go to standard output, usage errors to standard error; a reader who
             // has gone away is no failure.
             let _ = error.print();
-            return status(if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Ok });
+            return status(if error.use_stderr() {
+                ExitStatus::Usage
+            } else {
+                ExitStatus::Ok
+            });
         }
     };
     match command {
@@ -27,7 +31,9 @@ fn trace(plan: &Plan) -> ExitCode {
     start_log(plan.verbose);
     match session::run(plan) {
         Ok(ended) if plan.strict && ended.losses => status(ExitStatus::Losses),
-        Ok(ended) => ended.command.map_or_else(|| status(ExitStatus::Ok), ExitCode::from),
+        Ok(ended) => ended
+            .command
+            .map_or_else(|| status(ExitStatus::Ok), ExitCode::from),
         Err(failure) => {
             say(&failure);
             status(match failure {
@@ -59,7 +65,11 @@ fn start_log(verbose: u8) {
         2 => log::LevelFilter::Debug,
         _ => log::LevelFilter::Trace,
     };
-    env_logger::Builder::new().filter_level(level).format_target(verbose > 0).format_timestamp_millis().init();
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format_target(verbose > 0)
+        .format_timestamp_millis()
+        .init();
 }
 
 fn say(error: &dyn std::fmt::Display) {

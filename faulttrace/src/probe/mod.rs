@@ -143,7 +143,11 @@ impl Probe {
         loader.map_max_entries("EVENTS", settings.ring_bytes);
         loader.map_max_entries("STACKS", settings.max_stacks);
         // aya_log_common::Level: Info is 3, Debug 4.
-        let log_level = if settings.verbose == 0 { 0 } else { settings.verbose.saturating_add(2) };
+        let log_level = if settings.verbose == 0 {
+            0
+        } else {
+            settings.verbose.saturating_add(2)
+        };
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let mut ebpf = loader.load(OBJECT)?;
         let inflight = maps::InflightMap::take(&mut ebpf)?;

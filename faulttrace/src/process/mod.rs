@@ -1,1 +1,6 @@
-//! process (stub)
+//! What is learnt of the target from outside the programs.
+
+pub mod launch;
+pub mod namespaces;
+pub mod stuck;
+pub mod threads;

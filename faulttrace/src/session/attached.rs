@@ -6,7 +6,7 @@ use faulttrace_ebpf::{COMM_LEN, Inflight, flag};
 use crate::ingest::{Clock, Enricher};
 use crate::model::Mode;
 use crate::probe::{Probe, RawStack};
-use crate::process::stuck::{self, StuckThread};
+use crate::process::stuck::{self, KernelFrame, StuckThread};
 
 use super::targets::Chosen;
 
@@ -37,8 +37,12 @@ pub(super) fn enter_stuck(probe: &mut Probe, enricher: &mut Enricher, chosen: &C
 
 fn register_stacks(thread: &StuckThread, enricher: &mut Enricher) {
     let id = stack_id(thread.tid);
-    let kernel = RawStack { frames: thread.kernel_frames.clone(), tgid: 0, truncated: false };
-    enricher.register_kernel_stack(id, &kernel);
+    let labels = enricher.labels();
+    let address = |frame: &KernelFrame| Some(labels.kernel_address(&frame.function)? + frame.offset);
+    let frames: Vec<u64> = thread.kernel_frames.iter().filter_map(address).collect();
+    // /proc cuts a stack at 64 frames (fs/proc/base.c, MAX_STACK_TRACE_DEPTH).
+    let truncated = thread.kernel_frames.len() >= 64 || frames.len() < thread.kernel_frames.len();
+    enricher.register_kernel_stack(id, &RawStack { frames, tgid: 0, truncated });
     if let Some(ip) = thread.user_ip {
         // Only the innermost frame is known from outside.
         let user = RawStack { frames: vec![ip], tgid: thread.pid, truncated: true };
@@ -81,7 +85,8 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         flags: mode | flag::NO_START,
         switches: 1,
         sleeps: 1,
-        maj_flt: thread.maj_flt,
+        // As in the kernel's entries: enough to see a change.
+        maj_flt: u32::try_from(thread.maj_flt & u64::from(u32::MAX)).unwrap_or(0),
         comm,
     }
 }
