@@ -4,31 +4,40 @@
 //! Own code rather than aya-build, which prints the whole nested build as warnings, needs the
 //! toolchain's name, and does not say how to mend a missing linker or missing sources.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a build script speaks to cargo on its standard output"
-)]
-
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
 const PROGRAMS: &str = "faulttrace-ebpf";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let Err(error) = run() else {
+        return ExitCode::SUCCESS;
+    };
+    for line in format!("{error:#}").lines() {
+        println!("cargo::error={line}");
+    }
+    ExitCode::FAILURE
+}
+
+fn run() -> anyhow::Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     // The workspace's manifest holds the release profile and the versions of aya-ebpf.
     for input in [
         "faulttrace-ebpf/src",
         "faulttrace-ebpf/Cargo.toml",
         "Cargo.toml",
+        "Cargo.lock",
     ] {
-        println!("cargo:rerun-if-changed={}", workspace.join(input).display());
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(input).display()
+        );
     }
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build.rs");
 
     require_bpf_linker()?;
     require_rust_src()?;
@@ -87,7 +96,7 @@ fn build(workspace: &Path, target: &str, target_dir: &Path) -> anyhow::Result<()
         output.status
     );
     for line in messages.lines().filter(|line| !line.trim().is_empty()) {
-        println!("cargo:warning={line}");
+        println!("cargo::warning={line}");
     }
     Ok(())
 }
