@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::shell::{describe, root, say};
 
-/// The cargo that runs this, in the top directory.
+/// cargo, in the top directory. By name: where rustup gave this process its toolchain, it gives the
+/// same to the name, and messages stay readable.
 pub(crate) fn cargo() -> anyhow::Result<Command> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let mut command = Command::new("cargo");
     command.current_dir(root()?);
     Ok(command)
 }
