@@ -64,7 +64,7 @@ fn file_length() -> anyhow::Result<()> {
     let mut files = Vec::new();
     rust_files(&top, &mut files)?;
     say(&format!(
-        "no file over {MAX_LINES} lines among {} Rust files",
+        "checking that none of {} Rust files is over {MAX_LINES} lines",
         files.len()
     ));
     let mut long = Vec::new();
