@@ -1,2 +1,102 @@
-//! stub
-fn main() {}
+//! `cargo xtask TASK`: everything a developer or CI does to this repository.
+//!
+//! Routes only; each task is a module. `./x TASK` is the same on a machine that may lack even a C
+//! linker.
+
+mod cargo;
+mod lint;
+mod run;
+mod setup;
+mod shell;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::say;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install whatever building, testing and linting need; says what it does, safe to repeat
+    Setup,
+    /// Set up, then build the release binary
+    Build,
+    /// Set up, build, and trace the bundled demo, or what the arguments for faulttrace say
+    ///
+    /// Without a target (`--pid N`, `-- COMMAND`, …) the demo is started, traced with the options
+    /// given, and stopped afterwards.
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Arguments for faulttrace
+        #[arg(
+            value_name = "FAULTTRACE ARGUMENTS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, lint, unit tests, end-to-end tests: all that CI runs
+    Test,
+    /// Only the end-to-end tests: root (sudo is used if needed), on the running kernel
+    E2e {
+        /// Arguments for the test programs: name filters, `--nocapture`, …
+        #[arg(
+            value_name = "TEST ARGUMENTS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<OsString>,
+    },
+    /// Only the checks that need no test to run: format, lints, docs, licences, file length
+    Lint,
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(task: Task) -> anyhow::Result<ExitCode> {
+    match task {
+        Task::Setup => setup::setup(setup::Purpose::Test)?,
+        Task::Build => {
+            setup::setup(setup::Purpose::Build)?;
+            let faulttrace = cargo::release_binary("faulttrace", "faulttrace")?;
+            say(&format!("built {}", faulttrace.display()));
+        }
+        Task::Run { arguments: _ } => {
+            setup::setup(setup::Purpose::Build)?;
+            return run::run(&run::arguments_after("run", std::env::args_os()));
+        }
+        Task::Test => {
+            setup::setup(setup::Purpose::Test)?;
+            lint::lint()?;
+            test::unit()?;
+            test::e2e(&[])?;
+            say("all passed");
+        }
+        Task::E2e { arguments } => {
+            setup::setup(setup::Purpose::Test)?;
+            test::e2e(&arguments)?;
+        }
+        Task::Lint => {
+            setup::setup(setup::Purpose::Test)?;
+            lint::lint()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

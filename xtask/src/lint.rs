@@ -1,0 +1,104 @@
+//! The checks that run nothing of ours: exactly what CI runs, quick ones first.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use crate::cargo::cargo;
+use crate::shell::{root, run, say, target_dir};
+
+/// A file longer than this has more than one job.
+const MAX_LINES: usize = 500;
+
+/// Runs every check; stops at the first that fails.
+pub(crate) fn lint() -> anyhow::Result<()> {
+    file_length()?;
+    run(cargo()?.args(["fmt", "--all", "--check"]))?;
+    // Advisories are not checked here: they need their database from the network, and a new one
+    // would break a commit that changed nothing. CONTRIBUTING.md says when to run that check.
+    run(cargo()?.args([
+        "deny",
+        "--all-features",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))?;
+    run(cargo()?.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))?;
+    ebpf_clippy()?;
+    run(cargo()?
+        .env("RUSTDOCFLAGS", "-Dwarnings")
+        .args(["doc", "--workspace", "--no-deps"]))
+}
+
+/// Lints the programs for the target they are built for.
+fn ebpf_clippy() -> anyhow::Result<()> {
+    let target = if cfg!(target_endian = "big") {
+        "bpfeb-unknown-none"
+    } else {
+        "bpfel-unknown-none"
+    };
+    let arch = std::env::consts::ARCH;
+    run(cargo()?
+        // `-Zbuild-std` is unstable; this makes the pinned stable toolchain accept it.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("--cfg=bpf_target_arch=\"{arch}\""),
+        )
+        .args([
+            "clippy",
+            "--package",
+            "faulttrace-ebpf",
+            "--bin",
+            "faulttrace-ebpf",
+        ])
+        .args(["--target", target, "-Zbuild-std=core", "--target-dir"])
+        // Build scripts that look at RUSTC_BOOTSTRAP would be rebuilt back and forth.
+        .arg(target_dir()?.join("ebpf-lint"))
+        .args(["--", "-Dwarnings"]))
+}
+
+fn file_length() -> anyhow::Result<()> {
+    let top = root()?;
+    let mut files = Vec::new();
+    rust_files(&top, &mut files)?;
+    say(&format!(
+        "checking that none of {} Rust files is over {MAX_LINES} lines",
+        files.len()
+    ));
+    let mut long = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("reading {}", file.display()))?;
+        let lines = text.lines().count();
+        if lines > MAX_LINES {
+            let name = file.strip_prefix(&top).unwrap_or(&file);
+            long.push(format!("{}: {lines} lines", name.display()));
+        }
+    }
+    ensure!(
+        long.is_empty(),
+        "longer than {MAX_LINES} lines, so to be split by job:\n{}",
+        long.join("\n")
+    );
+    Ok(())
+}
+
+/// Collects the `.rs` files under a directory, but for build output and hidden directories.
+fn rust_files(directory: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let context = || format!("reading {}", directory.display());
+    for entry in directory.read_dir().with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let name = entry.file_name();
+        let path = entry.path();
+        if entry.file_type().with_context(context)?.is_dir() {
+            if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
+                rust_files(&path, files)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Brings what is missing, and says so. Safe to repeat; silent and offline when nothing is missing.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::cargo::cargo;
+use crate::shell::{Root, find, output_of, run, say};
+
+/// What the machine is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Build faulttrace and run it on the demo.
+    Build,
+    /// Also lint and run every test.
+    Test,
+}
+
+/// A Debian package, and the sign that it is there.
+struct SystemPackage {
+    name: &'static str,
+    sign: Sign,
+    why: &'static str,
+}
+
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+/// What `./x` does not already need for building xtask itself, gcc and headers excepted: a machine
+/// may have another linker, and the tests compile C programs.
+const SYSTEM_PACKAGES: [SystemPackage; 6] = [
+    SystemPackage {
+        name: "gcc",
+        sign: Sign::Program("gcc"),
+        why: "compiles the C programs that the tests trace",
+    },
+    SystemPackage {
+        name: "libc6-dev",
+        sign: Sign::File("/usr/include/stdio.h"),
+        why: "headers for those programs",
+    },
+    SystemPackage {
+        name: "kmod",
+        sign: Sign::Program("modprobe"),
+        why: "loads the fuse module where it is not built in",
+    },
+    SystemPackage {
+        name: "mount",
+        sign: Sign::Program("losetup"),
+        why: "loop devices",
+    },
+    SystemPackage {
+        name: "mount",
+        sign: Sign::Program("swapon"),
+        why: "swap files",
+    },
+    SystemPackage {
+        name: "util-linux",
+        sign: Sign::Program("mkswap"),
+        why: "swap files",
+    },
+];
+
+/// A program installed with `cargo install`, at one version so that everybody gets the same result.
+struct CargoTool {
+    name: &'static str,
+    version: &'static str,
+    why: &'static str,
+}
+
+/// 0.10 uses the LLVM inside the pinned Rust toolchain; from 0.11 on it wants a system LLVM.
+const BPF_LINKER: CargoTool = CargoTool {
+    name: "bpf-linker",
+    version: "0.10.4",
+    why: "links the eBPF programs",
+};
+
+const CARGO_DENY: CargoTool = CargoTool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    why: "checks the licences and sources of the dependencies",
+};
+
+/// Installs whatever is missing for the purpose.
+pub(crate) fn setup(purpose: Purpose) -> anyhow::Result<()> {
+    if purpose == Purpose::Test {
+        system_packages()?;
+    }
+    rust_components(purpose)?;
+    cargo_tool(&BPF_LINKER)?;
+    if purpose == Purpose::Test {
+        cargo_tool(&CARGO_DENY)?;
+    }
+    fuse_device()
+}
+
+fn system_packages() -> anyhow::Result<()> {
+    let missing: Vec<_> = SYSTEM_PACKAGES
+        .iter()
+        .filter(|package| !package.sign.present())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for package in &missing {
+        say(&format!("missing: {} ({})", package.name, package.why));
+    }
+    let mut names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    names.dedup();
+    if find("apt-get").is_none() {
+        bail!(
+            "no apt-get here: install what Debian calls {} in this system's way",
+            names.join(", ")
+        );
+    }
+    let root = Root::obtain()?;
+    let quiet = [("DEBIAN_FRONTEND", "noninteractive".into())];
+    run(root.command("apt-get", &quiet).arg("update"))?;
+    run(root
+        .command("apt-get", &quiet)
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(names))
+}
+
+impl Sign {
+    fn present(&self) -> bool {
+        match self {
+            Sign::Program(name) => find(name).is_some(),
+            Sign::File(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+fn rust_components(purpose: Purpose) -> anyhow::Result<()> {
+    let sysroot = output_of(Command::new("rustc").args(["--print", "sysroot"]))
+        .context("`rustc --print sysroot` does not work")?;
+    let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml");
+    let mut missing = Vec::new();
+    if !core.exists() {
+        missing.push("rust-src");
+    }
+    if purpose == Purpose::Test {
+        for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+            if output_of(cargo()?.args([subcommand, "--version"])).is_none() {
+                missing.push(component);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!(
+        "missing parts of the Rust toolchain: {}",
+        missing.join(", ")
+    ));
+    ensure!(
+        find("rustup").is_some(),
+        "no rustup here to install them: see https://rustup.rs, or install them in this system's way"
+    );
+    run(Command::new("rustup")
+        .args(["component", "add"])
+        .args(missing))
+}
+
+fn cargo_tool(tool: &CargoTool) -> anyhow::Result<()> {
+    match installed_version(tool.name) {
+        Some(version) if version == tool.version => return Ok(()),
+        Some(version) => say(&format!(
+            "{} is {version}, {} is wanted ({}): replacing it, a few minutes, once",
+            tool.name, tool.version, tool.why
+        )),
+        None => say(&format!(
+            "missing: {} {} ({}): building it, a few minutes, once",
+            tool.name, tool.version, tool.why
+        )),
+    }
+    run(cargo()?.args(["install", tool.name, "--version", tool.version, "--locked"]))?;
+    let version = installed_version(tool.name);
+    ensure!(
+        version.as_deref() == Some(tool.version),
+        "installed {} {}, but what PATH finds is {}: put cargo's bin directory first on PATH",
+        tool.name,
+        tool.version,
+        version.as_deref().unwrap_or("none")
+    );
+    Ok(())
+}
+
+fn installed_version(program: &str) -> Option<String> {
+    parse_version(&output_of(Command::new(program).arg("--version"))?)
+}
+
+/// The version in `NAME VERSION`, the first line of what `--version` prints.
+fn parse_version(text: &str) -> Option<String> {
+    text.lines()
+        .next()?
+        .split_whitespace()
+        .nth(1)
+        .map(str::to_owned)
+}
+
+/// The demo and the tests serve a slow file system through FUSE. Only the device is needed: the
+/// file system is mounted by root without libfuse.
+fn fuse_device() -> anyhow::Result<()> {
+    let device = Path::new("/dev/fuse");
+    if device.exists() {
+        return Ok(());
+    }
+    say("missing: /dev/fuse (the demo and the tests serve a slow file system)");
+    run(Root::obtain()?.command("modprobe", &[]).arg("fuse"))?;
+    ensure!(
+        device.exists(),
+        "/dev/fuse is still missing: this kernel or container has no FUSE"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_the_second_word_of_the_first_line() {
+        assert_eq!(
+            parse_version("bpf-linker 0.10.4\nmore"),
+            Some("0.10.4".to_owned())
+        );
+        assert_eq!(parse_version("bpf-linker"), None);
+        assert_eq!(parse_version(""), None);
+    }
+
+    #[test]
+    fn absent_tools_have_no_version() {
+        assert_eq!(installed_version("no-such-program-of-that-name"), None);
+    }
+}
