@@ -1,4 +1,14 @@
 //! Why a fault had to wait, told from the kernel stack it slept in.
+//!
+//! Does not read stacks or symbols: ingest hands in the function names. The names that mean
+//! something are one table, in `cause/rules.rs`.
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use super::{MappingKind, Mode};
+use rules::{ENTRIES, HANDLER, RULES, Verdict};
 
 /// The cause classes of docs (design: "Causes"). `as_str` is the stable name in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,4 +69,70 @@ impl Cause {
             Cause::Unknown => "unknown",
         }
     }
+
+    /// The cause of a sleep, from the kernel functions of the stack it slept in.
+    ///
+    /// `kernel_functions` innermost first; compiler suffixes are ignored. `major` is `None` while
+    /// the fault is not over, since the kernel accounts it at the end: then a wait for a file page
+    /// stays [`Cause::FileWait`]. `mapping` tells a page lock on a file from one on other memory.
+    ///
+    /// Of all functions the table names, the one of the lowest rank decides, and within a rank
+    /// the innermost.
+    pub fn classify(
+        kernel_functions: &[&[u8]],
+        major: Option<bool>,
+        mode: Mode,
+        mapping: Option<MappingKind>,
+    ) -> Cause {
+        let (own, in_handler) = own_frames(kernel_functions, mode);
+        let mut best: Option<(u8, Verdict)> = None;
+        for function in own {
+            let function = rules::bare(function);
+            let rule = RULES
+                .iter()
+                .find(|rule| !(rule.outside_handler && in_handler) && rule.names(function));
+            if let Some(rule) = rule
+                && best.is_none_or(|(rank, _)| rule.rank < rank)
+            {
+                best = Some((rule.rank, rule.verdict));
+            }
+        }
+        match best.map(|(_, verdict)| verdict) {
+            Some(Verdict::Is(cause)) => cause,
+            Some(Verdict::FilePage) => file_cause(major),
+            Some(Verdict::SomePage) => match mapping {
+                None | Some(MappingKind::File | MappingKind::Exe) => file_cause(major),
+                Some(_) => Cause::Unknown,
+            },
+            None => Cause::Unknown,
+        }
+    }
+}
+
+/// `mm_account_fault` counts a fault as major if it started the read itself, on whichever try.
+fn file_cause(major: Option<bool>) -> Cause {
+    match major {
+        Some(true) => Cause::FileRead,
+        Some(false) => Cause::ReadWait,
+        None => Cause::FileWait,
+    }
+}
+
+/// The frames of the fault itself, and whether `handle_mm_fault` is among them. What lies outside
+/// is what the thread was doing when it faulted, and says nothing about the wait.
+fn own_frames<'a, 'b>(functions: &'a [&'b [u8]], mode: Mode) -> (&'a [&'b [u8]], bool) {
+    let handler = functions
+        .iter()
+        .position(|function| rules::bare(function) == HANDLER.as_bytes());
+    let entry = functions.iter().position(|function| {
+        let function = rules::bare(function);
+        ENTRIES.iter().any(|name| name.as_bytes() == function)
+    });
+    // get_user_pages has no exception: an entry frame there belongs to something further out.
+    let end = match mode {
+        Mode::Gup => handler.or(entry),
+        Mode::User | Mode::Kernel => entry.or(handler),
+    };
+    let own = end.map_or(functions, |end| &functions[..=end]);
+    (own, handler.is_some_and(|at| at < own.len()))
 }

@@ -1,1 +1,245 @@
-//! Folds many faults into totals per thread, file, stack and cause.
+//! Folds many faults into totals per process, thread, file, stack and cause.
+//!
+//! Pure: it neither reads the clock nor prints. The session feeds it every record that the views
+//! get; the views show it at the end ([`crate::view`]). Its memory is bounded whatever the target
+//! does: when a table is full, further keys are counted together in its `others`.
+
+mod process;
+mod remainder;
+#[cfg(test)]
+pub(crate) mod samples;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck};
+pub use process::{ProcessSummary, StillStuck};
+pub use remainder::Remainder;
+pub use table::{
+    ByCause, ByFile, ByStack, ByThread, Entry, FileKey, StackKey, Table, Tally, ThreadKey,
+};
+
+/// How much a [`Summary`] may remember.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Keys of one table of one process.
+    pub keys_per_table: usize,
+    /// Keys of all tables of all processes together.
+    pub keys_in_all: usize,
+    /// Processes with tables of their own; the rest are counted together.
+    pub processes: usize,
+    /// Threads remembered as stuck, over all processes.
+    pub stuck: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            keys_per_table: 10_000,
+            keys_in_all: 100_000,
+            processes: 1_000,
+            stuck: 10_000,
+        }
+    }
+}
+
+/// Reasons of loss come from a fixed set of ours; the bound is for traces that others wrote.
+const MAX_REASONS: usize = 256;
+
+/// The reason under which the probe counts majors that a filter held back, class `Filtered`.
+pub const FILTERED_MAJORS: &str = "filtered_majors";
+
+/// The fold. Feed it with [`Summary::add`] and read it at any time.
+#[derive(Debug, Default)]
+pub struct Summary {
+    limits: Limits,
+    keys: usize,
+    processes: BTreeMap<u32, ProcessSummary>,
+    /// Processes beyond `limits.processes`, counted together.
+    others: Option<Box<ProcessSummary>>,
+    lost: BTreeMap<(LossClass, Cow<'static, str>), u64>,
+    stuck: HashMap<u32, StillStuck>,
+    stuck_beyond_limit: u64,
+    began_ns: Option<u64>,
+}
+
+impl Summary {
+    /// An empty summary with the default limits.
+    pub fn new() -> Self {
+        Summary::default()
+    }
+
+    /// An empty summary with the given limits.
+    pub fn with_limits(limits: Limits) -> Self {
+        Summary {
+            limits,
+            ..Summary::default()
+        }
+    }
+
+    /// Takes one record into account.
+    pub fn add(&mut self, record: &Record) {
+        match record {
+            Record::Start(start) => {
+                self.began_ns = Some(start.time_ns);
+                for target in &start.targets {
+                    self.name(target);
+                }
+            }
+            Record::Fault(fault) => self.add_fault(fault),
+            Record::Stuck(stuck) => self.add_stuck(stuck),
+            Record::Lost(lost) => self.add_lost(lost),
+            Record::Process(process) => self.name(process),
+            Record::ProcessEnd(end) => {
+                for stuck in self.stuck.values_mut() {
+                    stuck.process_ended |= stuck.stuck.facts.pid == end.pid;
+                }
+            }
+            Record::Accounting(accounting) => {
+                self.process(accounting.pid)
+                    .account(accounting.maj_flt_delta);
+            }
+        }
+    }
+
+    /// Per process, by pid.
+    pub fn processes(&self) -> impl ExactSizeIterator<Item = &ProcessSummary> {
+        self.processes.values()
+    }
+
+    /// The processes beyond the limit, counted together; `None` if there were none.
+    pub fn other_processes(&self) -> Option<&ProcessSummary> {
+        self.others.as_deref()
+    }
+
+    /// Everything together; its `pid` is `None`. Merged when called: not for a hot path.
+    pub fn total(&self) -> ProcessSummary {
+        let mut total = ProcessSummary::new(None);
+        let mut keys = 0;
+        for process in self.processes.values().chain(self.others.as_deref()) {
+            total.merge(process, &self.limits, &mut keys);
+        }
+        total
+    }
+
+    /// What was not recorded, or not in full: (class, reason) and how often.
+    pub fn lost(&self) -> impl Iterator<Item = (LossClass, &str, u64)> {
+        self.lost
+            .iter()
+            .map(|((class, reason), count)| (*class, reason.as_ref(), *count))
+    }
+
+    /// Sum of the counts of one class.
+    pub fn lost_in(&self, class: LossClass) -> u64 {
+        self.lost()
+            .filter(|(of, _, _)| *of == class)
+            .fold(0, |sum, (_, _, count)| sum.saturating_add(count))
+    }
+
+    /// Threads reported as stuck whose fault was not seen to end, longest first.
+    pub fn still_stuck(&self) -> Vec<&StillStuck> {
+        let mut all: Vec<_> = self.stuck.values().collect();
+        all.sort_by_key(|still| {
+            (
+                std::cmp::Reverse(still.stuck.elapsed_ns),
+                still.stuck.facts.tid,
+            )
+        });
+        all
+    }
+
+    /// Stuck threads that could not be remembered because there were too many.
+    pub fn stuck_beyond_limit(&self) -> u64 {
+        self.stuck_beyond_limit
+    }
+
+    /// Unix time of the start, ns, if a `Start` record was seen.
+    pub fn began_ns(&self) -> Option<u64> {
+        self.began_ns
+    }
+
+    /// What of the kernel's `maj_flt` is not in the majors reported, over all processes.
+    pub fn remainder(&self) -> Remainder {
+        let filtered = self.filtered_majors();
+        let mut all = self.processes.values().chain(self.others.as_deref());
+        let first = all.next().map(|process| process.remainder(filtered));
+        match first {
+            None => Remainder::default(),
+            Some(first) => all.fold(first, |sum, process| sum.plus(&process.remainder(0))),
+        }
+    }
+
+    /// The same for one process. Filters count over all processes together, so with several
+    /// processes and a filter at work a single process's remainder is unknown.
+    pub fn remainder_of(&self, process: &ProcessSummary) -> Remainder {
+        let filtered = self.filtered_majors();
+        let alone = self.processes.len() + usize::from(self.others.is_some()) <= 1;
+        let mut remainder = process.remainder(filtered);
+        if filtered > 0 && !alone {
+            remainder.filtered_majors = None;
+        }
+        remainder
+    }
+
+    fn filtered_majors(&self) -> u64 {
+        self.lost()
+            .find(|(class, reason, _)| *class == LossClass::Filtered && *reason == FILTERED_MAJORS)
+            .map_or(0, |(_, _, count)| count)
+    }
+
+    fn process(&mut self, pid: u32) -> &mut ProcessSummary {
+        if self.processes.len() >= self.limits.processes && !self.processes.contains_key(&pid) {
+            return self
+                .others
+                .get_or_insert_with(|| Box::new(ProcessSummary::new(None)));
+        }
+        self.processes
+            .entry(pid)
+            .or_insert_with(|| ProcessSummary::new(Some(pid)))
+    }
+
+    fn name(&mut self, info: &ProcessInfo) {
+        self.process(info.pid).info = Some(info.clone());
+    }
+
+    fn add_fault(&mut self, fault: &Fault) {
+        if !self.stuck.is_empty() {
+            self.stuck.remove(&fault.facts.tid);
+        }
+        let limits = self.limits;
+        let mut keys = self.keys;
+        self.process(fault.facts.pid).add(fault, &limits, &mut keys);
+        self.keys = keys;
+    }
+
+    fn add_stuck(&mut self, stuck: &Arc<Stuck>) {
+        let tid = stuck.facts.tid;
+        if self.stuck.len() >= self.limits.stuck && !self.stuck.contains_key(&tid) {
+            // Later reports of the same fault are not another thread.
+            if stuck.report <= 1 {
+                self.stuck_beyond_limit += 1;
+            }
+            return;
+        }
+        self.stuck.insert(
+            tid,
+            StillStuck {
+                stuck: Arc::clone(stuck),
+                process_ended: false,
+            },
+        );
+    }
+
+    fn add_lost(&mut self, lost: &Lost) {
+        let mut key = (lost.class, lost.reason.clone());
+        if self.lost.len() >= MAX_REASONS && !self.lost.contains_key(&key) {
+            key.1 = Cow::Borrowed("other");
+        }
+        let count = self.lost.entry(key).or_default();
+        *count = count.saturating_add(lost.count);
+    }
+}

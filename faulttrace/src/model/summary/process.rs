@@ -1,0 +1,168 @@
+//! The totals of one process, or of several together.
+
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+
+use super::table::{ByCause, ByFile, ByStack, ByThread};
+use super::{FileKey, Limits, Remainder, StackKey, Tally, ThreadKey};
+use crate::model::{End, Fault, ProcessInfo, Stuck};
+
+/// A fault that was reported as stuck and not seen to end.
+#[derive(Debug, Clone)]
+pub struct StillStuck {
+    /// The latest report of it.
+    pub stuck: Arc<Stuck>,
+    /// Its process ended, so the thread is gone; only the fault's own end was not seen.
+    pub process_ended: bool,
+}
+
+/// What the faults of one process add up to.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessSummary {
+    /// `None` for several processes together.
+    pub pid: Option<u32>,
+    /// Name and executable, as last seen.
+    pub info: Option<ProcessInfo>,
+    /// All faults.
+    pub tally: Tally,
+    /// Faults whose end is approximate.
+    pub approximate: u64,
+    /// Faults in which the thread died.
+    pub died: u64,
+    /// Faults that began before faulttrace attached: their times are lower bounds.
+    pub began_before_attach: u64,
+    /// By thread.
+    pub by_thread: ByThread,
+    /// By file.
+    pub by_file: ByFile,
+    /// By user stack.
+    pub by_stack: ByStack,
+    /// By cause.
+    pub by_cause: ByCause,
+    /// Growth of the kernel's `maj_flt`; `None` if unknown for (one of) the process(es).
+    pub maj_flt_delta: Option<u64>,
+    /// Processes counted here whose `maj_flt` was reported, readable or not.
+    accounted: u64,
+    /// `None` until the first fault. Two digits: percentiles are right to 1 %.
+    durations: Option<Box<Histogram<u64>>>,
+}
+
+/// Significant digits of the histogram.
+const DIGITS: u8 = 2;
+
+impl ProcessSummary {
+    pub(super) fn new(pid: Option<u32>) -> Self {
+        ProcessSummary {
+            pid,
+            ..ProcessSummary::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, fault: &Fault, limits: &Limits, keys: &mut usize) {
+        self.tally.add(fault);
+        match fault.end {
+            End::Exact => {}
+            End::Approximate => self.approximate += 1,
+            End::Died => self.died += 1,
+        }
+        self.began_before_attach += u64::from(fault.facts.began_before_attach);
+        self.record_duration(fault.duration_ns);
+
+        let facts = &fault.facts;
+        let key = ThreadKey {
+            pid: facts.pid,
+            tid: facts.tid,
+        };
+        let (tally, name) = self
+            .by_thread
+            .at(key, || facts.thread.clone(), limits, keys);
+        tally.add(fault);
+        if let Some(name) = name
+            && *name != facts.thread
+        {
+            *name = facts.thread.clone();
+        }
+        let key = FileKey {
+            path: facts.place.path.clone(),
+            mapping: facts.place.mapping,
+            deleted: facts.place.deleted,
+        };
+        self.by_file.at(key, || (), limits, keys).0.add(fault);
+        let stack = facts.user_stack.as_ref();
+        let key = StackKey {
+            pid: facts.pid,
+            id: stack.map(|stack| stack.id),
+        };
+        self.by_stack
+            .at(key, || stack.cloned(), limits, keys)
+            .0
+            .add(fault);
+        self.by_cause
+            .at(facts.cause, || (), limits, keys)
+            .0
+            .add(fault);
+    }
+
+    pub(super) fn account(&mut self, maj_flt_delta: Option<u64>) {
+        self.maj_flt_delta = match (self.accounted, self.maj_flt_delta, maj_flt_delta) {
+            (0, _, new) => new,
+            (_, Some(sum), Some(new)) => Some(sum.saturating_add(new)),
+            // Part of a sum that is unknown makes the sum unknown.
+            (_, _, _) => None,
+        };
+        self.accounted += 1;
+    }
+
+    pub(super) fn merge(&mut self, other: &ProcessSummary, limits: &Limits, keys: &mut usize) {
+        self.tally.merge(&other.tally);
+        self.approximate += other.approximate;
+        self.died += other.died;
+        self.began_before_attach += other.began_before_attach;
+        self.by_thread.merge(&other.by_thread, limits, keys);
+        self.by_file.merge(&other.by_file, limits, keys);
+        self.by_stack.merge(&other.by_stack, limits, keys);
+        self.by_cause.merge(&other.by_cause, limits, keys);
+        self.account(other.maj_flt_delta);
+        if let Some(theirs) = &other.durations {
+            // Auto-resizing histograms of the same precision: adding cannot fail.
+            match &mut self.durations {
+                Some(ours) => drop(ours.add(theirs.as_ref())),
+                None => self.durations = Some(theirs.clone()),
+            }
+        }
+    }
+
+    /// The duration below which `percentile` per cent (0 to 100) of the faults stay, ns, right to
+    /// 1 % of its value; `None` without faults. The maximum is exact: [`Tally::max_ns`].
+    pub fn duration_percentile_ns(&self, percentile: f64) -> Option<u64> {
+        let durations = self.durations.as_ref()?;
+        // The histogram answers with the upper end of a bucket, which no fault may have reached.
+        Some(
+            durations
+                .value_at_percentile(percentile)
+                .min(self.tally.max_ns),
+        )
+    }
+
+    /// The majors reported against the kernel's count.
+    pub(super) fn remainder(&self, filtered_majors: u64) -> Remainder {
+        Remainder {
+            maj_flt_delta: self.maj_flt_delta,
+            majors: self.tally.majors,
+            filtered_majors: Some(filtered_majors),
+        }
+    }
+
+    fn record_duration(&mut self, duration_ns: u64) {
+        if self.durations.is_none() {
+            self.durations = Histogram::new(DIGITS).ok().map(Box::new);
+        }
+        if let Some(durations) = &mut self.durations {
+            // Fails only if the table cannot grow to the value; then it counts at the top.
+            if durations.record(duration_ns).is_err() {
+                durations.saturating_record(duration_ns);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What of the kernel's own count of major faults is not among the majors reported.
+
+/// The kernel's `maj_flt` against ours. Nothing here is clamped: more majors reported than the
+/// kernel counted is a defect that must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remainder {
+    /// How much `maj_flt` grew; `None` if it could not be read.
+    pub maj_flt_delta: Option<u64>,
+    /// Majors reported.
+    pub majors: u64,
+    /// Majors that a filter held back; `None` if they cannot be told for this process alone.
+    pub filtered_majors: Option<u64>,
+}
+
+impl Default for Remainder {
+    /// Of no process at all: nothing is known of `maj_flt`.
+    fn default() -> Self {
+        Remainder {
+            maj_flt_delta: None,
+            majors: 0,
+            filtered_majors: Some(0),
+        }
+    }
+}
+
+impl Remainder {
+    /// `maj_flt_delta` − `majors` − `filtered_majors`; `None` if a part is unknown.
+    pub fn value(&self) -> Option<i64> {
+        let value = i128::from(self.maj_flt_delta?)
+            - i128::from(self.majors)
+            - i128::from(self.filtered_majors?);
+        i64::try_from(value).ok()
+    }
+
+    /// Of both together.
+    pub(super) fn plus(&self, other: &Remainder) -> Remainder {
+        let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+        Remainder {
+            maj_flt_delta: sum(self.maj_flt_delta, other.maj_flt_delta),
+            majors: self.majors.saturating_add(other.majors),
+            filtered_majors: sum(self.filtered_majors, other.filtered_majors),
+        }
+    }
+
+    /// The result in words, one sentence or two, without a final newline. `lost` is the number of
+    /// events that were lost: majors may be among them.
+    pub fn explain(&self, lost: u64) -> String {
+        let Some(delta) = self.maj_flt_delta else {
+            return "The kernel's own count (maj_flt) could not be read: whether all major \
+                    faults were reported is unknown."
+                .to_owned();
+        };
+        let Some(value) = self.value() else {
+            return format!(
+                "The kernel counted {delta} major faults, {} are reported; filters held back \
+                 some, counted over all processes together only.",
+                self.majors
+            );
+        };
+        let majors = plural(value.unsigned_abs(), "major fault");
+        match value {
+            0 => "Every major fault that the kernel counted is accounted for.".to_owned(),
+            1.. if lost > 0 => format!(
+                "{majors} not reported: lost (see below), or taken without an exception \
+                 (get_user_pages: MADV_POPULATE, mlock, O_DIRECT, process_vm_readv)."
+            ),
+            1.. => format!(
+                "{majors} taken without an exception (get_user_pages: MADV_POPULATE, mlock, \
+                 O_DIRECT, process_vm_readv), or while faulttrace attached or detached."
+            ),
+            _ => format!(
+                "{majors} more reported than the kernel counted: a thread's count was read at \
+                 another moment than its faults, or faulttrace is wrong. Please report it."
+            ),
+        }
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}

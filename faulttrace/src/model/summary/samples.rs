@@ -1,0 +1,166 @@
+//! Made-up records for the unit tests of the model and of the views.
+
+use std::sync::Arc;
+
+use crate::model::{
+    Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
+    Place, ProcessEnd, ProcessInfo, Record, Stack, Start, Stuck,
+};
+
+/// 2025-07-11 14:03:07.123 UTC.
+pub(crate) const T0: u64 = 1_752_242_587_123_000_000;
+const MS: u64 = 1_000_000;
+
+pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
+    Frame {
+        address: 0x5555_5555_5000 + u64::from(line),
+        function: Some(Name::from(function)),
+        offset: Some(0x1c),
+        module: Some(Name::from("/usr/bin/server")),
+        module_offset: Some(0x1000 + u64::from(line)),
+        file: (!file.is_empty()).then(|| Name::from(file)),
+        line: (!file.is_empty()).then_some(line),
+        inlined: false,
+    }
+}
+
+pub(crate) fn user_stack() -> Arc<Stack> {
+    let mut inlined = frame("index::page", "src/index.rs", 42);
+    inlined.inlined = true;
+    Arc::new(Stack {
+        id: 0xabcd,
+        frames: vec![
+            inlined,
+            frame("index::lookup", "src/index.rs", 77),
+            Frame {
+                address: 0x7f00_0000_1234,
+                module: Some(Name::from("/usr/lib/libstripped.so")),
+                module_offset: Some(0x1234),
+                ..Frame::default()
+            },
+            Frame {
+                address: 0xdead_beef,
+                ..Frame::default()
+            },
+        ],
+        truncated: false,
+    })
+}
+
+pub(crate) fn kernel_stack() -> Arc<Stack> {
+    let names = [
+        "io_schedule",
+        "folio_wait_bit_common",
+        "filemap_fault",
+        "handle_mm_fault",
+        "asm_exc_page_fault",
+    ];
+    let frames = names
+        .iter()
+        .map(|name| Frame {
+            address: 0xffff_ffff_8100_0000,
+            function: Some(Name::from(*name)),
+            offset: Some(0x20),
+            ..Frame::default()
+        })
+        .collect();
+    Arc::new(Stack {
+        id: 0x77,
+        frames,
+        truncated: true,
+    })
+}
+
+pub(crate) fn facts() -> Facts {
+    Facts {
+        begin_ns: Some(T0),
+        pid: 4700,
+        tid: 4711,
+        thread: Name::from("worker-3"),
+        mode: Mode::Kernel,
+        syscall: Some(Name::from("pread64")),
+        access: Some(Access::Write),
+        address: Some(0x7f3a_2c01_f040),
+        place: Place {
+            mapping: Some(MappingKind::File),
+            path: Some(Name::from("/data/index.bin")),
+            deleted: false,
+            offset: Some(0x3f000),
+        },
+        cause: Some(Cause::FileRead),
+        began_before_attach: false,
+        user_stack: Some(user_stack()),
+        kernel_stack: Some(kernel_stack()),
+    }
+}
+
+pub(crate) fn fault() -> Fault {
+    Fault {
+        facts: facts(),
+        major: true,
+        end_ns: T0 + 12_400_000,
+        duration_ns: 12_400_000,
+        blocked_ns: 12_100_000,
+        runqueue_ns: 200_000,
+        on_cpu_ns: 100_000,
+        switches: 2,
+        end: End::Exact,
+    }
+}
+
+pub(crate) fn stuck() -> Stuck {
+    let mut facts = facts();
+    facts.mode = Mode::User;
+    facts.syscall = None;
+    facts.access = Some(Access::Read);
+    facts.cause = Some(Cause::Fuse);
+    facts.place.path = Some(Name::from("/mnt/slow/blob"));
+    Stuck {
+        facts,
+        elapsed_ns: 2_300 * MS,
+        report: 1,
+    }
+}
+
+pub(crate) fn start() -> Record {
+    Record::Start(Arc::new(Start {
+        version: "0.1.0".into(),
+        host: "db1".into(),
+        kernel: "6.18.0".into(),
+        command: vec!["faulttrace".into(), "--pid".into(), "4700".into()],
+        targets: vec![process()],
+        rungs: vec![("fault_begin".into(), "tp_btf/page_fault_user".into())],
+        time_ns: T0,
+    }))
+}
+
+pub(crate) fn process() -> ProcessInfo {
+    ProcessInfo {
+        pid: 4700,
+        name: Name::from("server"),
+        exe: Some(Name::from("/usr/bin/server")),
+    }
+}
+
+pub(crate) fn process_end() -> Record {
+    Record::ProcessEnd(ProcessEnd {
+        pid: 4700,
+        time_ns: T0 + 5_000 * MS,
+    })
+}
+
+pub(crate) fn lost(class: LossClass, reason: &'static str, count: u64) -> Record {
+    Record::Lost(Lost {
+        class,
+        reason: reason.into(),
+        count,
+    })
+}
+
+pub(crate) fn accounting(pid: u32, maj_flt_delta: Option<u64>) -> Record {
+    Record::Accounting(Accounting { pid, maj_flt_delta })
+}
+
+pub(crate) fn record(fault: Fault) -> Record {
+    Record::Fault(Arc::new(fault))
+}
