@@ -25,7 +25,9 @@ impl Clock {
                 best = Some((width, unix - (before + width / 2)));
             }
         }
-        Ok(Self { offset_ns: best.map_or(0, |(_, offset)| offset) })
+        Ok(Self {
+            offset_ns: best.map_or(0, |(_, offset)| offset),
+        })
     }
 
     /// Unix time in ns of a monotonic time in ns.
@@ -35,7 +37,10 @@ impl Clock {
 
     /// Now, `CLOCK_MONOTONIC` ns: comparable with the programs' times.
     pub fn monotonic_ns() -> u64 {
-        read(ClockId::CLOCK_MONOTONIC).ok().and_then(|now| u64::try_from(now).ok()).unwrap_or(0)
+        read(ClockId::CLOCK_MONOTONIC)
+            .ok()
+            .and_then(|now| u64::try_from(now).ok())
+            .unwrap_or(0)
     }
 }
 
@@ -52,7 +57,10 @@ mod tests {
     fn unix_time_is_the_system_clock() {
         let clock = Clock::new().expect("clocks");
         let ours = clock.unix_ns(Clock::monotonic_ns());
-        let system = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+        let system = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos();
         assert!((i128::from(ours) - i128::try_from(system).expect("fits")).abs() < 1_000_000_000);
     }
 }

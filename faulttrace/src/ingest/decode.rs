@@ -52,8 +52,17 @@ fn read<T: Plain>(kind: u32, bytes: &[u8]) -> Result<T, Malformed> {
 }
 
 fn malformed(kind: u32, bytes: &[u8], expected: usize) -> Malformed {
-    let head = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Malformed { kind, found: bytes.len(), expected, head }
+    let head = bytes
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Malformed {
+        kind,
+        found: bytes.len(),
+        expected,
+        head,
+    }
 }
 
 #[cfg(test)]
@@ -62,11 +71,17 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_told_apart_from_a_bad_length() {
-        assert!(matches!(decode(&77u32.to_ne_bytes()), Ok(Decoded::Unknown(77))));
+        assert!(matches!(
+            decode(&77u32.to_ne_bytes()),
+            Ok(Decoded::Unknown(77))
+        ));
         let mut short = vec![0; size_of::<FaultEvent>() - 1];
         short[..4].copy_from_slice(&kind::FAULT.to_ne_bytes());
         let error = decode(&short).err().expect("too short");
-        assert_eq!((error.found, error.expected), (short.len(), size_of::<FaultEvent>()));
+        assert_eq!(
+            (error.found, error.expected),
+            (short.len(), size_of::<FaultEvent>())
+        );
         assert!(decode(&[1, 0]).is_err());
     }
 
@@ -89,7 +104,9 @@ mod tests {
         bytes[..4].copy_from_slice(&kind::EXIT.to_ne_bytes());
         bytes[8..12].copy_from_slice(&7u32.to_ne_bytes());
         bytes[24..32].copy_from_slice(&9u64.to_ne_bytes());
-        let Ok(Decoded::Task(event)) = decode(&bytes) else { panic!("no task event") };
+        let Ok(Decoded::Task(event)) = decode(&bytes) else {
+            panic!("no task event")
+        };
         assert_eq!((event.tgid, event.maj_flt), (7, 9));
     }
 }

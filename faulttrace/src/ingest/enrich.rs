@@ -49,7 +49,12 @@ struct Begun<'a> {
 impl Enricher {
     /// Starts with nothing remembered.
     pub fn new(clock: Clock, labels: Labels) -> Self {
-        Self { clock, labels, kernel_stacks: HashMap::new(), user_stacks: HashMap::new() }
+        Self {
+            clock,
+            labels,
+            kernel_stacks: HashMap::new(),
+            user_stacks: HashMap::new(),
+        }
     }
 
     /// The lookups, for what is not about one fault.
@@ -108,8 +113,18 @@ impl Enricher {
     }
 
     /// A fault that still goes on, `now_ns` by the monotonic clock.
-    pub fn stuck(&mut self, entry: &Inflight, now_ns: u64, report: u32, stacks: &dyn Stacks) -> Stuck {
-        let kernel_stack = if entry.last_kernel_stack == 0 { entry.kernel_stack } else { entry.last_kernel_stack };
+    pub fn stuck(
+        &mut self,
+        entry: &Inflight,
+        now_ns: u64,
+        report: u32,
+        stacks: &dyn Stacks,
+    ) -> Stuck {
+        let kernel_stack = if entry.last_kernel_stack == 0 {
+            entry.kernel_stack
+        } else {
+            entry.last_kernel_stack
+        };
         let facts = self.facts(
             &Begun {
                 flags: entry.flags,
@@ -129,7 +144,11 @@ impl Enricher {
             },
             stacks,
         );
-        Stuck { facts, elapsed_ns: now_ns.saturating_sub(entry.start_ns), report }
+        Stuck {
+            facts,
+            elapsed_ns: now_ns.saturating_sub(entry.start_ns),
+            report,
+        }
     }
 
     /// A stack that no program recorded: of a thread that was stuck before they were attached.
@@ -140,14 +159,18 @@ impl Enricher {
     /// As [`Enricher::register_user_stack`], for a kernel stack.
     pub fn register_kernel_stack(&mut self, id: u64, stack: &RawStack) {
         let named = self.labels.kernel_stack(id, &stack.frames, stack.truncated);
-        self.kernel_stacks.insert(id, Arc::new(KernelStack::new(&named)));
+        self.kernel_stacks
+            .insert(id, Arc::new(KernelStack::new(&named)));
     }
 
     /// A process has ended: forgets it and returns the ids of its stacks, which will not be asked
     /// for again.
     pub fn forget(&mut self, tgid: u32) -> Vec<u64> {
         self.labels.forget(tgid);
-        self.user_stacks.remove(&tgid).map(|stacks| stacks.into_keys().collect()).unwrap_or_default()
+        self.user_stacks
+            .remove(&tgid)
+            .map(|stacks| stacks.into_keys().collect())
+            .unwrap_or_default()
     }
 
     fn facts(&mut self, begun: &Begun<'_>, stacks: &dyn Stacks) -> Facts {

@@ -28,6 +28,8 @@ pub enum Record {
     ProcessEnd(ProcessEnd),
     /// What the kernel itself counted for a process: once per process, at its end or the trace's.
     Accounting(Accounting),
+    /// What went through the ring: once, after everything else.
+    Transport(Transport),
 }
 
 /// What is traced, by what, on which machine.
@@ -236,6 +238,17 @@ pub struct Accounting {
     /// not be read. What exceeds the majors reported was faulted in without an exception
     /// (`get_user_pages`) or filtered.
     pub maj_flt_delta: Option<u64>,
+}
+
+/// Faults between the programs and userspace: `received + lost = emitted`, or something is wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Offered to the ring by the programs, after their filters.
+    pub emitted: u64,
+    /// Taken out of it.
+    pub received: u64,
+    /// Refused by it because it was full.
+    pub lost: u64,
 }
 
 /// Why a count is not in the stream of faults in full.

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck};
+use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub use process::{ProcessSummary, StillStuck};
 pub use remainder::Remainder;
 pub use table::{
@@ -65,6 +65,7 @@ pub struct Summary {
     stuck: HashMap<u32, StillStuck>,
     stuck_beyond_limit: u64,
     began_ns: Option<u64>,
+    transport: Option<Transport>,
 }
 
 impl Summary {
@@ -103,6 +104,7 @@ impl Summary {
                 self.process(accounting.pid)
                     .account(accounting.maj_flt_delta);
             }
+            Record::Transport(transport) => self.transport = Some(*transport),
         }
     }
 
@@ -160,6 +162,11 @@ impl Summary {
     /// Unix time of the start, ns, if a `Start` record was seen.
     pub fn began_ns(&self) -> Option<u64> {
         self.began_ns
+    }
+
+    /// What went through the ring; `None` while that is not known.
+    pub fn transport(&self) -> Option<Transport> {
+        self.transport
     }
 
     /// What of the kernel's `maj_flt` is not in the majors reported, over all processes.

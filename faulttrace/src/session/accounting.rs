@@ -37,7 +37,9 @@ impl Accounts {
     pub(super) fn open_process(&mut self, pid: u32) {
         let live = threads::list(pid).ok().map(|tids| {
             // A thread that ends meanwhile counts nowhere.
-            tids.into_iter().filter_map(|tid| threads::maj_flt(pid, tid).ok()).sum()
+            tids.into_iter()
+                .filter_map(|tid| threads::maj_flt(pid, tid).ok())
+                .sum()
         });
         let total_at_start = threads::process_maj_flt(pid).ok();
         self.open(Whom::Process(pid), total_at_start, live);
@@ -55,7 +57,15 @@ impl Accounts {
     }
 
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
-        self.accounts.insert(whom, Account { total_at_start, live_at_start, exited: 0, ended: false });
+        self.accounts.insert(
+            whom,
+            Account {
+                total_at_start,
+                live_at_start,
+                exited: 0,
+                ended: false,
+            },
+        );
     }
 
     /// A thread ended with this count over its whole life.
@@ -85,12 +95,19 @@ impl Accounts {
             let sum = deltas.entry(pid).or_insert(Some(0));
             *sum = sum.zip(delta).map(|(sum, delta)| sum + delta);
         }
-        deltas.into_iter().map(|(pid, maj_flt_delta)| Accounting { pid, maj_flt_delta }).collect()
+        deltas
+            .into_iter()
+            .map(|(pid, maj_flt_delta)| Accounting { pid, maj_flt_delta })
+            .collect()
     }
 
     fn delta(&self, whom: Whom, account: &Account) -> Option<u64> {
         if account.ended {
-            return if self.exits_lost { None } else { account.exited.checked_sub(account.live_at_start?) };
+            return if self.exits_lost {
+                None
+            } else {
+                account.exited.checked_sub(account.live_at_start?)
+            };
         }
         let now = match whom {
             Whom::Process(pid) => threads::process_maj_flt(pid),
@@ -111,7 +128,13 @@ mod tests {
         accounts.exited(1, 1, 55, false);
         accounts.exited(1, 2, 5, true);
         accounts.exited(9, 9, 77, true);
-        assert_eq!(accounts.close(), [Accounting { pid: 1, maj_flt_delta: Some(20) }]);
+        assert_eq!(
+            accounts.close(),
+            [Accounting {
+                pid: 1,
+                maj_flt_delta: Some(20)
+            }]
+        );
     }
 
     #[test]
@@ -120,7 +143,19 @@ mod tests {
         accounts.open(Whom::Process(1), Some(1), Some(1));
         accounts.exited(1, 1, 5, true);
         accounts.exits_lost();
-        accounts.open(Whom::Thread { pid: u32::MAX, tid: u32::MAX }, Some(3), Some(3));
-        assert!(accounts.close().iter().all(|account| account.maj_flt_delta.is_none()));
+        accounts.open(
+            Whom::Thread {
+                pid: u32::MAX,
+                tid: u32::MAX,
+            },
+            Some(3),
+            Some(3),
+        );
+        assert!(
+            accounts
+                .close()
+                .iter()
+                .all(|account| account.maj_flt_delta.is_none())
+        );
     }
 }

@@ -15,10 +15,21 @@ use super::targets::Chosen;
 const OWN_STACK_IDS: u64 = 0xfa17_0000_0000_0000;
 
 /// Finds and enters them. Returns how many.
-pub(super) fn enter_stuck(probe: &mut Probe, enricher: &mut Enricher, chosen: &Chosen) -> Result<usize, crate::probe::Error> {
-    let candidates = if chosen.all { stuck::scan_all() } else { stuck::scan(&chosen.processes()) };
+pub(super) fn enter_stuck(
+    probe: &mut Probe,
+    enricher: &mut Enricher,
+    chosen: &Chosen,
+) -> Result<usize, crate::probe::Error> {
+    let candidates = if chosen.all {
+        stuck::scan_all()
+    } else {
+        stuck::scan(&chosen.processes())
+    };
     let mut entered = 0;
-    for thread in candidates.iter().filter(|thread| chosen.traces(thread.pid, thread.tid)) {
+    for thread in candidates
+        .iter()
+        .filter(|thread| chosen.traces(thread.pid, thread.tid))
+    {
         let inserted = probe.insert_inflight(entry_of(thread, Clock::monotonic_ns()))?;
         if !inserted {
             // The programs saw it leave the CPU meanwhile and know more than we do.
@@ -38,14 +49,26 @@ pub(super) fn enter_stuck(probe: &mut Probe, enricher: &mut Enricher, chosen: &C
 fn register_stacks(thread: &StuckThread, enricher: &mut Enricher) {
     let id = stack_id(thread.tid);
     let labels = enricher.labels();
-    let address = |frame: &KernelFrame| Some(labels.kernel_address(&frame.function)? + frame.offset);
+    let address =
+        |frame: &KernelFrame| Some(labels.kernel_address(&frame.function)? + frame.offset);
     let frames: Vec<u64> = thread.kernel_frames.iter().filter_map(address).collect();
     // /proc cuts a stack at 64 frames (fs/proc/base.c, MAX_STACK_TRACE_DEPTH).
     let truncated = thread.kernel_frames.len() >= 64 || frames.len() < thread.kernel_frames.len();
-    enricher.register_kernel_stack(id, &RawStack { frames, tgid: 0, truncated });
+    enricher.register_kernel_stack(
+        id,
+        &RawStack {
+            frames,
+            tgid: 0,
+            truncated,
+        },
+    );
     if let Some(ip) = thread.user_ip {
         // Only the innermost frame is known from outside.
-        let user = RawStack { frames: vec![ip], tgid: thread.pid, truncated: true };
+        let user = RawStack {
+            frames: vec![ip],
+            tgid: thread.pid,
+            truncated: true,
+        };
         enricher.register_user_stack(thread.pid, id, user);
     }
 }
@@ -61,7 +84,10 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         Mode::Gup => flag::GUP,
     };
     let mut comm = [0; COMM_LEN];
-    for (to, from) in comm.iter_mut().zip(thread.comm.as_bytes().iter().take(COMM_LEN - 1)) {
+    for (to, from) in comm
+        .iter_mut()
+        .zip(thread.comm.as_bytes().iter().take(COMM_LEN - 1))
+    {
         *to = *from;
     }
     Inflight {
@@ -75,7 +101,11 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         longest_sleep_ns: 0,
         kernel_stack: stack_id(thread.tid),
         last_kernel_stack: stack_id(thread.tid),
-        user_stack: if thread.user_ip.is_some() { stack_id(thread.tid) } else { 0 },
+        user_stack: if thread.user_ip.is_some() {
+            stack_id(thread.tid)
+        } else {
+            0
+        },
         inode: 0,
         page_offset: 0,
         device: 0,

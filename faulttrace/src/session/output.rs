@@ -33,8 +33,15 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn start() -> io::Result<Self> {
         let (sender, receiver) = channel(QUEUE);
-        let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || write_all(receiver))?;
-        Ok(Self { pending: Vec::new(), sender: Some(sender), thread: Some(thread), closed: false })
+        let thread = std::thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || write_all(receiver))?;
+        Ok(Self {
+            pending: Vec::new(),
+            sender: Some(sender),
+            thread: Some(thread),
+            closed: false,
+        })
     }
 
     /// Whether more may be rendered.
@@ -68,7 +75,11 @@ impl Output {
             // A closed channel is told by `join`.
             let _ = sender.send(std::mem::take(&mut self.pending)).await;
         }
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        while self
+            .thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     }
@@ -76,7 +87,9 @@ impl Output {
     /// What became of standard output. Does not wait: a writer that is still blocked is left
     /// behind.
     pub(super) fn join(&mut self) -> io::Result<()> {
-        let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) else { return Ok(()) };
+        let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) else {
+            return Ok(());
+        };
         match thread.join() {
             Ok(Outcome::Done | Outcome::Closed) => Ok(()),
             Ok(Outcome::Failed(error)) => Err(error),

@@ -54,7 +54,9 @@ impl Failure {
 
 impl From<crate::probe::Error> for Failure {
     fn from(error: crate::probe::Error) -> Self {
-        Self::NotPossible(format!("{error}\nfor what this kernel offers: faulttrace doctor"))
+        Self::NotPossible(format!(
+            "{error}\nfor what this kernel offers: faulttrace doctor"
+        ))
     }
 }
 
@@ -85,7 +87,9 @@ pub fn run(plan: &Plan) -> Result<Ended, Failure> {
         Targets::Command(command) => Some(launch_stopped(command, &mut chosen)?),
         _ => None,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let session = Session::start(plan, &chosen, launched)?;
     runtime.block_on(session.run(plan))
 }
@@ -107,14 +111,30 @@ struct Session {
 
 impl Session {
     /// Loads, attaches, looks for threads that are stuck already, lets the command go.
-    fn start(plan: &Plan, chosen: &Chosen, mut launched: Option<Launched>) -> Result<Self, Failure> {
+    fn start(
+        plan: &Plan,
+        chosen: &Chosen,
+        mut launched: Option<Launched>,
+    ) -> Result<Self, Failure> {
         let clock = Clock::new().map_err(|error| Failure::Failed(error.into()))?;
         let symbols = KernelSymbols::load().map_err(|error| Failure::target(&error))?;
         let types = KernelTypes::of_running_kernel()?;
-        let mut probe = Probe::load(settings(plan, chosen), types, &|name| symbols.range_of(name))?;
-        let labels = Labels::start(LabelOptions { symbols: plan.symbols, ..LabelOptions::default() }, symbols);
+        let mut probe = Probe::load(settings(plan, chosen), types, &|name| {
+            symbols.range_of(name)
+        })?;
+        let labels = Labels::start(
+            LabelOptions {
+                symbols: plan.symbols,
+                ..LabelOptions::default()
+            },
+            symbols,
+        );
         let mut enricher = Enricher::new(clock, labels);
-        let logger = if plan.verbose > 0 { EbpfLogger::init(probe.ebpf_mut()).ok() } else { None };
+        let logger = if plan.verbose > 0 {
+            EbpfLogger::init(probe.ebpf_mut()).ok()
+        } else {
+            None
+        };
         let targets: Vec<ProcessInfo> = chosen.processes().into_iter().map(identity).collect();
         for process in &targets {
             enricher.labels().watch(process.pid);
@@ -126,7 +146,9 @@ impl Session {
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         log::info!("{entered} threads were stuck in a fault before");
         if let Some(command) = &mut launched {
-            command.release().map_err(|error| Failure::Failed(error.into()))?;
+            command
+                .release()
+                .map_err(|error| Failure::Failed(error.into()))?;
         }
         let start = Arc::new(start_record(targets, &probe, clock));
         let (sender, records) = channel(BATCHES);
@@ -141,12 +163,24 @@ impl Session {
             endless: chosen.is_open(),
             awaited,
             follow: plan.follow,
-            known: start.targets.iter().map(|process| process.pid).collect::<HashSet<u32>>(),
+            known: start
+                .targets
+                .iter()
+                .map(|process| process.pid)
+                .collect::<HashSet<u32>>(),
             stop: Arc::clone(&stop),
             out: sender,
         };
-        let tracer = std::thread::Builder::new().name("tracer".to_owned()).spawn(move || tracer.run())?;
-        Ok(Self { records, tracer, stop, start, command: launched })
+        let tracer = std::thread::Builder::new()
+            .name("tracer".to_owned())
+            .spawn(move || tracer.run())?;
+        Ok(Self {
+            records,
+            tracer,
+            stop,
+            start,
+            command: launched,
+        })
     }
 
     /// Takes records until the tracer ends, then reports.
@@ -199,11 +233,18 @@ impl Session {
         }
     }
 
-    async fn finish(mut self, mut screen: Screen, mut output: Output, mut signals: Signals) -> Result<Ended, Failure> {
+    async fn finish(
+        mut self,
+        mut screen: Screen,
+        mut output: Output,
+        mut signals: Signals,
+    ) -> Result<Ended, Failure> {
         screen.finish(&mut output);
         let traced = match self.tracer.join() {
             Ok(result) => result.map_err(|error| Failure::Failed(error.into())),
-            Err(_) => Err(Failure::Failed(anyhow::anyhow!("the tracer thread panicked"))),
+            Err(_) => Err(Failure::Failed(anyhow::anyhow!(
+                "the tracer thread panicked"
+            ))),
         };
         let mut command = None;
         if let Some(launched) = &mut self.command {
@@ -225,7 +266,10 @@ impl Session {
 /// Waits for the command's end, passing signals on.
 async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> Result<u8, Failure> {
     loop {
-        if let Some(code) = launched.try_wait().map_err(|error| Failure::Failed(error.into()))? {
+        if let Some(code) = launched
+            .try_wait()
+            .map_err(|error| Failure::Failed(error.into()))?
+        {
             return Ok(code);
         }
         let arrived = signals.next().await?;
@@ -239,7 +283,10 @@ async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> Result<u8, 
 /// Resolves when the user insists on the end.
 async fn interrupted(signals: &mut Signals) {
     while let Ok(arrived) = signals.next().await {
-        if matches!(arrived.signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT) {
+        if matches!(
+            arrived.signal,
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT
+        ) {
             return;
         }
     }
@@ -268,12 +315,16 @@ impl Screen {
                 multi_process: several,
             })),
         };
-        Self { view, summary: Summary::new() }
+        Self {
+            view,
+            summary: Summary::new(),
+        }
     }
 
     fn record(&mut self, record: &Record, output: &mut Output) {
         self.summary.add(record);
-        self.view.record(record, Instant::now(), &mut output.pending);
+        self.view
+            .record(record, Instant::now(), &mut output.pending);
     }
 
     fn tick(&mut self, output: &mut Output) {
@@ -303,7 +354,10 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
 }
 
 fn identity(pid: u32) -> ProcessInfo {
-    threads::identity(pid).unwrap_or_else(|_| ProcessInfo { pid, ..ProcessInfo::default() })
+    threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
+        pid,
+        ..ProcessInfo::default()
+    })
 }
 
 fn open_accounts(chosen: &Chosen, born_here: bool) -> Accounts {
@@ -315,7 +369,11 @@ fn open_accounts(chosen: &Chosen, born_here: bool) -> Accounts {
             accounts.open_process(*pid);
         }
     }
-    for (pid, tid) in chosen.tids.iter().filter(|(pid, _)| !chosen.pids.contains(pid)) {
+    for (pid, tid) in chosen
+        .tids
+        .iter()
+        .filter(|(pid, _)| !chosen.pids.contains(pid))
+    {
         accounts.open_thread(*pid, *tid);
     }
     accounts
@@ -333,14 +391,23 @@ fn still_there(chosen: &Chosen) -> Result<(), Failure> {
 }
 
 fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, clock: Clock) -> Start {
-    let text = |name: nix::Result<OsString>| name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = |name: nix::Result<OsString>| {
+        name.map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: text(nix::unistd::gethostname()),
         kernel: text(nix::sys::utsname::uname().map(|uname| uname.release().to_owned())),
-        command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        command: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect(),
         targets,
-        rungs: probe.rungs().iter().map(|(job, rung)| ((*job).to_owned(), rung.to_string())).collect(),
+        rungs: probe
+            .rungs()
+            .iter()
+            .map(|(job, rung)| ((*job).to_owned(), rung.to_string()))
+            .collect(),
         time_ns: clock.unix_ns(Clock::monotonic_ns()),
     }
 }

@@ -55,7 +55,9 @@ impl Signals {
     /// Must be called inside the runtime, after [`block`].
     pub(super) fn new() -> std::io::Result<Self> {
         let fd = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd: AsyncFd::new(Fd(fd))? })
+        Ok(Self {
+            fd: AsyncFd::new(Fd(fd))?,
+        })
     }
 
     /// Waits for the next one.
@@ -68,7 +70,10 @@ impl Signals {
             };
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             if let Ok(signal) = Signal::try_from(number) {
-                return Ok(Arrived { signal, from_terminal: info.ssi_code == libc::SI_KERNEL });
+                return Ok(Arrived {
+                    signal,
+                    from_terminal: info.ssi_code == libc::SI_KERNEL,
+                });
             }
         }
     }

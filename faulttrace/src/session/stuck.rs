@@ -38,23 +38,38 @@ pub(super) struct StuckThreads {
 
 impl StuckThreads {
     pub(super) fn new(after: Duration) -> Self {
-        Self { after_ns: u64::try_from(after.as_nanos()).unwrap_or(u64::MAX), reported: HashMap::new() }
+        Self {
+            after_ns: u64::try_from(after.as_nanos()).unwrap_or(u64::MAX),
+            reported: HashMap::new(),
+        }
     }
 
     /// Looks at one entry.
     pub(super) fn look(&mut self, entry: &Inflight, now_ns: u64) -> Verdict {
         if entry.in_ns != 0 {
             let undecided = now_ns.saturating_sub(entry.in_ns) > UNDECIDED_NS;
-            return if undecided { Verdict::Ask } else { Verdict::Wait };
+            return if undecided {
+                Verdict::Ask
+            } else {
+                Verdict::Wait
+            };
         }
         let elapsed_ns = now_ns.saturating_sub(entry.start_ns);
         if elapsed_ns < self.after_ns {
             return Verdict::Wait;
         }
-        let fresh = Reported { start_ns: entry.start_ns, count: 0, next_ns: 0 };
+        let fresh = Reported {
+            start_ns: entry.start_ns,
+            count: 0,
+            next_ns: 0,
+        };
         let known = self.reported.entry(entry.tid).or_insert(fresh);
         if known.start_ns != entry.start_ns {
-            *known = Reported { start_ns: entry.start_ns, count: 0, next_ns: 0 };
+            *known = Reported {
+                start_ns: entry.start_ns,
+                count: 0,
+                next_ns: 0,
+            };
         }
         if now_ns < known.next_ns {
             return Verdict::Wait;
@@ -72,7 +87,8 @@ impl StuckThreads {
 
     /// Forgets the threads that have no entry any more.
     pub(super) fn keep_only(&mut self, entries: &[Inflight]) {
-        self.reported.retain(|tid, _| entries.iter().any(|entry| entry.tid == *tid));
+        self.reported
+            .retain(|tid, _| entries.iter().any(|entry| entry.tid == *tid));
     }
 }
 
@@ -92,10 +108,15 @@ mod tests {
     #[test]
     fn reports_come_at_growing_intervals_and_start_again_with_the_next_fault() {
         let mut stuck = StuckThreads::new(Duration::from_millis(100));
-        let times: Vec<u64> = (0..2000).filter(|ms| matches!(stuck.look(&entry(0, 0), ms * MS), Verdict::Report(_))).collect();
+        let times: Vec<u64> = (0..2000)
+            .filter(|ms| matches!(stuck.look(&entry(0, 0), ms * MS), Verdict::Report(_)))
+            .collect();
         assert_eq!(times, [100, 200, 400, 800, 1600]);
         assert_eq!(stuck.look(&entry(2000 * MS, 0), 2050 * MS), Verdict::Wait);
-        assert_eq!(stuck.look(&entry(2000 * MS, 0), 2100 * MS), Verdict::Report(1));
+        assert_eq!(
+            stuck.look(&entry(2000 * MS, 0), 2100 * MS),
+            Verdict::Report(1)
+        );
         stuck.keep_only(&[]);
         assert!(stuck.is_empty());
     }

@@ -40,7 +40,9 @@ impl Chosen {
                     chosen.tids.push((pid, *tid));
                 }
                 if let Some(pattern) = comm {
-                    chosen.pids.extend(threads::processes_named(|name| pattern.matches(name)));
+                    chosen
+                        .pids
+                        .extend(threads::processes_named(|name| pattern.matches(name)));
                     chosen.comm = Some(pattern.clone());
                 }
                 chosen.pids.sort_unstable();
@@ -75,7 +77,12 @@ impl Chosen {
 
     /// Every process that has something traced.
     pub(super) fn processes(&self) -> Vec<u32> {
-        let mut pids: Vec<u32> = self.pids.iter().copied().chain(self.tids.iter().map(|(pid, _)| *pid)).collect();
+        let mut pids: Vec<u32> = self
+            .pids
+            .iter()
+            .copied()
+            .chain(self.tids.iter().map(|(pid, _)| *pid))
+            .collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -92,7 +99,10 @@ impl Chosen {
         if self.is_open() {
             return HashMap::new();
         }
-        self.processes().into_iter().map(|pid| (pid, threads::start_time(pid).unwrap_or(0))).collect()
+        self.processes()
+            .into_iter()
+            .map(|pid| (pid, threads::start_time(pid).unwrap_or(0)))
+            .collect()
     }
 
     /// Whether a thread of these is traced, as far as it existed at the start.

@@ -126,10 +126,16 @@ impl Tracer {
             }
         }
         self.tell_losses(&mut progress)?;
-        progress.batch.extend(accounts.into_iter().map(Record::Accounting));
+        progress
+            .batch
+            .extend(accounts.into_iter().map(Record::Accounting));
         let emitted = progress.told.get(counter::FAULTS_EMITTED);
         let lost = progress.told.get(counter::FAULTS_LOST);
-        let transport = Transport { emitted, received: progress.received, lost };
+        let transport = Transport {
+            emitted,
+            received: progress.received,
+            lost,
+        };
         progress.batch.push(Record::Transport(transport));
         self.hand_over(&mut progress);
         self.enricher.labels().shutdown();
@@ -179,7 +185,8 @@ impl Tracer {
                 if self.follow {
                     self.accounts.open_child(pid);
                     if !self.endless {
-                        self.awaited.insert(pid, threads::start_time(pid).unwrap_or(0));
+                        self.awaited
+                            .insert(pid, threads::start_time(pid).unwrap_or(0));
                     }
                 }
                 self.introduce(pid, progress);
@@ -193,7 +200,12 @@ impl Tracer {
                 }
             }
         }
-        log::debug!("task event {} of {} ({})", event.kind, pid, String::from_utf8_lossy(name_of(&event.comm).as_bytes()).escape_debug());
+        log::debug!(
+            "task event {} of {} ({})",
+            event.kind,
+            pid,
+            String::from_utf8_lossy(name_of(&event.comm).as_bytes()).escape_debug()
+        );
     }
 
     fn process_ended(&mut self, pid: u32, time_ns: u64, progress: &mut Progress) {
@@ -202,7 +214,9 @@ impl Tracer {
         }
         self.awaited.remove(&pid);
         if self.known.remove(&pid) {
-            progress.batch.push(Record::ProcessEnd(ProcessEnd { pid, time_ns }));
+            progress
+                .batch
+                .push(Record::ProcessEnd(ProcessEnd { pid, time_ns }));
         }
     }
 
@@ -211,7 +225,10 @@ impl Tracer {
         if !self.known.insert(pid) {
             return;
         }
-        let info = threads::identity(pid).unwrap_or_else(|_| ProcessInfo { pid, ..ProcessInfo::default() });
+        let info = threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
+            pid,
+            ..ProcessInfo::default()
+        });
         progress.batch.push(Record::Process(Arc::new(info)));
     }
 
@@ -233,7 +250,12 @@ impl Tracer {
             }
         }
         self.stuck.keep_only(&entries);
-        let over: Vec<u32> = progress.watched.keys().copied().filter(|tid| !entries.iter().any(|entry| entry.tid == *tid)).collect();
+        let over: Vec<u32> = progress
+            .watched
+            .keys()
+            .copied()
+            .filter(|tid| !entries.iter().any(|entry| entry.tid == *tid))
+            .collect();
         for tid in over {
             if let Some(link) = progress.watched.remove(&tid)
                 && let Err(error) = self.probe.unwatch(link)
@@ -286,7 +308,11 @@ impl Tracer {
             if let Some(class) = loss_class(class)
                 && count > 0
             {
-                progress.batch.push(Record::Lost(Lost { class, reason: name.into(), count }));
+                progress.batch.push(Record::Lost(Lost {
+                    class,
+                    reason: name.into(),
+                    count,
+                }));
             }
         }
         if now.get(counter::TASKS_LOST) > 0 {
@@ -295,9 +321,19 @@ impl Tracer {
         progress.told = now;
         let unknown = std::mem::take(&mut progress.unknown_kinds);
         if unknown > 0 {
-            progress.batch.push(Record::Lost(Lost { class: LossClass::Lost, reason: "unknown_record".into(), count: unknown }));
+            progress.batch.push(Record::Lost(Lost {
+                class: LossClass::Lost,
+                reason: "unknown_record".into(),
+                count: unknown,
+            }));
         }
-        progress.batch.extend(self.enricher.labels().take_counts().into_iter().map(Record::Lost));
+        progress.batch.extend(
+            self.enricher
+                .labels()
+                .take_counts()
+                .into_iter()
+                .map(Record::Lost),
+        );
         Ok(())
     }
 
