@@ -35,7 +35,9 @@ pub fn kernel_fault(ctx: *mut c_void) {
     // Reading a user stack for a tracer, ours or another, faults like this; it is no fault of the
     // program, and the kernel does not handle it.
     let disabled: u32 = member(current_task(), &config::OFF_TASK_PAGEFAULT_DISABLED);
-    if disabled == 0 {
+    // The reading itself disables faults once while it reads (mm/maccess.c,
+    // copy_from_kernel_nofault).
+    if disabled <= 1 {
         begin(ctx, tid, what::KERNEL);
     }
 }

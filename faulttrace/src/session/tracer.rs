@@ -292,7 +292,10 @@ impl Tracer {
             .map(|(pid, _)| *pid)
             .collect();
         for pid in gone {
-            self.drain(progress)?;
+            // Its exit may be in the ring yet.
+            while self.drain(progress)? > 0 {
+                self.hand_over(progress);
+            }
             if self.awaited.contains_key(&pid) {
                 self.process_ended(pid, self.enricher.unix_ns(Clock::monotonic_ns()), progress);
             }
