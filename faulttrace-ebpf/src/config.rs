@@ -5,7 +5,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
-use faulttrace_ebpf::filter;
+use faulttrace_ebpf::{NO_SYSCALL, filter};
 
 use crate::maps;
 
@@ -53,6 +53,12 @@ globals! {
     OFF_TASK_SIGNAL: u64 = 0;
     /// `__state`, or `state` before kernel commit 2f064a59a11f (5.14).
     OFF_TASK_STATE: u64 = 0;
+    OFF_TASK_STACK: u64 = 0;
+    /// Where the registers of user mode lie on a kernel stack, from its lowest address, and the
+    /// members of `struct pt_regs`.
+    USER_REGS: u64 = 0;
+    OFF_REGS_CS: u64 = 0;
+    OFF_REGS_ORIG_AX: u64 = 0;
     /// `struct signal_struct`, `live.counter`.
     OFF_SIGNAL_LIVE: u64 = 0;
     /// `struct address_space`, `struct inode`, `struct super_block`.
@@ -120,6 +126,34 @@ pub fn member<T: Copy + Default>(base: *const u8, offset: &Global<u64>) -> T {
     // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
     unsafe { bpf_probe_read_kernel(base.wrapping_add(offset.load() as usize).cast()) }
         .unwrap_or_default()
+}
+
+/// Number of the system call that the current thread is in, or `NO_SYSCALL`.
+#[inline(always)]
+pub fn system_call() -> u32 {
+    let stack: u64 = member(current_task(), &OFF_TASK_STACK);
+    let registers = (stack + USER_REGS.load()) as *const u8;
+    match number_in(registers) {
+        // Kernels built with FRED keep 16 bytes more above them (since 6.9: arch/x86/include/asm/
+        // thread_info.h, TOP_OF_KERNEL_STACK_PADDING).
+        NO_SYSCALL => number_in(registers.wrapping_sub(16)),
+        number => number,
+    }
+}
+
+/// The number in these registers, if they are those of 64-bit user mode.
+#[inline(always)]
+fn number_in(registers: *const u8) -> u32 {
+    /// `__USER_CS` of arch/x86/include/asm/segment.h; other programs number their calls otherwise.
+    const USER_CS: u64 = 0x33;
+    let cs: u64 = member(registers, &OFF_REGS_CS);
+    let number: u64 = member(registers, &OFF_REGS_ORIG_AX);
+    // An exception leaves -1 in the place of the number.
+    if cs & 0xffff == USER_CS && number < NO_SYSCALL as u64 {
+        number as u32
+    } else {
+        NO_SYSCALL
+    }
 }
 
 /// Whether faults of this thread count. One load and one compare for `filter::ONE`.

@@ -68,6 +68,8 @@ fn send(entry: &Inflight, end_ns: u64) {
         error: entry.error,
         switches: entry.switches,
         sleeps: entry.sleeps,
+        syscall: entry.syscall,
+        padding: 0,
         comm: entry.comm,
     });
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use aya_log_ebpf::info;
-use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
+use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, counter, flag, kind};
 
 use crate::config::{self, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
@@ -224,6 +224,12 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
         error: slot.error,
         switches: 0,
         sleeps: 0,
+        syscall: if flags & flag::KERNEL_MODE != 0 {
+            config::system_call()
+        } else {
+            NO_SYSCALL
+        },
+        padding: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     });
 }

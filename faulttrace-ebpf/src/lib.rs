@@ -15,6 +15,9 @@ pub const STACK_SLOTS: usize = 128;
 /// `TASK_COMM_LEN` of include/linux/sched.h.
 pub const COMM_LEN: usize = 16;
 
+/// In place of a system call's number: not in one, or not known.
+pub const NO_SYSCALL: u32 = u32::MAX;
+
 /// Values of `Filter` in the programs' configuration: whose faults count.
 pub mod filter {
     /// Every process but the tracer.
@@ -125,6 +128,10 @@ pub struct Inflight {
     pub sleeps: u32,
     /// Low 32 bits of the thread's `maj_flt` when the entry was made (gup only).
     pub maj_flt: u32,
+    /// Number of the system call the thread was in, or [`NO_SYSCALL`].
+    pub syscall: u32,
+    /// Unused, zero.
+    pub padding: u32,
     /// The thread's name.
     pub comm: [u8; COMM_LEN],
 }
@@ -167,6 +174,10 @@ pub struct FaultEvent {
     pub switches: u32,
     /// How often it left the CPU asleep.
     pub sleeps: u32,
+    /// See [`Inflight::syscall`].
+    pub syscall: u32,
+    /// Unused, zero.
+    pub padding: u32,
     /// The thread's name.
     pub comm: [u8; COMM_LEN],
 }
@@ -193,8 +204,8 @@ pub struct TaskEvent {
 
 const _: () = {
     assert!(size_of::<StackValue>() == 8 + STACK_SLOTS * 8);
-    assert!(size_of::<Inflight>() == 13 * 8 + 8 * 4 + COMM_LEN);
-    assert!(size_of::<FaultEvent>() == 4 * 4 + 9 * 8 + 4 * 4 + COMM_LEN);
+    assert!(size_of::<Inflight>() == 13 * 8 + 10 * 4 + COMM_LEN);
+    assert!(size_of::<FaultEvent>() == 4 * 4 + 9 * 8 + 6 * 4 + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<FaultEvent>() != size_of::<TaskEvent>());
     assert!(MAX_FRAMES < STACK_SLOTS && STACK_SLOTS.is_power_of_two());

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
-use faulttrace_ebpf::{Inflight, counter, flag};
+use faulttrace_ebpf::{Inflight, NO_SYSCALL, counter, flag};
 
 use crate::config::{self, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
@@ -137,6 +137,23 @@ fn kind_of(flags: u32) -> u32 {
     }
 }
 
+/// What is known of a fault when its thread leaves the CPU for the first time: flags and beginning.
+/// `known`: the slot was written for it.
+#[inline(always)]
+fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
+    let file = if known && slot.file_ns != 0 {
+        flag::HAS_FILE
+    } else {
+        0
+    };
+    match slot.what {
+        what::KERNEL => (flag::KERNEL_MODE | flag::HAS_ADDRESS | file, slot.start_ns),
+        what::FILE if file != 0 => (flag::GUP | file, slot.file_ns),
+        what::FILE => (flag::GUP | flag::APPROXIMATE_START, now),
+        _ => (flag::HAS_ADDRESS | file, slot.start_ns),
+    }
+}
+
 /// Makes the entry of a thread that leaves the CPU in a fault for the first time.
 #[inline(always)]
 fn create(
@@ -149,23 +166,7 @@ fn create(
     asleep: bool,
 ) {
     let (tgid, tid) = current();
-    let gup = slot.what == what::FILE;
-    let mut flags = match slot.what {
-        what::KERNEL => flag::KERNEL_MODE | flag::HAS_ADDRESS,
-        what::FILE => flag::GUP,
-        _ => flag::HAS_ADDRESS,
-    };
-    let file = known && slot.file_ns != 0;
-    if file {
-        flags |= flag::HAS_FILE;
-    }
-    let mut start_ns = slot.start_ns;
-    if gup {
-        start_ns = if file { slot.file_ns } else { now };
-        if !file {
-            flags |= flag::APPROXIMATE_START;
-        }
-    }
+    let (flags, start_ns) = beginning(slot, known, now);
     let mut entry = Inflight {
         start_ns,
         address: slot.address,
@@ -188,9 +189,15 @@ fn create(
         switches: 0,
         sleeps: 0,
         maj_flt: 0,
+        syscall: if slot.what == what::USER {
+            NO_SYSCALL
+        } else {
+            config::system_call()
+        },
+        padding: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     };
-    if gup {
+    if flags & flag::GUP != 0 {
         let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
         entry.maj_flt = maj_flt as u32;
     }

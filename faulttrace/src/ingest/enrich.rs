@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, flag};
+use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, NO_SYSCALL, flag};
+use syscalls::Sysno;
 
 use super::clock::Clock;
-use super::kernel_stack::KernelStack;
+use super::kernel_stack::{functions, without_tracer};
 use crate::model::{Access, Cause, End, Facts, Fault, Mode, Name, Place, Stack, Stuck};
 use crate::probe::RawStack;
 use crate::process::{FileHint, Labels};
@@ -22,9 +23,11 @@ pub trait Stacks {
 pub struct Enricher {
     clock: Clock,
     labels: Labels,
-    kernel_stacks: HashMap<u64, Arc<KernelStack>>,
+    kernel_stacks: HashMap<u64, Arc<Stack>>,
     /// User stacks as recorded, by process, to make room when it ends.
     user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
+    /// Names by number; `None` for a number that has none.
+    syscalls: HashMap<u32, Option<Name>>,
 }
 
 /// What an event and an entry have in common.
@@ -40,6 +43,7 @@ struct Begun<'a> {
     page_offset: u64,
     user_stack: u64,
     kernel_stack: u64,
+    syscall: u32,
     comm: &'a [u8; COMM_LEN],
     /// Known only when it is over.
     major: Option<bool>,
@@ -54,6 +58,7 @@ impl Enricher {
             labels,
             kernel_stacks: HashMap::new(),
             user_stacks: HashMap::new(),
+            syscalls: HashMap::new(),
         }
     }
 
@@ -83,6 +88,7 @@ impl Enricher {
                 page_offset: event.page_offset,
                 user_stack: event.user_stack,
                 kernel_stack: event.kernel_stack,
+                syscall: event.syscall,
                 comm: &event.comm,
                 major: Some(major),
                 slept: event.sleeps > 0,
@@ -138,6 +144,7 @@ impl Enricher {
                 page_offset: entry.page_offset,
                 user_stack: entry.user_stack,
                 kernel_stack,
+                syscall: entry.syscall,
                 comm: &entry.comm,
                 major: None,
                 slept: entry.sleeps > 0,
@@ -160,7 +167,7 @@ impl Enricher {
     pub fn register_kernel_stack(&mut self, id: u64, stack: &RawStack) {
         let named = self.labels.kernel_stack(id, &stack.frames, stack.truncated);
         self.kernel_stacks
-            .insert(id, Arc::new(KernelStack::new(&named)));
+            .insert(id, Arc::new(without_tracer(&named)));
     }
 
     /// A process has ended: forgets it and returns the ids of its stacks, which will not be asked
@@ -180,27 +187,34 @@ impl Enricher {
         let kernel = self.kernel_stack(begun.kernel_stack, stacks);
         let cause = begun.slept.then(|| {
             kernel.as_ref().map_or(Cause::Unknown, |kernel| {
-                Cause::classify(&kernel.functions(), begun.major, mode, place.mapping)
+                Cause::classify(&functions(kernel), begun.major, mode, place.mapping)
             })
         });
         let before = begun.flags & flag::NO_START != 0;
         let has_address = begun.flags & flag::HAS_ADDRESS != 0;
-        let in_syscall = kernel.as_ref().filter(|_| mode != Mode::User);
         Facts {
             begin_ns: (!before).then(|| self.clock.unix_ns(begun.start_ns)),
             pid: begun.tgid,
             tid: begun.tid,
             thread: name_of(begun.comm),
             mode,
-            syscall: in_syscall.and_then(|kernel| kernel.syscall.clone()),
+            syscall: self.syscall_name(begun.syscall),
             access: has_address.then(|| access_of(begun.error)),
             address: has_address.then_some(begun.address),
             place,
             cause,
             began_before_attach: before,
             user_stack,
-            kernel_stack: kernel.map(|kernel| Arc::clone(&kernel.stack)),
+            kernel_stack: kernel,
         }
+    }
+
+    fn syscall_name(&mut self, number: u32) -> Option<Name> {
+        if number == NO_SYSCALL {
+            return None;
+        }
+        let name = || Sysno::new(number as usize).map(|call| Name::from(call.name()));
+        self.syscalls.entry(number).or_insert_with(name).clone()
     }
 
     fn place(&mut self, begun: &Begun<'_>) -> Place {
@@ -228,7 +242,7 @@ impl Enricher {
         Some(self.labels.user_stack(tgid, id, &raw.frames, raw.truncated))
     }
 
-    fn kernel_stack(&mut self, id: u64, stacks: &dyn Stacks) -> Option<Arc<KernelStack>> {
+    fn kernel_stack(&mut self, id: u64, stacks: &dyn Stacks) -> Option<Arc<Stack>> {
         if id == 0 {
             return None;
         }

@@ -9,6 +9,10 @@ use super::Error;
 /// How deep anonymous members are followed; the kernel nests a few levels.
 const MAX_NESTING: u32 = 8;
 
+/// Size of a kernel stack (arch/x86/include/asm/page_64_types.h). Kernels built with KASAN have
+/// larger ones; the programs check what they find, and then name no system call.
+const THREAD_SIZE: u64 = 16 * 1024;
+
 /// What the programs need to know of this kernel's types. Offsets in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelTypes {
@@ -28,6 +32,14 @@ pub struct KernelTypes {
     pub task_signal: u64,
     /// `task_struct.__state`, named `state` before kernel commit 2f064a59a11f (5.14).
     pub task_state: u64,
+    /// `task_struct.stack`.
+    pub task_stack: u64,
+    /// Bytes from the lowest address of a kernel stack to the registers of user mode at its top.
+    pub user_regs: u64,
+    /// `pt_regs.cs`.
+    pub regs_cs: u64,
+    /// `pt_regs.orig_ax`.
+    pub regs_orig_ax: u64,
     /// `signal_struct.live`.
     pub signal_live: u64,
     /// `address_space.host`.
@@ -67,6 +79,10 @@ impl KernelTypes {
             task_pagefault_disabled: member("task_struct", "pagefault_disabled")?,
             task_signal: member("task_struct", "signal")?,
             task_state: state,
+            task_stack: member("task_struct", "stack")?,
+            user_regs: THREAD_SIZE.saturating_sub(size_of_type(btf, "pt_regs")?),
+            regs_cs: member("pt_regs", "cs")?,
+            regs_orig_ax: member("pt_regs", "orig_ax")?,
             signal_live: member("signal_struct", "live")?,
             mapping_host: member("address_space", "host")?,
             inode_ino: member("inode", "i_ino")?,
@@ -88,6 +104,20 @@ fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {
         .find_map(|candidate| member_bits(btf, candidate, member, MAX_NESTING))
         .map(|bits| u64::from(bits / 8))
         .ok_or_else(|| Error::Types(format!("struct {structure} has no member {member}")))
+}
+
+/// Bytes.
+fn size_of_type(btf: &Btf, name: &str) -> Result<u64, Error> {
+    let types = btf.resolve_types_by_name(name).unwrap_or_default();
+    types
+        .iter()
+        .find_map(|candidate| match candidate {
+            Type::Struct(structure) | Type::Union(structure) => {
+                u64::try_from(structure.size()).ok()
+            }
+            _ => None,
+        })
+        .ok_or_else(|| Error::Types(format!("no type {name}")))
 }
 
 fn member_bits(btf: &Btf, of: &Type, name: &str, depth: u32) -> Option<u32> {

@@ -34,6 +34,8 @@ pub struct StuckThread {
     pub mode: Mode,
     /// Kernel stack, innermost first: addresses where /proc gives them, else none.
     pub kernel_frames: Vec<KernelFrame>,
+    /// Number of the system call it is in.
+    pub syscall: Option<u32>,
     /// The user instruction it will return to, where /proc tells it.
     pub user_ip: Option<u64>,
     /// Its `maj_flt` so far.
@@ -85,13 +87,17 @@ fn look(pid: u32, tid: u32) -> Option<StuckThread> {
     let text = threads::read(tid, &format!("/proc/{pid}/task/{tid}/stack")).ok()?;
     let kernel_frames = parse_stack(&text);
     let mode = mode_of(&kernel_frames)?;
+    let (syscall, user_ip) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"))
+        .map(|text| parse_syscall(&text))
+        .unwrap_or_default();
     Some(StuckThread {
         pid,
         tid,
         comm: stat.comm,
         mode,
         kernel_frames,
-        user_ip: user_ip(pid, tid),
+        syscall,
+        user_ip,
         maj_flt: stat.maj_flt,
         switches,
     })
@@ -140,16 +146,14 @@ fn mode_of(frames: &[KernelFrame]) -> Option<Mode> {
 }
 
 /// `/proc/PID/task/TID/syscall`: number and arguments or -1, then the stack and instruction
-/// pointers of user mode (fs/proc/base.c, proc_pid_syscall).
-fn user_ip(pid: u32, tid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
-    u64::from_str_radix(
-        text.split_ascii_whitespace()
-            .next_back()?
-            .strip_prefix("0x")?,
-        16,
-    )
-    .ok()
+/// pointers of user mode (fs/proc/base.c, proc_pid_syscall). Returns number and instruction pointer.
+fn parse_syscall(text: &str) -> (Option<u32>, Option<u64>) {
+    let mut words = text.split_ascii_whitespace();
+    let number = words.next().and_then(|word| word.parse().ok());
+    let ip = words
+        .next_back()
+        .and_then(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    (number, ip)
 }
 
 #[cfg(test)]
@@ -175,6 +179,17 @@ mod tests {
         assert_eq!(mode_of(&parse_stack(signal)), None);
         assert_eq!(mode_of(&parse_stack(b"")), None);
         assert!(parse_stack(b"\xff[<0>] +0x/0x\nx+y\n+").is_empty());
+    }
+
+    #[test]
+    fn the_system_call_and_the_instruction_are_read() {
+        assert_eq!(
+            parse_syscall("0 0x3 0x7f 0x1 0x0 0x0 0x0 0x7ffd 0x55a1\n"),
+            (Some(0), Some(0x55a1))
+        );
+        assert_eq!(parse_syscall("-1 0x7ffd 0x55a1\n"), (None, Some(0x55a1)));
+        assert_eq!(parse_syscall("running\n"), (None, None));
+        assert_eq!(parse_syscall(""), (None, None));
     }
 
     #[test]

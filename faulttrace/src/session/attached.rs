@@ -1,7 +1,7 @@
 //! Threads that were stuck before the programs were attached: entered by hand, so that they are
 //! shown at once and their end is seen.
 
-use faulttrace_ebpf::{COMM_LEN, Inflight, flag};
+use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, flag};
 
 use crate::ingest::{Clock, Enricher};
 use crate::model::Mode;
@@ -117,6 +117,8 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         sleeps: 1,
         // As in the kernel's entries: enough to see a change.
         maj_flt: u32::try_from(thread.maj_flt & u64::from(u32::MAX)).unwrap_or(0),
+        syscall: thread.syscall.unwrap_or(NO_SYSCALL),
+        padding: 0,
         comm,
     }
 }
