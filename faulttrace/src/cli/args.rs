@@ -1,0 +1,137 @@
+//! The command line as clap sees it. The texts are what `--help` prints.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::comm::CommPattern;
+use super::value::{bytes, duration, positive_duration};
+
+const AFTER_HELP: &str = "\
+Examples:
+  sudo faulttrace --pid 1234                     every fault that is major or blocks, until Ctrl-C
+  sudo faulttrace --pid 1234 --min-duration 10ms --duration 30s
+  sudo faulttrace --comm 'postgres*' --follow    by name, new processes too
+  sudo faulttrace --all --major-only --format json
+  sudo faulttrace -- ./server --port 80          launch it as yourself, traced from the start
+  faulttrace doctor                              what works on this machine, and what it costs
+
+Exit codes:
+  0 ok   1 failure   2 usage   3 a privilege, kernel feature or the target is missing
+  4 faults were lost, with --strict   with `-- COMMAND`: the command's own (128 + signal)";
+
+/// Which threads are stuck in page faults, on which file, in which code, for how long, and why.
+#[derive(Debug, Parser)]
+#[command(name = "faulttrace", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Sub>,
+    #[command(flatten)]
+    pub(super) trace: TraceArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Sub {
+    /// Tell what this machine offers for tracing, what is missing, and how to mend it
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArgs {
+    /// text or json
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// When to use colour; NO_COLOR turns `auto` off
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TraceArgs {
+    /// Trace this process; repeat, or separate by commas
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), help_heading = "What to trace")]
+    pub(super) pid: Vec<u32>,
+    /// Trace this one thread; repeat, or separate by commas
+    #[arg(short, long, value_name = "TID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), help_heading = "What to trace")]
+    pub(super) tid: Vec<u32>,
+    /// Trace the processes whose name (comm) matches, those to come included; * and ? are wildcards
+    #[arg(long, value_name = "PATTERN", value_parser = CommPattern::parse, help_heading = "What to trace")]
+    pub(super) comm: Option<CommPattern>,
+    /// Trace every process but this one
+    #[arg(short, long, conflicts_with_all = ["pid", "tid", "comm", "follow"], help_heading = "What to trace")]
+    pub(super) all: bool,
+    /// Trace the children of traced processes too
+    #[arg(short, long, help_heading = "What to trace")]
+    pub(super) follow: bool,
+    /// Launch this command and trace it, as the user who called sudo
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "tid", "comm", "all"], help_heading = "What to trace")]
+    pub(super) launch: Vec<OsString>,
+
+    /// Leave out faults shorter than this (250us, 10ms, 2s); they are counted
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "What to show")]
+    pub(super) min_duration: Option<Duration>,
+    /// Leave out minor faults, even those that blocked; they are counted
+    #[arg(long, help_heading = "What to show")]
+    pub(super) major_only: bool,
+    /// Show a thread as stuck when its fault lasts this long, and again at growing intervals
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "100ms", help_heading = "What to show")]
+    pub(super) stuck_after: Duration,
+    /// Show kernel stacks too
+    #[arg(short, long, help_heading = "What to show")]
+    pub(super) kernel_stacks: bool,
+    /// Show addresses as module + offset, without reading symbols
+    #[arg(long, help_heading = "What to show")]
+    pub(super) no_symbols: bool,
+    /// text (for people) or json (JSON Lines; docs/json.md)
+    #[arg(long, value_enum, default_value_t = Format::Text, help_heading = "What to show")]
+    pub(super) format: Format,
+    /// When to use colour; NO_COLOR turns `auto` off
+    #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "What to show")]
+    pub(super) color: Color,
+
+    /// Stop after this time (30s, 5m)
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "How to run")]
+    pub(super) duration: Option<Duration>,
+    /// Room for events on their way from the kernel; a power of two (64K, 16M)
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "16M", help_heading = "How to run")]
+    pub(super) ring_size: u32,
+    /// How many different stacks are kept
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20), default_value_t = 16384, help_heading = "How to run")]
+    pub(super) max_stacks: u32,
+    /// Exit with 4 if any fault was lost
+    #[arg(long, help_heading = "How to run")]
+    pub(super) strict: bool,
+    /// Tell more on standard error, the kernel programs' own diagnostics included; repeat for more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "How to run")]
+    pub(super) verbose: u8,
+    /// Force a lower rung of the ladder, to test it
+    #[arg(long, value_enum, hide = true)]
+    pub(super) probe_rung: Option<ProbeRung>,
+}
+
+/// Rungs that can be forced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProbeRung {
+    Raw,
+}
+
+/// What standard output is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// JSON Lines, for programs.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,136 @@
+//! Plain plans: what the rest of the program needs to know of the command line.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::args::{Args, Color, DoctorArgs, Format, ProbeRung, Sub, TraceArgs};
+use super::{CommPattern, Command};
+
+/// A session to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Whose faults.
+    pub targets: Targets,
+    /// Children of traced processes too.
+    pub follow: bool,
+    /// Leave out shorter faults.
+    pub min_duration: Option<Duration>,
+    /// Leave out minor faults.
+    pub major_only: bool,
+    /// When a thread is called stuck.
+    pub stuck_after: Duration,
+    /// When to stop; `None`: by a signal or the target's end.
+    pub duration: Option<Duration>,
+    /// What standard output is for.
+    pub format: Format,
+    /// When to use colour, `NO_COLOR` already heeded.
+    pub color: Color,
+    /// Show kernel stacks.
+    pub kernel_stacks: bool,
+    /// Read symbols.
+    pub symbols: bool,
+    /// Size of the ring, a power of two.
+    pub ring_bytes: u32,
+    /// How many different stacks are kept.
+    pub max_stacks: u32,
+    /// Losses are a failure.
+    pub strict: bool,
+    /// How often `-v` was given.
+    pub verbose: u8,
+    /// Lower rungs to use though better ones may work.
+    pub rungs: ForcedRungs,
+}
+
+/// Whose faults are traced.
+#[derive(Debug, Clone)]
+pub enum Targets {
+    /// These, together.
+    Some {
+        /// Processes.
+        pids: Vec<u32>,
+        /// Single threads.
+        tids: Vec<u32>,
+        /// Processes by name.
+        comm: Option<CommPattern>,
+    },
+    /// Everything.
+    All,
+    /// A command to launch.
+    Command(Vec<OsString>),
+}
+
+/// Rungs to use whatever else works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForcedRungs {
+    /// Raw tracepoints instead of typed ones.
+    pub raw: bool,
+}
+
+/// How `doctor` is to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DoctorPlan {
+    /// For whom.
+    pub format: Format,
+    /// When to use colour, `NO_COLOR` already heeded.
+    pub color: Color,
+}
+
+/// The plan of a parsed command line, or what is wrong with it.
+pub(super) fn command(args: Args) -> Result<Command, String> {
+    match args.command {
+        Some(Sub::Doctor(DoctorArgs { format, color })) => Ok(Command::Doctor(DoctorPlan {
+            format,
+            color: heed_no_color(color),
+        })),
+        None => trace(args.trace).map(Command::Trace),
+    }
+}
+
+fn trace(args: TraceArgs) -> Result<Plan, String> {
+    let named = !args.pid.is_empty() || !args.tid.is_empty() || args.comm.is_some();
+    let targets = if args.all {
+        Targets::All
+    } else if named {
+        Targets::Some {
+            pids: args.pid,
+            tids: args.tid,
+            comm: args.comm,
+        }
+    } else if !args.launch.is_empty() {
+        Targets::Command(args.launch)
+    } else {
+        return Err(
+            "what is to be traced? --pid PID, --comm PATTERN, --tid TID, --all, or -- COMMAND"
+                .to_owned(),
+        );
+    };
+    Ok(Plan {
+        targets,
+        follow: args.follow,
+        min_duration: args.min_duration,
+        major_only: args.major_only,
+        stuck_after: args.stuck_after,
+        duration: args.duration,
+        format: args.format,
+        color: heed_no_color(args.color),
+        kernel_stacks: args.kernel_stacks,
+        symbols: !args.no_symbols,
+        ring_bytes: args.ring_size,
+        max_stacks: args.max_stacks,
+        strict: args.strict,
+        verbose: args.verbose,
+        rungs: ForcedRungs {
+            raw: args.probe_rung == Some(ProbeRung::Raw),
+        },
+    })
+}
+
+/// <https://no-color.org>: any value but the empty one.
+fn heed_no_color(color: Color) -> Color {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if color == Color::Auto && unwanted {
+        Color::Never
+    } else {
+        color
+    }
+}

@@ -1,0 +1,98 @@
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Command, clap::Error> {
+    parse_from(line.split_whitespace().map(OsString::from))
+}
+
+fn plan(line: &str) -> Plan {
+    match parse(line) {
+        Ok(Command::Trace(plan)) => plan,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn usage_error(line: &str) -> String {
+    let error = parse(line).expect_err(line);
+    assert!(error.use_stderr(), "{line}: {error}");
+    error.to_string()
+}
+
+#[test]
+fn defaults_are_those_of_the_manual() {
+    let plan = plan("faulttrace --pid 7");
+    assert_eq!(plan.stuck_after, Duration::from_millis(100));
+    assert_eq!((plan.ring_bytes, plan.max_stacks), (16 << 20, 16384));
+    assert_eq!(
+        (plan.format, plan.symbols, plan.verbose),
+        (Format::Text, true, 0)
+    );
+    assert_eq!((plan.min_duration, plan.duration), (None, None));
+}
+
+#[test]
+fn ids_repeat_and_take_commas() {
+    let Targets::Some { pids, tids, comm } =
+        plan("faulttrace -p 1,2 --pid 3 -t 9 --comm a*").targets
+    else {
+        panic!("not some")
+    };
+    assert_eq!((pids, tids), (vec![1, 2, 3], vec![9]));
+    assert!(comm.expect("a pattern").matches(b"abc"));
+}
+
+#[test]
+fn a_command_keeps_its_own_options() {
+    let Targets::Command(command) = plan("faulttrace -f --duration 2s -- ls -la --pid 3").targets
+    else {
+        panic!("no command")
+    };
+    assert_eq!(command, ["ls", "-la", "--pid", "3"]);
+}
+
+#[test]
+fn nothing_to_trace_shows_the_way() {
+    assert!(usage_error("faulttrace").contains("--pid PID"));
+    assert!(usage_error("faulttrace --follow").contains("--pid PID"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in [
+        "faulttrace --pid 0",
+        "faulttrace --pid x",
+        "faulttrace --pid 1 --all",
+        "faulttrace --all -- ls",
+        "faulttrace --pid 1 -- ls",
+        "faulttrace --pid 1 --stuck-after 0s",
+        "faulttrace --pid 1 --duration -1s",
+        "faulttrace --pid 1 --ring-size 1K",
+        "faulttrace --pid 1 --max-stacks 0",
+        "faulttrace --pid 1 doctor",
+        "faulttrace --pid 1 --format xml",
+    ] {
+        usage_error(line);
+    }
+}
+
+#[test]
+fn doctor_has_its_own_options() {
+    let Ok(Command::Doctor(doctor)) = parse("faulttrace doctor --format json --color never") else {
+        panic!("no doctor")
+    };
+    assert_eq!(
+        doctor,
+        DoctorPlan {
+            format: Format::Json,
+            color: Color::Never
+        }
+    );
+}
+
+#[test]
+fn the_help_says_what_it_said() {
+    let help = parse("faulttrace --help").expect_err("help").to_string();
+    insta::assert_snapshot!(help);
+}
