@@ -22,7 +22,10 @@ pub struct Ready {
 }
 
 /// What a workload says when its work is done.
+///
+/// Programs of the tests' own that know less leave fields out.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Done {
     pub pid: u32,
     pub uid: u32,

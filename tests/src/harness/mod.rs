@@ -3,6 +3,7 @@
 //! [`start`] gives a test its [`Bench`]: a directory on a real disk and the machine for itself.
 //! Everything that waits has a deadline, and says what it waited for when that passes.
 
+pub mod cgroup;
 pub mod disk;
 pub mod process;
 pub mod programs;
@@ -56,8 +57,10 @@ pub fn start_without_tracer() -> Bench {
     let root = env::var_os("FAULTTRACE_E2E_DIR").map_or(DEFAULT_DIRECTORY.into(), PathBuf::from);
     let lock = File::create(root.join("faulttrace-e2e.lock")).expect("create the lock file");
     // One test at a time, threads of this program and other programs alike.
-    let alone = Flock::lock(lock, FlockArg::LockExclusive).expect("lock").into();
-    let alone: Flock<File> = alone;
+    let alone = match Flock::lock(lock, FlockArg::LockExclusive) {
+        Ok(alone) => alone,
+        Err((_, error)) => panic!("lock the machine for this test: {error}"),
+    };
     sweep(&root);
     let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&root).expect("directory");
     let kind = nix::sys::statfs::statfs(directory.path()).expect("statfs").filesystem_type();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 
-use super::process::Running;
+use super::process::{Running, until};
 use super::{LONG, SOON};
 use crate::truth::{Done, Ready};
 
@@ -64,6 +64,14 @@ impl Work {
     pub fn run(&mut self) -> Done {
         self.go();
         self.done()
+    }
+
+    /// Waits until one of its threads sleeps in a page fault: blocked, and in no system call.
+    pub fn wait_until_in_fault(&self, tid: u32) {
+        let file = format!("/proc/{}/task/{tid}/syscall", self.pid());
+        until("the thread sleeps in a fault", SOON, || {
+            std::fs::read_to_string(&file).is_ok_and(|call| call.starts_with("-1 "))
+        });
     }
 
     /// Sends it a signal.

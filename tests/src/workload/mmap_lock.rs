@@ -14,8 +14,8 @@ use crate::workload::{name_thread, tid};
 #[derive(Debug, clap::Args)]
 pub struct MmapLockArgs {
     /// How many GiB of the range have page tables to be walked; they hold the zero page only, so
-    /// the memory needed is 2 MiB for each.
-    #[arg(long, default_value_t = 4)]
+    /// that the memory needed is 2 MiB for each.
+    #[arg(long, default_value_t = 1)]
     pub walked_gib: usize,
     /// Touches that must have waited, by their own clock, until it is enough.
     #[arg(long, default_value_t = 50)]
