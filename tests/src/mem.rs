@@ -54,7 +54,10 @@ impl Mapping {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Mapping { base: base.cast(), len })
+        Ok(Mapping {
+            base: base.cast(),
+            len,
+        })
     }
 
     /// Bytes mapped.
@@ -74,7 +77,11 @@ impl Mapping {
 
     /// The address of a byte, for system calls.
     pub fn at(&self, offset: usize) -> *mut u8 {
-        assert!(offset < self.len, "offset {offset} is beyond the mapping of {} bytes", self.len);
+        assert!(
+            offset < self.len,
+            "offset {offset} is beyond the mapping of {} bytes",
+            self.len
+        );
         // SAFETY: the offset is inside the mapping.
         unsafe { self.base.add(offset) }
     }
@@ -109,14 +116,22 @@ impl Mapping {
         // SAFETY: the range is ours; the advices used drop or populate pages, and no reference
         // into the mapping exists.
         let done = unsafe { libc::madvise(start.cast(), len, advice) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// `mprotect` of the whole range.
     pub fn protect(&self, prot: i32) -> io::Result<()> {
         // SAFETY: the range is ours and callers only touch it as `prot` allows.
         let done = unsafe { libc::mprotect(self.base.cast(), self.len, prot) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// How many of the pages are in memory (for a file: in the page cache).

@@ -12,18 +12,33 @@ use nix::sys::signal::Signal;
 #[test]
 fn each_touch_of_the_slow_file_system_is_one_read_of_the_delay() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(&bench, &Options { delay_us: 5_000, ..Options::default() });
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 5_000,
+            ..Options::default()
+        },
+    );
     let file = slow.file().to_str().expect("our own path").to_owned();
     let mut work = Work::start(["touch", &file, "--threads=4", "--touches=50", "--verify"]);
     let done = work.run();
     let log = slow.log();
     assert_eq!(log.len(), 200, "one read for each touch");
-    assert!(log.iter().all(|read| read.size == 4096), "one page at a time");
+    assert!(
+        log.iter().all(|read| read.size == 4096),
+        "one page at a time"
+    );
     assert_eq!((done.rusage_majors, done.stat_majors), (200, 200));
     for touch in done.threads.iter().flat_map(|thread| &thread.touches) {
-        let read = log.iter().find(|read| read.offset == touch.offset).expect("its read");
+        let read = log
+            .iter()
+            .find(|read| read.offset == touch.offset)
+            .expect("its read");
         assert!(read.end_ns - read.begin_ns >= 5_000_000, "{read:?}");
-        assert!(touch.begin_ns <= read.begin_ns && read.end_ns <= touch.end_ns, "{touch:?}");
+        assert!(
+            touch.begin_ns <= read.begin_ns && read.end_ns <= touch.end_ns,
+            "{touch:?}"
+        );
     }
     work.exit();
 }
@@ -31,7 +46,13 @@ fn each_touch_of_the_slow_file_system_is_one_read_of_the_delay() {
 #[test]
 fn a_held_read_waits_for_its_release_and_a_killed_process_does_not() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(&bench, &Options { delay_us: 0, ..Options::default() });
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 0,
+            ..Options::default()
+        },
+    );
     let file = slow.file().to_str().expect("our own path").to_owned();
     slow.hold(8192);
     let mut work = Work::start(["touch", &file, "--touches=1", "--first-page=2"]);
@@ -73,8 +94,16 @@ fn readahead_hides_majors_but_not_sleeps() {
     evict(&file);
     let done = work.run();
     eprintln!("majors {}, sleeps {}", done.rusage_majors, done.sleeps);
-    assert!(done.sleeps > 2_000, "thousands of sleeps, not {}", done.sleeps);
-    assert!(done.rusage_majors * 4 < done.sleeps, "few majors: {}", done.rusage_majors);
+    assert!(
+        done.sleeps > 2_000,
+        "thousands of sleeps, not {}",
+        done.sleeps
+    );
+    assert!(
+        done.rusage_majors * 4 < done.sleeps,
+        "few majors: {}",
+        done.rusage_majors
+    );
     work.exit();
 }
 
@@ -96,7 +125,13 @@ fn get_user_pages_takes_majors_without_exceptions() {
 #[test]
 fn system_calls_fault_on_cold_buffers() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(&bench, &Options { delay_us: 2_000, ..Options::default() });
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 2_000,
+            ..Options::default()
+        },
+    );
     let (source, sink) = (bench.path().join("source"), bench.path().join("sink"));
     create(&source, 64);
     let arguments = [slow.file_arg(), source.as_os_str(), sink.as_os_str()];
@@ -104,7 +139,12 @@ fn system_calls_fault_on_cold_buffers() {
     let done = work.run();
     assert_eq!(slow.log().len(), 30, "six system calls, five times");
     assert_eq!(done.rusage_majors, 30);
-    assert!(done.threads[0].touches.iter().all(|call| call.elapsed_ns() >= 2_000_000));
+    assert!(
+        done.threads[0]
+            .touches
+            .iter()
+            .all(|call| call.elapsed_ns() >= 2_000_000)
+    );
     work.exit();
 }
 
@@ -127,7 +167,10 @@ fn swapped_pages_are_majors() {
     let mut work = Work::start_command("swap", command.args(["swap", "--pages=1024"]));
     group.empty_swap_cache();
     let done = work.run();
-    eprintln!("swapped {}, majors {}", done.figures["swapped_pages"], done.rusage_majors);
+    eprintln!(
+        "swapped {}, majors {}",
+        done.figures["swapped_pages"], done.rusage_majors
+    );
     assert!(done.figures["swapped_pages"] >= 1000, "{:?}", done.figures);
     // Swap has readahead, of 8 pages unless somebody set it otherwise.
     assert!(done.rusage_majors >= 64, "majors: {}", done.rusage_majors);
@@ -140,7 +183,12 @@ fn userfaultfd_makes_minors_that_wait() {
     let mut work = Work::start(["userfaultfd", "--pages=20", "--delay-ms=5"]);
     let done = work.run();
     assert_eq!(done.rusage_majors, 0);
-    assert!(done.threads[0].touches.iter().all(|touch| touch.elapsed_ns() >= 5_000_000));
+    assert!(
+        done.threads[0]
+            .touches
+            .iter()
+            .all(|touch| touch.elapsed_ns() >= 5_000_000)
+    );
     work.exit();
 }
 
@@ -149,7 +197,11 @@ fn touches_wait_for_mmap_lock() {
     let _bench = start_without_tracer();
     let mut work = Work::start(["mmap-lock", "--waits=20"]);
     let done = work.run();
-    let waits: Vec<_> = done.threads[0].touches.iter().map(Touch::elapsed_ns).collect();
+    let waits: Vec<_> = done.threads[0]
+        .touches
+        .iter()
+        .map(Touch::elapsed_ns)
+        .collect();
     eprintln!("waits {waits:?}, holds {}", done.figures["holds"]);
     assert_eq!((waits.len(), done.rusage_majors), (20, 0));
     assert!(done.sleeps >= 20, "a wait is a sleep: {}", done.sleeps);
@@ -177,17 +229,30 @@ fn children_and_storms_do_what_they_say() {
 #[test]
 fn the_hog_makes_a_woken_thread_wait_for_the_cpu() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(&bench, &Options { delay_us: 3_000, ..Options::default() });
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 3_000,
+            ..Options::default()
+        },
+    );
     let file = slow.file().to_str().expect("our own path").to_owned();
     let mut hog = Work::start(["hog", "--cpu=0"]);
     hog.go();
     let mut work = Work::start(["touch", &file, "--touches=50", "--cpu=0"]);
     let done = work.run();
     hog.done();
-    let served: u64 = slow.log().iter().map(|read| read.end_ns - read.begin_ns).sum();
+    let served: u64 = slow
+        .log()
+        .iter()
+        .map(|read| read.end_ns - read.begin_ns)
+        .sum();
     let waited = done.threads[0].touch_ns;
     eprintln!("waited {waited}, served {served}");
-    assert!(waited > 2 * served, "more for the CPU than for the file: {waited}, {served}");
+    assert!(
+        waited > 2 * served,
+        "more for the CPU than for the file: {waited}, {served}"
+    );
     work.exit();
     hog.exit();
 }

@@ -74,7 +74,9 @@ pub(super) fn run(place: &Path) -> io::Result<()> {
 fn serve_queries(table: &Store, seed: u64) {
     let mut key = seed ^ monotonic_ns();
     loop {
-        key = key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed | 1);
+        key = key
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(seed | 1);
         black_box(lookup_key(table, key >> 16));
         thread::sleep(Duration::from_millis(2));
     }

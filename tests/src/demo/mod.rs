@@ -45,7 +45,9 @@ pub fn main() -> io::Result<()> {
 
 fn serve() -> io::Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(io::Error::other("faulttrace-demo mounts a file system: run it with sudo"));
+        return Err(io::Error::other(
+            "faulttrace-demo mounts a file system: run it with sudo",
+        ));
     }
     let told = listen()?;
     remove_leftovers();
@@ -96,7 +98,11 @@ fn watch(database: &mut Child, control: &Control, told: &Receiver<()>) -> io::Re
             // Ctrl-C reaches the database as well, and may do so first.
             let interrupted = told.recv_timeout(Duration::from_millis(200)).is_ok();
             let unexpected = || io::Error::other(format!("the database ended: {status}"));
-            return if interrupted { Ok(()) } else { Err(unexpected()) };
+            return if interrupted {
+                Ok(())
+            } else {
+                Err(unexpected())
+            };
         }
         match told.recv_timeout(Duration::from_millis(100)) {
             Err(RecvTimeoutError::Timeout) => {}
@@ -143,7 +149,12 @@ fn listen() -> io::Result<Receiver<()>> {
     // /dev/null would end it at once.
     let input_is_pipe = fs::metadata("/dev/stdin").is_ok_and(|input| input.file_type().is_fifo());
     thread::spawn(move || {
-        while input_is_pipe && io::stdin().lock().read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+        while input_is_pipe
+            && io::stdin()
+                .lock()
+                .read(&mut [0; 64])
+                .is_ok_and(|count| count > 0)
+        {}
         if input_is_pipe {
             let _nobody_listens = other.send(());
         }

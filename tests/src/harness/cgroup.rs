@@ -43,19 +43,28 @@ impl MemoryGroup {
 
     /// Limits its memory, bytes.
     pub fn limit(&self, bytes: u64) {
-        let file = if self.legacy { "memory.limit_in_bytes" } else { "memory.max" };
+        let file = if self.legacy {
+            "memory.limit_in_bytes"
+        } else {
+            "memory.max"
+        };
         fs::write(self.path.join(file), bytes.to_string()).expect("limit the cgroup's memory");
     }
 
     /// Takes away all memory that can be, until no page that is in swap is in memory as well.
     pub fn empty_swap_cache(&self) {
-        let (file, amount) =
-            if self.legacy { ("memory.force_empty", "0") } else { ("memory.reclaim", "1G") };
+        let (file, amount) = if self.legacy {
+            ("memory.force_empty", "0")
+        } else {
+            ("memory.reclaim", "1G")
+        };
         until("the swap cache is empty", Duration::from_secs(15), || {
             // It fails when less could be taken than asked for, which is no matter.
             let _some = fs::write(self.path.join(file), amount);
             let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-            let cached = memory.lines().find_map(|line| line.strip_prefix("SwapCached:"));
+            let cached = memory
+                .lines()
+                .find_map(|line| line.strip_prefix("SwapCached:"));
             cached.expect("SwapCached in /proc/meminfo").trim() == "0 kB"
         });
     }

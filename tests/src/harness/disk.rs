@@ -52,12 +52,21 @@ impl LoopDisk {
         let image = bench.path().join("disk.img");
         create(&image, mib * 256);
         let arguments = ["--find", "--show", "--direct-io=on"];
-        let device = must("losetup", arguments.map(Path::new).into_iter().chain([&*image]));
-        let disk = LoopDisk { device, mount: bench.subdirectory("disk") };
+        let device = must(
+            "losetup",
+            arguments.map(Path::new).into_iter().chain([&*image]),
+        );
+        let disk = LoopDisk {
+            device,
+            mount: bench.subdirectory("disk"),
+        };
         let name = disk.device.trim_start_matches("/dev/");
         let setting = format!("/sys/block/{name}/queue/read_ahead_kb");
         fs::write(&setting, read_ahead_kb.to_string()).expect("set the readahead");
-        must("mkfs.ext4", ["-q", "-E", "lazy_itable_init=0", &disk.device]);
+        must(
+            "mkfs.ext4",
+            ["-q", "-E", "lazy_itable_init=0", &disk.device],
+        );
         let mount = disk.mount.to_str().expect("our own path");
         must("mount", ["-o", "noatime", &disk.device, mount]);
         disk
@@ -72,7 +81,9 @@ impl LoopDisk {
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         let _gone = umount2(&self.mount, MntFlags::MNT_DETACH);
-        let _gone = Command::new("losetup").args(["--detach", &self.device]).status();
+        let _gone = Command::new("losetup")
+            .args(["--detach", &self.device])
+            .status();
     }
 }
 

@@ -62,14 +62,22 @@ pub fn start_without_tracer() -> Bench {
         Err((_, error)) => panic!("lock the machine for this test: {error}"),
     };
     sweep(&root);
-    let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&root).expect("directory");
-    let kind = nix::sys::statfs::statfs(directory.path()).expect("statfs").filesystem_type();
+    let directory = tempfile::Builder::new()
+        .prefix(PREFIX)
+        .tempdir_in(&root)
+        .expect("directory");
+    let kind = nix::sys::statfs::statfs(directory.path())
+        .expect("statfs")
+        .filesystem_type();
     assert!(
         kind.0 != TMPFS_MAGIC,
         "{} is in memory: set FAULTTRACE_E2E_DIR to a directory on a disk",
         root.display()
     );
-    Bench { directory, _alone: alone }
+    Bench {
+        directory,
+        _alone: alone,
+    }
 }
 
 impl Bench {
@@ -91,7 +99,11 @@ impl Bench {
 fn sweep(root: &Path) {
     let ours = root.join(PREFIX).display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc/self/mounts");
-    for point in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
+    for point in mounts
+        .lines()
+        .rev()
+        .filter_map(|line| line.split(' ').nth(1))
+    {
         if point.starts_with(&ours) {
             let _gone = umount2(point, MntFlags::MNT_DETACH);
         }

@@ -31,19 +31,33 @@ pub struct Running {
 impl Running {
     /// Starts it.
     pub fn start(name: &str, command: &mut Command) -> Running {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         die_with_parent(command);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {name}: {error}"));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {name}: {error}"));
         let output = child.stdout.take().expect("piped");
         let mut error_output = child.stderr.take().expect("piped");
         let (sender, lines) = channel();
         thread::spawn(move || {
             let mut output = BufReader::new(output);
             let mut bytes = Vec::new();
-            while output.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+            while output
+                .read_until(b'\n', &mut bytes)
+                .is_ok_and(|count| count > 0)
+            {
                 let text = String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned();
                 bytes.clear();
-                if sender.send(Line { at: Instant::now(), text }).is_err() {
+                if sender
+                    .send(Line {
+                        at: Instant::now(),
+                        text,
+                    })
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -53,11 +67,19 @@ impl Running {
         thread::spawn(move || {
             let mut part = [0; 4096];
             while let Ok(count @ 1..) = error_output.read(&mut part) {
-                sink.lock().expect("not poisoned").extend_from_slice(&part[..count]);
+                sink.lock()
+                    .expect("not poisoned")
+                    .extend_from_slice(&part[..count]);
             }
         });
         let input = child.stdin.take();
-        Running { name: name.to_owned(), child, input, lines, errors }
+        Running {
+            name: name.to_owned(),
+            child,
+            input,
+            lines,
+            errors,
+        }
     }
 
     /// Process id.
@@ -127,7 +149,12 @@ impl Running {
 
     /// Panics with what it said last.
     pub fn fail(&self, message: &str) -> ! {
-        panic!("{} (pid {}) {message}\n{}", self.name, self.pid(), tail(&self.stderr()));
+        panic!(
+            "{} (pid {}) {message}\n{}",
+            self.name,
+            self.pid(),
+            tail(&self.stderr())
+        );
     }
 }
 
@@ -185,7 +212,10 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 pub fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !holds() {
-        assert!(Instant::now() < deadline, "within {within:?} it did not happen that {what}");
+        assert!(
+            Instant::now() < deadline,
+            "within {within:?} it did not happen that {what}"
+        );
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -202,7 +232,11 @@ pub fn run(command: &mut Command, within: Duration) -> Output {
         stdout.push('\n');
     }
     let status = running.wait(deadline);
-    Output { status, stdout: stdout.into_bytes(), stderr: running.stderr().into_bytes() }
+    Output {
+        status,
+        stdout: stdout.into_bytes(),
+        stderr: running.stderr().into_bytes(),
+    }
 }
 
 /// Runs a command that must succeed; its output without the last newline.
@@ -211,6 +245,13 @@ pub fn must<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = 
     command.args(arguments);
     let output = run(&mut command, Duration::from_secs(60));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, tail(&stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        tail(&stderr)
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
 }

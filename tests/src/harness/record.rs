@@ -114,7 +114,10 @@ impl Facts {
     /// The functions of the user stack, innermost first; `?` where there is no symbol.
     pub fn functions(&self) -> Vec<&str> {
         let frames = self.user_stack.as_deref().unwrap_or_default();
-        frames.iter().map(|frame| frame.function.as_deref().unwrap_or("?")).collect()
+        frames
+            .iter()
+            .map(|frame| frame.function.as_deref().unwrap_or("?"))
+            .collect()
     }
 
     /// The cause, empty if there is none.
@@ -127,6 +130,9 @@ impl Fault {
     /// Panics unless the parts of its duration add up.
     pub fn check_parts(&self) {
         let parts = self.blocked_ns + self.runqueue_ns + self.on_cpu_ns;
-        assert_eq!(self.duration_ns, parts, "duration = blocked + run queue + on CPU: {self:?}");
+        assert_eq!(
+            self.duration_ns, parts,
+            "duration = blocked + run queue + on CPU: {self:?}"
+        );
     }
 }

@@ -48,9 +48,17 @@ impl Default for Options {
 impl SlowFs {
     /// Mounts it in a new directory of the bench.
     pub fn mount(bench: &Bench, options: &Options) -> SlowFs {
-        let mount = bench.subdirectory("slow");
+        Self::mount_in(bench.subdirectory("slow"), options)
+    }
+
+    /// Mounts it on an empty directory.
+    pub fn mount_in(mount: PathBuf, options: &Options) -> SlowFs {
         let mut command = Command::new(binary());
-        command.arg("slowfs").arg(&mount).arg("--name").arg(&options.name);
+        command
+            .arg("slowfs")
+            .arg(&mount)
+            .arg("--name")
+            .arg(&options.name);
         command.arg(format!("--size={}", options.pages * PAGE));
         command.arg(format!("--delay-us={}", options.delay_us));
         command.arg(format!("--every={}", options.every));
@@ -59,7 +67,11 @@ impl SlowFs {
         let running = Running::start("slowfs", &mut command);
         let () = receive(&running, "ready", Instant::now() + SOON);
         let file = mount.join(&options.name);
-        SlowFs { running, mount, file }
+        SlowFs {
+            running,
+            mount,
+            file,
+        }
     }
 
     /// The file whose reads are slow.
@@ -79,7 +91,9 @@ impl SlowFs {
 
     /// Waits until a read is held.
     pub fn wait_until_held(&mut self) {
-        until("a read is held", SOON, || !self.ask::<Vec<u64>>("held", "held").is_empty());
+        until("a read is held", SOON, || {
+            !self.ask::<Vec<u64>>("held", "held").is_empty()
+        });
     }
 
     /// Answers the reads that are held.

@@ -10,13 +10,14 @@ use nix::sys::signal::Signal;
 
 use super::process::{Line, Running, run, tail};
 use super::record::{Fault, Record, Start, Stuck, Summary};
-use super::{LONG, SOON};
+use super::{LONG, SOON, work};
 
 /// The tracer's program: `FAULTTRACE_BIN`.
 pub fn binary() -> PathBuf {
     let set = env::var_os("FAULTTRACE_BIN").map(PathBuf::from);
     let path = set.expect("FAULTTRACE_BIN names the faulttrace to test: `cargo xtask e2e` sets it");
-    path.canonicalize().unwrap_or_else(|error| panic!("FAULTTRACE_BIN={path:?}: {error}"))
+    path.canonicalize()
+        .unwrap_or_else(|error| panic!("FAULTTRACE_BIN={path:?}: {error}"))
 }
 
 /// Panics unless the tracer itself says that it can trace here.
@@ -48,6 +49,46 @@ pub fn run_command(command: &mut Command) -> Ended {
     }
 }
 
+/// Lets the tracer launch a workload, with text output, and run it to its end. `before_go` runs
+/// when the workload is ready.
+pub fn launch_text<S: AsRef<OsStr>>(
+    options: &[&str],
+    workload: &[S],
+    before_go: impl FnOnce(),
+) -> Ended {
+    let mut command = Command::new(binary());
+    command
+        .args(options)
+        .arg("--")
+        .arg(work::binary())
+        .args(workload);
+    let mut running = Running::start("faulttrace", &mut command);
+    let deadline = Instant::now() + LONG;
+    let mut stdout = String::new();
+    let mut before_go = Some(before_go);
+    while let Some(line) = running.next_line(deadline, "the end of the text") {
+        // The workload has the tracer's input and output.
+        if line.text.starts_with("ready ") {
+            if let Some(before_go) = before_go.take() {
+                before_go();
+            }
+            running.say("go");
+        } else if line.text.starts_with("done ") {
+            running.close_input();
+        } else {
+            stdout.push_str(&line.text);
+            stdout.push('\n');
+        }
+    }
+    let code = running.wait(deadline).code();
+    Ended {
+        command: format!("{command:?}"),
+        code,
+        stdout,
+        stderr: running.stderr(),
+    }
+}
+
 /// A tracer that has ended by itself.
 #[derive(Debug)]
 pub struct Ended {
@@ -61,8 +102,10 @@ impl Ended {
     /// Panics unless it ended with this code and its stderr has all these words (in any case).
     pub fn expect(&self, code: i32, words: &[&str]) {
         let stderr = self.stderr.to_lowercase();
-        let missing: Vec<_> =
-            words.iter().filter(|word| !stderr.contains(&word.to_lowercase())).collect();
+        let missing: Vec<_> = words
+            .iter()
+            .filter(|word| !stderr.contains(&word.to_lowercase()))
+            .collect();
         assert!(
             self.code == Some(code) && missing.is_empty(),
             "{}\nexpected exit code {code}, got {:?}; words missing in stderr: {missing:?}\n\
@@ -113,10 +156,19 @@ impl Tracer {
             running.fail("ended without a `start` record");
         };
         let Record::Start(start) = parse(&first.text) else {
-            running.fail(&format!("began with something else than `start`: {}", first.text));
+            running.fail(&format!(
+                "began with something else than `start`: {}",
+                first.text
+            ));
         };
         let (attached_at, attached_after) = (first.at, first.at - begin);
-        Tracer { running, lines: vec![first], attached_after, attached_at, start }
+        Tracer {
+            running,
+            lines: vec![first],
+            attached_after,
+            attached_at,
+            start,
+        }
     }
 
     /// The tracer's own process id.
@@ -187,13 +239,16 @@ pub struct Trace {
 impl Trace {
     /// The faults of a process.
     pub fn faults(&self, pid: u32) -> Vec<&Fault> {
-        self.all_faults().into_iter().filter(|fault| fault.facts.pid == pid).collect()
+        self.all_faults()
+            .into_iter()
+            .filter(|fault| fault.facts.pid == pid)
+            .collect()
     }
 
     /// The faults of all processes.
     pub fn all_faults(&self) -> Vec<&Fault> {
         let fault = |record| match record {
-            &Record::Fault(ref fault) => Some(&**fault),
+            Record::Fault(fault) => Some(&**fault),
             _ => None,
         };
         self.records.iter().filter_map(fault).collect()
@@ -202,7 +257,7 @@ impl Trace {
     /// The reports of faults that are not over.
     pub fn stuck(&self, pid: u32) -> Vec<&Stuck> {
         let stuck = |record| match record {
-            &Record::Stuck(ref stuck) if stuck.facts.pid == pid => Some(&**stuck),
+            Record::Stuck(stuck) if stuck.facts.pid == pid => Some(&**stuck),
             _ => None,
         };
         self.records.iter().filter_map(stuck).collect()
@@ -211,12 +266,16 @@ impl Trace {
     /// The summary of a process. Panics if there is none, or more than one.
     pub fn summary(&self, pid: u32) -> &Summary {
         let summary = |record| match record {
-            &Record::Summary(ref summary) if summary.pid == Some(pid) => Some(summary),
+            Record::Summary(summary) if summary.pid == Some(pid) => Some(summary),
             _ => None,
         };
         let all: Vec<_> = self.records.iter().filter_map(summary).collect();
         let [one] = all[..] else {
-            panic!("{} summaries of process {pid}, not one\n{}", all.len(), tail(&self.stderr));
+            panic!(
+                "{} summaries of process {pid}, not one\n{}",
+                all.len(),
+                tail(&self.stderr)
+            );
         };
         one
     }
@@ -230,6 +289,20 @@ impl Trace {
         self.records.iter().map(count).sum()
     }
 
+    /// Events emitted by the kernel side, received, and lost, of the whole trace.
+    pub fn event_counts(&self) -> [u64; 3] {
+        let counts = |record: &Record| match record {
+            Record::Summary(summary) => Some([
+                summary.events_emitted?,
+                summary.events_received?,
+                summary.events_lost?,
+            ]),
+            _ => None,
+        };
+        let found = self.records.iter().find_map(counts);
+        found.unwrap_or_else(|| self.fail("no summary has events_emitted, _received and _lost"))
+    }
+
     /// Panics if anything was lost.
     pub fn check_nothing_lost(&self) {
         let losses: Vec<_> = self
@@ -237,7 +310,11 @@ impl Trace {
             .iter()
             .filter(|record| matches!(record, Record::Lost(lost) if lost.class == "lost"))
             .collect();
-        assert!(losses.is_empty(), "nothing may be lost, but: {losses:?}\n{}", tail(&self.stderr));
+        assert!(
+            losses.is_empty(),
+            "nothing may be lost, but: {losses:?}\n{}",
+            tail(&self.stderr)
+        );
     }
 
     /// Panics with a message, and the end of the tracer's stderr.

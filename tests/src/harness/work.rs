@@ -18,7 +18,11 @@ pub fn binary() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let directory = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
     let binary = directory.join("faulttrace-workload");
-    assert!(binary.exists(), "{} is not built: run the whole package", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is not built: run the whole package",
+        binary.display()
+    );
     binary
 }
 
@@ -32,8 +36,10 @@ pub struct Work {
 impl Work {
     /// Starts a workload and waits until it is ready.
     pub fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Work {
-        let arguments: Vec<OsString> =
-            arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        let arguments: Vec<OsString> = arguments
+            .into_iter()
+            .map(|argument| argument.as_ref().to_owned())
+            .collect();
         let name = format!("workload {arguments:?}");
         Self::start_command(&name, Command::new(binary()).args(arguments))
     }
@@ -83,7 +89,23 @@ impl Work {
     pub fn exit(mut self) {
         self.running.close_input();
         let status = self.running.wait(Instant::now() + SOON);
-        assert!(status.success(), "{}: {status}\n{}", self.running.name(), self.running.stderr());
+        assert!(
+            status.success(),
+            "{}: {status}\n{}",
+            self.running.name(),
+            self.running.stderr()
+        );
+    }
+
+    /// Ends a workload that was never told to begin.
+    pub fn exit_without_work(mut self) {
+        self.running.signal(Signal::SIGKILL);
+        self.running.wait(Instant::now() + SOON);
+    }
+
+    /// Process id as seen from here, of the program that was started.
+    pub fn outer_pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// Waits for the end of a workload that was killed.

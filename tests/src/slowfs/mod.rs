@@ -69,7 +69,9 @@ pub struct Control {
 
 impl Control {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread of the file system panics with the lock")
+        self.state
+            .lock()
+            .expect("no thread of the file system panics with the lock")
     }
 
     /// From now on, do not answer reads that cover this offset.
@@ -79,7 +81,11 @@ impl Control {
 
     /// The offsets of reads that wait to be released.
     pub fn held(&self) -> Vec<u64> {
-        self.lock().held.iter().map(|(read, _)| read.offset).collect()
+        self.lock()
+            .held
+            .iter()
+            .map(|(read, _)| read.offset)
+            .collect()
     }
 
     /// Answers all held reads and holds no more.
@@ -155,7 +161,9 @@ impl Filesystem for SlowFs {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // The library refuses 0; anything under a page is none.
         let refused = |limit| io::Error::other(format!("readahead is limited to {limit} bytes"));
-        config.set_max_readahead(self.plan.readahead.max(1)).map_err(refused)?;
+        config
+            .set_max_readahead(self.plan.readahead.max(1))
+            .map_err(refused)?;
         Ok(())
     }
 
@@ -199,7 +207,12 @@ impl Filesystem for SlowFs {
     ) {
         let begin_ns = monotonic_ns();
         let left = u32::try_from(self.plan.size.saturating_sub(offset)).unwrap_or(u32::MAX);
-        let read = Read { offset, size: size.min(left), begin_ns, end_ns: 0 };
+        let read = Read {
+            offset,
+            size: size.min(left),
+            begin_ns,
+            end_ns: 0,
+        };
         thread::sleep((self.plan.delay)(offset));
         let mut state = self.control.lock();
         let end = offset + u64::from(size);
@@ -233,8 +246,10 @@ pub fn mount(
     directory: &Path,
 ) -> io::Result<BackgroundSession> {
     let mut config = Config::default();
-    config.mount_options =
-        vec![MountOption::RO, MountOption::FSName("faulttrace-slowfs".to_owned())];
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::FSName("faulttrace-slowfs".to_owned()),
+    ];
     config.acl = SessionACL::All;
     config.n_threads = Some(SERVER_THREADS);
     config.clone_fd = true;

@@ -43,7 +43,11 @@ pub fn run(args: SlowFsArgs) {
     let special = Duration::from_micros(args.every_us);
     let delay = move |offset: u64| {
         let page = offset / PAGE as u64;
-        if every != 0 && page.is_multiple_of(every) { special } else { usual }
+        if every != 0 && page.is_multiple_of(every) {
+            special
+        } else {
+            usual
+        }
     };
     let plan = Plan {
         name: args.name,
@@ -52,7 +56,8 @@ pub fn run(args: SlowFsArgs) {
         delay: Box::new(delay),
     };
     let control = Arc::new(Control::default());
-    let session = mount(plan, Arc::clone(&control), &args.mount).expect("mount the slow file system");
+    let session =
+        mount(plan, Arc::clone(&control), &args.mount).expect("mount the slow file system");
     say("ready", &());
     for line in io::stdin().lock().lines() {
         let line = line.expect("read a command");

@@ -41,18 +41,24 @@ pub fn storm(args: &StormArgs) {
             .map(|_| {
                 scope.spawn(|| {
                     name_thread(b"storm");
-                    (0..args.rounds).map(|_| storm_round(args.pages)).sum::<u64>()
+                    (0..args.rounds)
+                        .map(|_| storm_round(args.pages))
+                        .sum::<u64>()
                 })
             })
             .collect();
-        let total = storms.into_iter().map(|storm| storm.join().expect("a storm")).sum();
+        let total = storms
+            .into_iter()
+            .map(|storm| storm.join().expect("a storm"))
+            .sum();
         stop.store(true, Ordering::Relaxed);
         total
     });
     let mut done: Done = before.done(Vec::new());
     let faults = (args.threads * args.rounds * args.pages) as u64;
     done.figures.insert("faults".to_owned(), faults);
-    done.figures.insert("ns_per_fault".to_owned(), fault_ns / faults);
+    done.figures
+        .insert("ns_per_fault".to_owned(), fault_ns / faults);
     done_then_exit(&done);
 }
 

@@ -38,6 +38,12 @@ pub fn run(args: &AlternateArgs) {
     }
     let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
     let pid = std::process::id();
-    let worker = Worker { pid, tid: pid, name: String::new(), touch_ns, touches };
+    let worker = Worker {
+        pid,
+        tid: pid,
+        name: String::new(),
+        touch_ns,
+        touches,
+    };
     done_then_exit(&before.done(vec![worker]));
 }

@@ -53,7 +53,8 @@ pub fn run(args: &ChurnArgs) {
     }
     let mut done = before.done(Vec::new());
     done.figures.insert("threads_created".to_owned(), created);
-    done.figures.insert("pages".to_owned(), mapping.pages() as u64);
+    done.figures
+        .insert("pages".to_owned(), mapping.pages() as u64);
     done_then_exit(&done);
 }
 

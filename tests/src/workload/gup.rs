@@ -32,7 +32,9 @@ pub fn run(args: &GupArgs) {
     let half = mapping.pages() / 2;
     ready_then_go(&ready(Vec::new()));
     let before = Counters::now();
-    mapping.advise_pages(0, half, libc::MADV_POPULATE_READ).expect("MADV_POPULATE_READ");
+    mapping
+        .advise_pages(0, half, libc::MADV_POPULATE_READ)
+        .expect("MADV_POPULATE_READ");
     let populated = before.done(Vec::new()).rusage_majors;
     for page in half..half * 2 {
         let offset = i64::try_from((page - half) * PAGE).expect("a file offset");
@@ -43,6 +45,7 @@ pub fn run(args: &GupArgs) {
     }
     let mut done = before.done(Vec::new());
     done.figures.insert("populate_majors".to_owned(), populated);
-    done.figures.insert("direct_majors".to_owned(), done.rusage_majors - populated);
+    done.figures
+        .insert("direct_majors".to_owned(), done.rusage_majors - populated);
     done_then_exit(&done);
 }

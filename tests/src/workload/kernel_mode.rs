@@ -45,7 +45,10 @@ const CALLS: [(&str, Call); 6] = [
         unsafe { libc::pread(files.source, buffer.cast(), BYTES, 0) }
     }),
     ("readv", |files, buffer| {
-        let part = libc::iovec { iov_base: buffer.cast(), iov_len: BYTES };
+        let part = libc::iovec {
+            iov_base: buffer.cast(),
+            iov_len: BYTES,
+        };
         // SAFETY: one vector over a page that is ours.
         unsafe { libc::readv(files.source, &raw const part, 1) }
     }),
@@ -58,7 +61,10 @@ const CALLS: [(&str, Call); 6] = [
         unsafe { libc::pwrite(files.sink, buffer.cast(), BYTES, 0) }
     }),
     ("writev", |files, buffer| {
-        let part = libc::iovec { iov_base: buffer.cast(), iov_len: BYTES };
+        let part = libc::iovec {
+            iov_base: buffer.cast(),
+            iov_len: BYTES,
+        };
         // SAFETY: one vector over a mapped page.
         unsafe { libc::writev(files.sink, &raw const part, 1) }
     }),
@@ -71,8 +77,14 @@ pub fn run(args: &KernelModeArgs) {
     mapping.advise(libc::MADV_RANDOM).expect("MADV_RANDOM");
     let source = File::open(&args.source).expect("open the source");
     let sink = File::create(&args.sink).expect("open the sink");
-    let files = Files { source: source.as_raw_fd(), sink: sink.as_raw_fd() };
-    assert!(mapping.pages() >= CALLS.len() * args.repeat, "the file is too small");
+    let files = Files {
+        source: source.as_raw_fd(),
+        sink: sink.as_raw_fd(),
+    };
+    assert!(
+        mapping.pages() >= CALLS.len() * args.repeat,
+        "the file is too small"
+    );
     let mut touches = Vec::with_capacity(mapping.pages());
     ready_then_go(&ready(vec![tid()]));
     let before = Counters::now();
@@ -85,11 +97,22 @@ pub fn run(args: &KernelModeArgs) {
             let error = io::Error::last_os_error();
             assert_eq!(usize::try_from(count), Ok(BYTES), "{name}: {error}");
             let syscall = (*name).to_owned();
-            touches.push(Touch { offset: offset as u64, begin_ns, end_ns, syscall });
+            touches.push(Touch {
+                offset: offset as u64,
+                begin_ns,
+                end_ns,
+                syscall,
+            });
         }
     }
     let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
     let pid = std::process::id();
-    let worker = Worker { pid, tid: pid, name: String::new(), touch_ns, touches };
+    let worker = Worker {
+        pid,
+        tid: pid,
+        name: String::new(),
+        touch_ns,
+        touches,
+    };
     done_then_exit(&before.done(vec![worker]));
 }

@@ -30,7 +30,9 @@ const FRESH_PAGES: usize = 1 << 20;
 pub fn run(args: &MmapLockArgs) {
     let walked = args.walked_gib << 18;
     let range = Mapping::anonymous((walked + FRESH_PAGES) * PAGE).expect("address space");
-    range.advise_pages(0, walked, libc::MADV_POPULATE_READ).expect("MADV_POPULATE_READ");
+    range
+        .advise_pages(0, walked, libc::MADV_POPULATE_READ)
+        .expect("MADV_POPULATE_READ");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         ready_then_go(&ready(vec![tid()]));
@@ -44,7 +46,13 @@ pub fn run(args: &MmapLockArgs) {
         let held = holder.join().expect("the holder");
         let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
         let pid = std::process::id();
-        let worker = Worker { pid, tid: pid, name: String::new(), touch_ns, touches };
+        let worker = Worker {
+            pid,
+            tid: pid,
+            name: String::new(),
+            touch_ns,
+            touches,
+        };
         let mut done = before.done(vec![worker]);
         done.figures.insert("holds".to_owned(), held);
         done_then_exit(&done);
@@ -56,7 +64,9 @@ fn hold(range: &Mapping, stop: &AtomicBool) -> u64 {
     let mut held = 0;
     while !stop.load(Ordering::Relaxed) {
         range.protect(libc::PROT_READ).expect("mprotect");
-        range.protect(libc::PROT_READ | libc::PROT_WRITE).expect("mprotect");
+        range
+            .protect(libc::PROT_READ | libc::PROT_WRITE)
+            .expect("mprotect");
         held += 2;
     }
     held
@@ -74,5 +84,8 @@ fn wait_often(range: &Mapping, walked: usize, waits: usize) -> Vec<Touch> {
             return waited;
         }
     }
-    panic!("only {} of {FRESH_PAGES} touches waited for mmap_lock", waited.len());
+    panic!(
+        "only {} of {FRESH_PAGES} touches waited for mmap_lock",
+        waited.len()
+    );
 }

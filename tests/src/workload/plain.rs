@@ -58,10 +58,17 @@ pub fn touch_pages(file: &Path, first: usize, touches: usize) -> Done {
     let file = File::open(file).expect("open the file");
     let mapping = Mapping::file(&file).expect("map the file");
     mapping.advise(libc::MADV_RANDOM).expect("MADV_RANDOM");
-    let touched: Vec<_> =
-        (first..first + touches).map(|page| touch_one(&mapping, page, false)).collect();
+    let touched: Vec<_> = (first..first + touches)
+        .map(|page| touch_one(&mapping, page, false))
+        .collect();
     let touch_ns = touched.iter().map(Touch::elapsed_ns).sum();
     let pid = std::process::id();
-    let worker = Worker { pid, tid: tid(), name: String::new(), touch_ns, touches: touched };
+    let worker = Worker {
+        pid,
+        tid: tid(),
+        name: String::new(),
+        touch_ns,
+        touches: touched,
+    };
     before.done(vec![worker])
 }

@@ -10,7 +10,9 @@ use crate::truth::{Done, Ready};
 pub fn say(word: &str, value: &impl Serialize) {
     let json = serde_json::to_string(value).expect("the workload's own types become JSON");
     let mut out = io::stdout().lock();
-    writeln!(out, "{word} {json}").and_then(|()| out.flush()).expect("the harness listens");
+    writeln!(out, "{word} {json}")
+        .and_then(|()| out.flush())
+        .expect("the harness listens");
 }
 
 /// Says `ready` and waits for `go`.
@@ -23,16 +25,26 @@ pub fn ready_then_go(ready: &Ready) {
 pub fn done_then_exit(done: &Done) {
     say("done", done);
     let mut rest = String::new();
-    io::stdin().lock().read_line(&mut rest).expect("read from the harness");
+    io::stdin()
+        .lock()
+        .read_line(&mut rest)
+        .expect("read from the harness");
 }
 
 fn wait_line(expected: &str) {
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).expect("read from the harness");
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .expect("read from the harness");
     assert_eq!(line.trim_end(), expected, "what the harness says");
 }
 
 /// A `Ready` of this process.
 pub fn ready(tids: Vec<u32>) -> Ready {
-    Ready { pid: std::process::id(), tids, ..Ready::default() }
+    Ready {
+        pid: std::process::id(),
+        tids,
+        ..Ready::default()
+    }
 }

@@ -44,7 +44,8 @@ pub fn run(args: &QuietArgs) {
     });
     let mut done = before.done(Vec::new());
     let naps = (args.threads * args.rounds * 4) as u64;
-    done.figures.insert("blocked_ns".to_owned(), naps * NAP.as_nanos() as u64);
+    done.figures
+        .insert("blocked_ns".to_owned(), naps * NAP.as_nanos() as u64);
     done_then_exit(&done);
 }
 
@@ -54,7 +55,9 @@ fn round() {
     minor_faults();
     let never = Mutex::new(());
     let guard = never.lock().expect("not poisoned");
-    let woken = Condvar::new().wait_timeout(guard, NAP).expect("not poisoned");
+    let woken = Condvar::new()
+        .wait_timeout(guard, NAP)
+        .expect("not poisoned");
     drop(woken);
     minor_faults();
     thread::sleep(NAP);
@@ -87,10 +90,19 @@ fn wait_in_epoll() {
     // SAFETY: plain system call; the descriptor is closed below.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     assert!(epoll >= 0, "epoll_create1");
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: 0,
+    };
     // SAFETY: both descriptors are open, and the event outlives the call.
-    let added =
-        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, reader.as_raw_fd(), &raw mut event) };
+    let added = unsafe {
+        libc::epoll_ctl(
+            epoll,
+            libc::EPOLL_CTL_ADD,
+            reader.as_raw_fd(),
+            &raw mut event,
+        )
+    };
     assert_eq!(added, 0, "epoll_ctl");
     let timeout = i32::try_from(NAP.as_millis()).expect("short");
     // SAFETY: room for the one event asked for.

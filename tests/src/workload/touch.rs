@@ -55,7 +55,9 @@ impl TouchArgs {
 fn decode_hex(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    digits.map(|pair| byte(pair).expect("pairs of hexadecimal digits")).collect()
+    digits
+        .map(|pair| byte(pair).expect("pairs of hexadecimal digits"))
+        .collect()
 }
 
 /// Runs the workload.
@@ -63,7 +65,11 @@ pub fn run(args: TouchArgs) {
     let file = File::open(&args.file).expect("open the file");
     let mapping = Mapping::file(&file).expect("map the file");
     let needed = args.first_page + args.threads * args.touches;
-    assert!(needed <= mapping.pages(), "the file has {} pages, not {needed}", mapping.pages());
+    assert!(
+        needed <= mapping.pages(),
+        "the file has {} pages, not {needed}",
+        mapping.pages()
+    );
     if !args.sequential {
         mapping.advise(libc::MADV_RANDOM).expect("MADV_RANDOM");
     }
@@ -93,7 +99,10 @@ pub fn run(args: TouchArgs) {
     ready_then_go(&ready(tids));
     let before = Counters::now();
     start.wait();
-    let threads = workers.into_iter().map(|worker| worker.join().expect("a toucher")).collect();
+    let threads = workers
+        .into_iter()
+        .map(|worker| worker.join().expect("a toucher"))
+        .collect();
     done_then_exit(&before.done(threads));
 }
 
@@ -112,8 +121,16 @@ pub fn touch_one(mapping: &Mapping, page: usize, verify: bool) -> Touch {
     let stamp = mapping.touch(page);
     let end_ns = monotonic_ns();
     let offset = (page * PAGE) as u64;
-    assert!(!verify || stamp == offset, "page {page} begins with {stamp}");
-    Touch { offset, begin_ns, end_ns, syscall: String::new() }
+    assert!(
+        !verify || stamp == offset,
+        "page {page} begins with {stamp}"
+    );
+    Touch {
+        offset,
+        begin_ns,
+        end_ns,
+        syscall: String::new(),
+    }
 }
 
 fn worker(args: &TouchArgs, index: usize, touches: Vec<Touch>) -> Worker {

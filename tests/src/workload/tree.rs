@@ -48,7 +48,11 @@ fn forked(args: &TreeArgs, first: usize) -> Worker {
         ForkResult::Parent { child } => {
             let status = waitpid(child, None).expect("wait for the child");
             assert_eq!(status, WaitStatus::Exited(child, 0), "the forked child");
-            expected(u32::try_from(child.as_raw()).expect("a pid"), first, args.touches)
+            expected(
+                u32::try_from(child.as_raw()).expect("a pid"),
+                first,
+                args.touches,
+            )
         }
     }
 }
@@ -62,7 +66,10 @@ fn executed(args: &TreeArgs, first: usize) -> Worker {
         .spawn()
         .expect("execute the child");
     let pid = child.id();
-    assert!(child.wait().expect("wait for the child").success(), "the executed child");
+    assert!(
+        child.wait().expect("wait for the child").success(),
+        "the executed child"
+    );
     expected(pid, first, args.touches)
 }
 
@@ -70,7 +77,15 @@ fn executed(args: &TreeArgs, first: usize) -> Worker {
 fn expected(pid: u32, first: usize, touches: usize) -> Worker {
     let offset = |page: usize| (page * crate::mem::PAGE) as u64;
     let touches = (first..first + touches)
-        .map(|page| Touch { offset: offset(page), ..Touch::default() })
+        .map(|page| Touch {
+            offset: offset(page),
+            ..Touch::default()
+        })
         .collect();
-    Worker { pid, tid: pid, touches, ..Worker::default() }
+    Worker {
+        pid,
+        tid: pid,
+        touches,
+        ..Worker::default()
+    }
 }

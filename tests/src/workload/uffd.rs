@@ -61,7 +61,12 @@ fn control<T>(uffd: &File, request: u64, argument: &mut T) {
     // SAFETY: the three requests take a pointer to the structs above, which have the kernel's
     // layout and outlive the call.
     let done = unsafe { libc::ioctl(uffd.as_raw_fd(), request, std::ptr::from_mut(argument)) };
-    assert_eq!(done, 0, "userfaultfd ioctl {request:#x}: {}", io::Error::last_os_error());
+    assert_eq!(
+        done,
+        0,
+        "userfaultfd ioctl {request:#x}: {}",
+        io::Error::last_os_error()
+    );
 }
 
 fn open(memory: &Mapping) -> File {
@@ -71,10 +76,23 @@ fn open(memory: &Mapping) -> File {
     let fd = i32::try_from(fd).expect("a descriptor");
     // SAFETY: the descriptor is new and owned by nobody else.
     let uffd = unsafe { File::from_raw_fd(fd) };
-    control(&uffd, UFFDIO_API, &mut Api { api: UFFD_API, features: 0, ioctls: 0 });
+    control(
+        &uffd,
+        UFFDIO_API,
+        &mut Api {
+            api: UFFD_API,
+            features: 0,
+            ioctls: 0,
+        },
+    );
     let start = memory.at(0) as u64;
     let len = memory.len() as u64;
-    let mut register = Register { start, len, mode: REGISTER_MODE_MISSING, ioctls: 0 };
+    let mut register = Register {
+        start,
+        len,
+        mode: REGISTER_MODE_MISSING,
+        ioctls: 0,
+    };
     control(&uffd, UFFDIO_REGISTER, &mut register);
     uffd
 }
@@ -86,13 +104,26 @@ fn answer(mut uffd: &File, pages: usize, delay: Duration) {
     for _ in 0..pages {
         let mut message = [0_u8; MESSAGE_LEN];
         uffd.read_exact(&mut message).expect("a message");
-        assert_eq!(message[0], EVENT_PAGEFAULT, "only page faults are asked for");
+        assert_eq!(
+            message[0], EVENT_PAGEFAULT,
+            "only page faults are asked for"
+        );
         let bytes = message[MESSAGE_ADDRESS].try_into().expect("eight bytes");
         let address = u64::from_ne_bytes(bytes);
         thread::sleep(delay);
         let to = address & !(PAGE as u64 - 1);
         let from = source.at(0) as u64;
-        control(uffd, UFFDIO_COPY, &mut Copy { to, from, len: PAGE as u64, mode: 0, copied: 0 });
+        control(
+            uffd,
+            UFFDIO_COPY,
+            &mut Copy {
+                to,
+                from,
+                len: PAGE as u64,
+                mode: 0,
+                copied: 0,
+            },
+        );
     }
 }
 
@@ -111,7 +142,13 @@ pub fn run(args: &UffdArgs) {
         }
         let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
         let pid = std::process::id();
-        let worker = Worker { pid, tid: pid, name: String::new(), touch_ns, touches };
+        let worker = Worker {
+            pid,
+            tid: pid,
+            name: String::new(),
+            touch_ns,
+            touches,
+        };
         done_then_exit(&before.done(vec![worker]));
     });
 }
