@@ -247,35 +247,34 @@ impl Trace {
 
     /// The faults of all processes.
     pub fn all_faults(&self) -> Vec<&Fault> {
-        let fault = |record| match record {
+        let faults = self.records.iter().filter_map(|record| match record {
             Record::Fault(fault) => Some(&**fault),
             _ => None,
-        };
-        self.records.iter().filter_map(fault).collect()
+        });
+        faults.collect()
     }
 
-    /// The reports of faults that are not over.
+    /// The reports of a process's faults that are not over.
     pub fn stuck(&self, pid: u32) -> Vec<&Stuck> {
-        let stuck = |record| match record {
+        let stuck = self.records.iter().filter_map(|record| match record {
             Record::Stuck(stuck) if stuck.facts.pid == pid => Some(&**stuck),
             _ => None,
-        };
-        self.records.iter().filter_map(stuck).collect()
+        });
+        stuck.collect()
     }
 
     /// The summary of a process. Panics if there is none, or more than one.
     pub fn summary(&self, pid: u32) -> &Summary {
-        let summary = |record| match record {
+        let summaries = self.records.iter().filter_map(|record| match record {
             Record::Summary(summary) if summary.pid == Some(pid) => Some(summary),
             _ => None,
-        };
-        let all: Vec<_> = self.records.iter().filter_map(summary).collect();
+        });
+        let all: Vec<_> = summaries.collect();
         let [one] = all[..] else {
-            panic!(
-                "{} summaries of process {pid}, not one\n{}",
-                all.len(),
-                tail(&self.stderr)
-            );
+            self.fail(&format!(
+                "{} summaries of process {pid}, not one",
+                all.len()
+            ));
         };
         one
     }
