@@ -1,0 +1,45 @@
+//! The workloads of the end-to-end tests as one program: it parses, and runs the one named.
+
+use clap::Parser;
+use faulttrace_tests::slowfs::serve;
+use faulttrace_tests::workload::{
+    anon, blocked, churn, gup, kernel_mode, mmap_lock, plain, quiet, swap, touch, tree, uffd,
+};
+
+/// Programs that fault in known ways, for the end-to-end tests of faulttrace.
+#[derive(Debug, Parser)]
+enum Workload {
+    Touch(touch::TouchArgs),
+    Churn(churn::ChurnArgs),
+    Gup(gup::GupArgs),
+    KernelMode(kernel_mode::KernelModeArgs),
+    Quiet(quiet::QuietArgs),
+    Alternate(blocked::AlternateArgs),
+    Storm(anon::StormArgs),
+    Hog(anon::HogArgs),
+    Swap(swap::SwapArgs),
+    Userfaultfd(uffd::UffdArgs),
+    MmapLock(mmap_lock::MmapLockArgs),
+    Tree(tree::TreeArgs),
+    Plain(plain::PlainArgs),
+    Slowfs(serve::SlowFsArgs),
+}
+
+fn main() {
+    match Workload::parse() {
+        Workload::Touch(args) => touch::run(args),
+        Workload::Churn(args) => churn::run(&args),
+        Workload::Gup(args) => gup::run(&args),
+        Workload::KernelMode(args) => kernel_mode::run(&args),
+        Workload::Quiet(args) => quiet::run(&args),
+        Workload::Alternate(args) => blocked::run(&args),
+        Workload::Storm(args) => anon::storm(&args),
+        Workload::Hog(args) => anon::hog(&args),
+        Workload::Swap(args) => swap::run(&args),
+        Workload::Userfaultfd(args) => uffd::run(&args),
+        Workload::MmapLock(args) => mmap_lock::run(&args),
+        Workload::Tree(args) => tree::run(&args),
+        Workload::Plain(args) => std::process::exit(plain::run(&args)),
+        Workload::Slowfs(args) => serve::run(args),
+    }
+}

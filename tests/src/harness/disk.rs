@@ -1,0 +1,121 @@
+//! Files on real disks, cold when a test wants them cold; loop devices; swap.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MntFlags, umount2};
+
+use super::process::{must, until};
+use super::{Bench, SOON};
+use crate::mem::{Mapping, PAGE};
+
+/// Writes a file whose pages begin with their own offset and have no holes, all of it on disk.
+pub fn create(path: &Path, pages: usize) {
+    let file = File::create(path).expect("create a file");
+    let mut writer = BufWriter::with_capacity(1 << 20, &file);
+    let mut page = [0xa5_u8; PAGE];
+    for index in 0..pages {
+        page[..8].copy_from_slice(&((index * PAGE) as u64).to_ne_bytes());
+        writer.write_all(&page).expect("write a file");
+    }
+    writer.flush().expect("write a file");
+    drop(writer);
+    file.sync_all().expect("sync a file");
+}
+
+/// Drops a file from the page cache. Panics if some of it stays.
+pub fn evict(path: &Path) {
+    let file = File::open(path).expect("open a file");
+    file.sync_all().expect("sync a file");
+    let mapping = Mapping::file(&file).expect("map a file");
+    until("the file is evicted", SOON, || {
+        // SAFETY: plain system call on an open descriptor.
+        let done =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        assert_eq!(done, 0, "posix_fadvise");
+        mapping.resident().expect("mincore") == 0
+    });
+}
+
+/// An ext4 file system on a loop device, with a readahead like that of ordinary disks.
+pub struct LoopDisk {
+    device: String,
+    mount: PathBuf,
+}
+
+impl LoopDisk {
+    /// Makes and mounts one of this size.
+    pub fn new(bench: &Bench, mib: usize, read_ahead_kb: usize) -> LoopDisk {
+        let image = bench.path().join("disk.img");
+        create(&image, mib * 256);
+        let arguments = ["--find", "--show", "--direct-io=on"];
+        let device = must(
+            "losetup",
+            arguments.map(Path::new).into_iter().chain([&*image]),
+        );
+        let disk = LoopDisk {
+            device,
+            mount: bench.subdirectory("disk"),
+        };
+        let name = disk.device.trim_start_matches("/dev/");
+        let setting = format!("/sys/block/{name}/queue/read_ahead_kb");
+        fs::write(&setting, read_ahead_kb.to_string()).expect("set the readahead");
+        must(
+            "mkfs.ext4",
+            ["-q", "-E", "lazy_itable_init=0", &disk.device],
+        );
+        let mount = disk.mount.to_str().expect("our own path");
+        must("mount", ["-o", "noatime", &disk.device, mount]);
+        disk
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        let _gone = umount2(&self.mount, MntFlags::MNT_DETACH);
+        let _gone = Command::new("losetup")
+            .args(["--detach", &self.device])
+            .status();
+    }
+}
+
+/// Detaches loop devices whose file's path begins so: of runs that were killed.
+pub(super) fn detach_leftovers(prefix: &str) {
+    for device in fs::read_dir("/sys/block").expect("/sys/block").flatten() {
+        let backing = fs::read_to_string(device.path().join("loop/backing_file"));
+        if backing.is_ok_and(|file| file.starts_with(prefix)) {
+            let node = Path::new("/dev").join(device.file_name());
+            let _gone = Command::new("losetup").arg("--detach").arg(node).status();
+        }
+    }
+}
+
+/// A swap file that is on until dropped.
+pub struct SwapFile(PathBuf);
+
+impl SwapFile {
+    /// Makes one and turns it on.
+    pub fn new(bench: &Bench, mib: usize) -> SwapFile {
+        let path = bench.path().join("swap");
+        create(&path, mib * 256);
+        let name = path.to_str().expect("our own path").to_owned();
+        must("chmod", ["600", &name]);
+        must("mkswap", [&name]);
+        must("swapon", ["--priority", "100", &name]);
+        SwapFile(path)
+    }
+}
+
+impl Drop for SwapFile {
+    fn drop(&mut self) {
+        let _off = Command::new("swapoff").arg(&self.0).status();
+    }
+}

@@ -1,0 +1,64 @@
+//! Small programs that tests compile at run time, because what is tested is how they were built.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::{run, tail};
+
+/// The directory of their sources.
+pub fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs")
+}
+
+/// Compiles a C program with debug information and frame pointers.
+pub fn compile_c(source: &str, to: &Path) {
+    let mut command = Command::new("gcc");
+    command.args([
+        "-g",
+        "-O2",
+        "-fno-omit-frame-pointer",
+        "-fno-optimize-sibling-calls",
+    ]);
+    command
+        .args(["-Wall", "-Werror", "-o"])
+        .arg(to)
+        .arg(sources().join(source));
+    compile(&mut command);
+}
+
+/// Compiles a Rust program with optimization, debug information and frame pointers.
+pub fn compile_rust(source: &str, to: &Path) {
+    let mut command = Command::new("rustc");
+    command.args([
+        "--edition=2024",
+        "-g",
+        "-Copt-level=2",
+        "-Cforce-frame-pointers=yes",
+        "-o",
+    ]);
+    // In the sources' directory the workspace's toolchain file applies.
+    command
+        .arg(to)
+        .arg(sources().join(source))
+        .current_dir(sources());
+    compile(&mut command);
+}
+
+fn compile(command: &mut Command) {
+    let output = run(command, Duration::from_secs(120));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        tail(&stderr)
+    );
+}
+
+/// The number of the line that has this marker.
+pub fn line_of(source: &str, marker: &str) -> u32 {
+    let text = std::fs::read_to_string(sources().join(source)).expect("read a source");
+    let index = text.lines().position(|line| line.contains(marker));
+    u32::try_from(index.expect("the marker is in the source") + 1).expect("a short source")
+}

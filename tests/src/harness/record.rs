@@ -1,0 +1,138 @@
+//! The tracer's JSON records as the tests read them. Fields may be added: unknown ones are
+//! ignored; what the contract promises is required.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// One line of `--format json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    Start(Start),
+    Fault(Box<Fault>),
+    Stuck(Box<Stuck>),
+    Lost(Lost),
+    Summary(Summary),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Start {
+    pub version: String,
+    pub host: String,
+    pub kernel: String,
+    pub targets: Vec<Target>,
+    pub rungs: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Target {
+    pub pid: u32,
+    pub name: String,
+    pub exe: Option<String>,
+}
+
+/// What `fault` and `stuck` have in common.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Facts {
+    pub time_ns: Option<u64>,
+    pub pid: u32,
+    pub tid: u32,
+    pub thread: String,
+    pub mode: String,
+    pub syscall: Option<String>,
+    pub access: Option<String>,
+    pub address: Option<String>,
+    pub cause: Option<String>,
+    pub path: Option<String>,
+    pub offset: Option<u64>,
+    pub mapping: Option<String>,
+    pub began_before_attach: bool,
+    pub user_stack: Option<Vec<Frame>>,
+    pub kernel_stack: Option<Vec<Frame>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Fault {
+    #[serde(flatten)]
+    pub facts: Facts,
+    pub major: bool,
+    pub duration_ns: u64,
+    pub blocked_ns: u64,
+    pub runqueue_ns: u64,
+    pub on_cpu_ns: u64,
+    pub switches: u64,
+    pub end: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Stuck {
+    #[serde(flatten)]
+    pub facts: Facts,
+    pub elapsed_ns: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Frame {
+    pub function: Option<String>,
+    pub offset: Option<u64>,
+    pub module: Option<String>,
+    #[serde(default)]
+    pub module_offset: Option<u64>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub inlined: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Lost {
+    pub class: String,
+    pub reason: String,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Summary {
+    pub pid: Option<u32>,
+    pub faults: u64,
+    pub majors: u64,
+    pub maj_flt_delta: Option<u64>,
+    pub maj_flt_remainder: Option<i64>,
+    pub blocked_ns: u64,
+    pub lost: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub events_emitted: Option<u64>,
+    #[serde(default)]
+    pub events_received: Option<u64>,
+    #[serde(default)]
+    pub events_lost: Option<u64>,
+}
+
+impl Facts {
+    /// The functions of the user stack, innermost first; `?` where there is no symbol.
+    pub fn functions(&self) -> Vec<&str> {
+        let frames = self.user_stack.as_deref().unwrap_or_default();
+        frames
+            .iter()
+            .map(|frame| frame.function.as_deref().unwrap_or("?"))
+            .collect()
+    }
+
+    /// The cause, empty if there is none.
+    pub fn cause(&self) -> &str {
+        self.cause.as_deref().unwrap_or_default()
+    }
+}
+
+impl Fault {
+    /// Panics unless the parts of its duration add up.
+    pub fn check_parts(&self) {
+        let parts = self.blocked_ns + self.runqueue_ns + self.on_cpu_ns;
+        assert_eq!(
+            self.duration_ns, parts,
+            "duration = blocked + run queue + on CPU: {self:?}"
+        );
+    }
+}

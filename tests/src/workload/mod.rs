@@ -1,0 +1,42 @@
+//! The programs that fault, each a subcommand of `faulttrace-workload`.
+//!
+//! They set up, say `ready`, wait for `go`, do one thing, say `done` with what they themselves
+//! know about it, and wait to be told to exit: the tracer is attached before and the records are
+//! compared after.
+
+pub mod anon;
+pub mod blocked;
+pub mod churn;
+pub mod gup;
+pub mod kernel_mode;
+pub mod mmap_lock;
+pub mod plain;
+pub mod protocol;
+pub mod quiet;
+pub mod swap;
+pub mod touch;
+pub mod tree;
+pub mod uffd;
+
+use std::ffi::CString;
+use std::os::raw::c_ulong;
+
+/// The id of the calling thread.
+pub fn tid() -> u32 {
+    u32::try_from(nix::unistd::gettid().as_raw()).expect("ids are positive")
+}
+
+/// Names the calling thread with any bytes but NUL; the kernel keeps the first 15.
+pub fn name_thread(name: &[u8]) {
+    let name = CString::new(name).expect("a thread name without NUL");
+    // SAFETY: PR_SET_NAME reads a NUL-terminated string, which outlives the call.
+    let done = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr() as c_ulong, 0, 0, 0) };
+    assert_eq!(done, 0, "prctl(PR_SET_NAME)");
+}
+
+/// Binds the calling thread to one CPU.
+pub fn bind_to_cpu(cpu: usize) {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu).expect("a CPU number");
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).expect("bind to a CPU");
+}

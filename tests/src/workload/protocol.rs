@@ -1,0 +1,50 @@
+//! One line per step: `ready {json}`, `go`, `done {json}`, then the end of the input.
+
+use std::io::{self, BufRead, Write};
+
+use serde::Serialize;
+
+use crate::truth::{Done, Ready};
+
+/// Prints one line, `word {json}`.
+pub fn say(word: &str, value: &impl Serialize) {
+    let json = serde_json::to_string(value).expect("the workload's own types become JSON");
+    let mut out = io::stdout().lock();
+    writeln!(out, "{word} {json}")
+        .and_then(|()| out.flush())
+        .expect("the harness listens");
+}
+
+/// Says `ready` and waits for `go`.
+pub fn ready_then_go(ready: &Ready) {
+    say("ready", ready);
+    wait_line("go");
+}
+
+/// Says `done` and waits to be told to exit.
+pub fn done_then_exit(done: &Done) {
+    say("done", done);
+    let mut rest = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut rest)
+        .expect("read from the harness");
+}
+
+fn wait_line(expected: &str) {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .expect("read from the harness");
+    assert_eq!(line.trim_end(), expected, "what the harness says");
+}
+
+/// A `Ready` of this process.
+pub fn ready(tids: Vec<u32>) -> Ready {
+    Ready {
+        pid: std::process::id(),
+        tids,
+        ..Ready::default()
+    }
+}

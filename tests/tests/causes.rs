@@ -1,0 +1,145 @@
+//! Waits that have nothing to do with reading a file, each named.
+
+use faulttrace_tests::harness::cgroup::MemoryGroup;
+use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict};
+use faulttrace_tests::harness::record::Fault;
+use faulttrace_tests::harness::start;
+use faulttrace_tests::harness::tracer::{Trace, Tracer};
+use faulttrace_tests::harness::work::{Work, binary};
+use faulttrace_tests::truth::Done;
+
+/// The faults with this cause. Panics if one did not block.
+fn blocking<'a>(trace: &'a Trace, pid: u32, cause: &str) -> Vec<&'a Fault> {
+    let faults = trace.faults(pid);
+    let found: Vec<_> = faults
+        .into_iter()
+        .filter(|f| f.facts.cause() == cause)
+        .collect();
+    for fault in &found {
+        assert!(fault.blocked_ns > 0, "a cause without a wait: {fault:?}");
+        fault.check_parts();
+    }
+    found
+}
+
+/// Time of the faults as a part of the touches' own time, in percent.
+fn percent(faults: &[&Fault], done: &Done) -> u64 {
+    let reported_ns: u64 = faults.iter().map(|fault| fault.duration_ns).sum();
+    reported_ns * 100 / done.threads[0].touch_ns
+}
+
+#[test]
+fn swap_in() {
+    let bench = start();
+    let _swap = SwapFile::new(&bench, 32);
+    let group = MemoryGroup::new();
+    let mut command = group.command(&binary());
+    let mut work = Work::start_command("swap", command.args(["swap", "--pages=2048"]));
+    group.empty_swap_cache();
+    let tracer = Tracer::of(work.pid());
+    let done = work.run();
+    let trace = tracer.stop();
+    let swapped = blocking(&trace, work.pid(), "swap_in");
+    let majors = trace
+        .faults(work.pid())
+        .iter()
+        .filter(|fault| fault.major)
+        .count() as u64;
+    assert_eq!(majors, done.stat_majors, "majors");
+    // A read from a fast disk may be over before the thread sleeps; most are not.
+    trace.check(swapped.len() as u64 * 2 >= majors, || {
+        format!("{} blocking swap-ins, {majors} majors", swapped.len())
+    });
+    let anonymous = |fault: &&Fault| fault.facts.mapping.as_deref() == Some("anon");
+    assert!(swapped.iter().all(anonymous), "{:?}", swapped.first());
+    work.exit();
+}
+
+#[test]
+fn userfaultfd() {
+    let _bench = start();
+    let mut work = Work::start(["userfaultfd", "--pages=50", "--delay-ms=10"]);
+    let tracer = Tracer::of(work.pid());
+    let done = work.run();
+    let trace = tracer.stop();
+    let waits = blocking(&trace, work.pid(), "userfaultfd");
+    trace.check(waits.len() == 50, || {
+        format!("50 waits for the handler, not {}", waits.len())
+    });
+    assert!(
+        waits
+            .iter()
+            .all(|fault| !fault.major && fault.facts.mode == "user")
+    );
+    assert!(
+        waits
+            .iter()
+            .all(|fault| fault.facts.access.as_deref() == Some("read"))
+    );
+    let part = percent(&waits, &done);
+    assert!(
+        (98..=100).contains(&part),
+        "{part} % of the workload's own time"
+    );
+    work.exit();
+}
+
+#[test]
+fn mmap_lock() {
+    let _bench = start();
+    let mut work = Work::start(["mmap-lock", "--waits=50"]);
+    let tracer = Tracer::of(work.pid());
+    let done = work.run();
+    let trace = tracer.stop();
+    let tid = work.ready.tids[0];
+    let all = blocking(&trace, work.pid(), "mmap_lock");
+    // Other touches wait too, but shorter than the workload cares to list.
+    let long: Vec<_> = all
+        .into_iter()
+        .filter(|fault| fault.facts.tid == tid && fault.duration_ns >= 1_900_000)
+        .collect();
+    trace.check((50..=52).contains(&long.len()), || {
+        format!("50 long waits for mmap_lock, not {}", long.len())
+    });
+    let part = percent(&long, &done);
+    assert!(
+        (90..=110).contains(&part),
+        "{part} % of the workload's own time"
+    );
+    work.exit();
+}
+
+#[test]
+fn a_read_of_ones_own_and_one_that_readahead_started() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 64, 16);
+    let file = disk.path().join("data");
+    create(&file, 4096);
+    let path = file.to_str().expect("our own path");
+    let mut work = Work::start(["touch", path, "--touches=4096", "--sequential"]);
+    evict(&file);
+    let tracer = Tracer::of(work.pid());
+    work.run();
+    let trace = tracer.stop();
+    let waits = blocking(&trace, work.pid(), "read_wait");
+    trace.check(waits.len() > 100, || {
+        format!("{} waits for readahead", waits.len())
+    });
+    assert!(
+        waits.iter().all(|fault| !fault.major),
+        "a page under read is no major"
+    );
+    work.exit();
+
+    let mut work = Work::start(["touch", path, "--touches=500"]);
+    evict(&file);
+    let tracer = Tracer::of(work.pid());
+    let done = work.run();
+    let trace = tracer.stop();
+    let reads = blocking(&trace, work.pid(), "file_read");
+    assert_eq!(done.stat_majors, 500);
+    trace.check(reads.len() > 400, || {
+        format!("{} reads of its own, of 500", reads.len())
+    });
+    work.exit();
+}

@@ -1,0 +1,77 @@
+//! A sequential touch with readahead: hardly a major, thousands of minors that sleep, and all the
+//! time they cost is reported.
+
+use faulttrace_tests::harness::disk::{LoopDisk, create, evict};
+use faulttrace_tests::harness::start;
+use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::truth::Touch;
+
+const PAGES: usize = 32_768;
+
+#[test]
+fn the_time_lost_to_readahead_is_reported() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 160, 16);
+    let file = disk.path().join("data");
+    create(&file, PAGES);
+    let path = file.to_str().expect("our own path");
+    let touches = format!("--touches={PAGES}");
+    let mut work = Work::start(["touch", path, &touches, "--sequential"]);
+    evict(&file);
+    let tracer = Tracer::of_with(work.pid(), &["--no-symbols"]);
+    let done = work.run();
+    let trace = tracer.stop();
+    trace.check_nothing_lost();
+
+    // What a touch costs when nothing has to be waited for is no loss: the median touch is one.
+    let mut elapsed: Vec<_> = done.threads[0]
+        .touches
+        .iter()
+        .map(Touch::elapsed_ns)
+        .collect();
+    elapsed.sort_unstable();
+    let usual_ns = elapsed[elapsed.len() / 2];
+    let lost_ns: u64 = elapsed.iter().map(|ns| ns.saturating_sub(usual_ns)).sum();
+    let faults = trace.faults(work.pid());
+    let reported_ns: u64 = faults.iter().map(|fault| fault.duration_ns).sum();
+    let minors = faults
+        .iter()
+        .filter(|fault| !fault.major && fault.blocked_ns > 0)
+        .count();
+    eprintln!("lost {lost_ns} ns, reported {reported_ns} ns, {minors} blocking minors");
+
+    trace.check(minors >= 1000, || {
+        format!("{minors} blocking minors, not thousands")
+    });
+    assert!(
+        done.stat_majors * 10 < minors as u64,
+        "few majors: {}",
+        done.stat_majors
+    );
+    trace.check(reported_ns * 100 >= lost_ns * 97, || {
+        format!("reported {reported_ns} ns, less than 97 % of {lost_ns} ns")
+    });
+    // Nor more than there was: the workload's whole time is the bound.
+    trace.check(reported_ns <= done.threads[0].touch_ns, || {
+        format!(
+            "reported {reported_ns} ns, more than all {} ns",
+            done.threads[0].touch_ns
+        )
+    });
+    for fault in &faults {
+        fault.check_parts();
+        let cause = fault.facts.cause();
+        let read = ["file_read", "read_wait", "file_wait"].contains(&cause);
+        assert!(
+            fault.blocked_ns == 0 || read,
+            "a wait for a read: {fault:?}"
+        );
+    }
+    let summary = trace.summary(work.pid());
+    assert_eq!(
+        (summary.majors, summary.maj_flt_remainder),
+        (done.stat_majors, Some(0))
+    );
+    work.exit();
+}

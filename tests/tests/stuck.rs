@@ -1,0 +1,195 @@
+//! Threads in faults that do not end: shown while they are stuck, and when they are no more.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use faulttrace_tests::harness::record::{Record, Stuck};
+use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::start;
+use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::work::Work;
+use nix::sys::signal::Signal;
+
+const HELD: usize = 5 * 4096;
+
+fn held_workload(slow: &mut SlowFs) -> Work {
+    let path = slow.file().to_str().expect("our own path").to_owned();
+    slow.hold(HELD);
+    Work::start([
+        "touch",
+        &path,
+        "--touches=1",
+        "--first-page=5",
+        "--name=victim",
+    ])
+}
+
+fn stuck_record(record: &Record) -> Option<Stuck> {
+    match record {
+        Record::Stuck(stuck) => Some((**stuck).clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() {
+    let bench = start();
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 0,
+            ..Options::default()
+        },
+    );
+    let mut work = held_workload(&mut slow);
+    let (path, tid) = (
+        slow.file().to_str().expect("our own path").to_owned(),
+        work.ready.tids[0],
+    );
+    work.go();
+    slow.wait_until_held();
+    let begin = Instant::now();
+    work.wait_until_in_fault(tid);
+    // The times are the test's stimulus: two seconds stuck, then the tracer; six in all.
+    thread::sleep(Duration::from_secs(2).saturating_sub(begin.elapsed()));
+    let mut tracer = Tracer::of(work.pid());
+    let attached = tracer.attached_at;
+    let (at, stuck) = tracer.wait_for("the stuck thread", Duration::from_secs(3), stuck_record);
+    let facts = &stuck.facts;
+    assert!(
+        at - attached <= Duration::from_secs(1),
+        "shown after {:?}",
+        at - attached
+    );
+    assert_eq!((facts.tid, facts.thread.as_str()), (tid, "victim-0"));
+    assert!(facts.began_before_attach, "{stuck:?}");
+    assert_eq!(facts.cause(), "fuse", "{stuck:?}");
+    assert_eq!(facts.path.as_deref(), Some(&*path), "its file: {stuck:?}");
+    let frames = |stack: &Option<Vec<_>>| stack.as_ref().map_or(0, Vec::len);
+    assert!(
+        frames(&facts.user_stack) + frames(&facts.kernel_stack) > 0,
+        "a stack: {stuck:?}"
+    );
+    // Repeated while it lasts, with a growing time.
+    let (_, again) = tracer.wait_for("a second report", Duration::from_secs(3), stuck_record);
+    assert!(
+        again.elapsed_ns > stuck.elapsed_ns,
+        "{} then {}",
+        stuck.elapsed_ns,
+        again.elapsed_ns
+    );
+
+    thread::sleep(Duration::from_secs(6).saturating_sub(begin.elapsed()));
+    slow.release();
+    work.done();
+    let trace = tracer.stop();
+    let faults = trace.faults(work.pid());
+    let ended: Vec<_> = faults
+        .iter()
+        .filter(|fault| fault.facts.tid == tid)
+        .collect();
+    let [fault] = ended[..] else {
+        trace.fail(&format!("one fault ended, not {ended:#?}"));
+    };
+    assert!(
+        fault.facts.began_before_attach && fault.blocked_ns > 1_000_000_000,
+        "{fault:?}"
+    );
+    assert_eq!(fault.facts.path.as_deref(), Some(&*path), "{fault:?}");
+    assert_ne!(fault.end, "died");
+    fault.check_parts();
+    work.exit();
+}
+
+#[test]
+fn a_thread_that_gets_stuck_is_shown_with_address_and_stack() {
+    let bench = start();
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 0,
+            ..Options::default()
+        },
+    );
+    let mut work = held_workload(&mut slow);
+    let mut tracer = Tracer::of_with(work.pid(), &["--stuck-after", "200ms", "-k"]);
+    work.go();
+    let (_, stuck) = tracer.wait_for("the stuck thread", Duration::from_secs(3), stuck_record);
+    assert!(
+        stuck.elapsed_ns >= 200_000_000,
+        "not before --stuck-after: {stuck:?}"
+    );
+    assert_eq!(stuck.facts.offset, Some(HELD as u64), "{stuck:?}");
+    assert!(
+        stuck.facts.address.is_some() && !stuck.facts.began_before_attach,
+        "{stuck:?}"
+    );
+    let functions = stuck.facts.functions();
+    assert!(
+        functions.iter().any(|name| name.contains("Mapping::touch")),
+        "{functions:?}"
+    );
+    let kernel = stuck
+        .facts
+        .kernel_stack
+        .as_deref()
+        .expect("-k shows the kernel stack");
+    let waits = kernel
+        .iter()
+        .any(|f| f.function.as_deref().is_some_and(|n| n.contains("fuse")));
+    assert!(waits, "a FUSE function in {kernel:#?}");
+    slow.release();
+    work.done();
+    let trace = tracer.stop();
+    let faults = trace.faults(work.pid());
+    let held: Vec<_> = faults
+        .iter()
+        .filter(|f| f.facts.offset == Some(HELD as u64))
+        .collect();
+    assert_eq!(held.len(), 1, "its end, once: {held:#?}");
+    assert!(held[0].blocked_ns >= 200_000_000, "{:?}", held[0]);
+    work.exit();
+}
+
+#[test]
+fn a_fault_that_its_thread_does_not_survive_is_shown_as_such() {
+    let bench = start();
+    let mut slow = SlowFs::mount(
+        &bench,
+        &Options {
+            delay_us: 0,
+            ..Options::default()
+        },
+    );
+    let path = slow.file().to_str().expect("our own path").to_owned();
+    let mut work = Work::start(["touch", &path, "--touches=1", "--name=victim"]);
+    let (pid, tid) = (work.pid(), work.ready.tids[0]);
+    let mut tracer = Tracer::of(pid);
+    // With the server stopped the request stays in the queue, where the waiter can be killed.
+    slow.suspend();
+    work.go();
+    work.wait_until_in_fault(tid);
+    tracer.wait_for("the stuck thread", Duration::from_secs(3), stuck_record);
+    work.signal(Signal::SIGKILL);
+    work.gone();
+    slow.resume();
+    // The target has exited, so the tracer ends by itself.
+    let trace = tracer.finish();
+    assert_eq!(trace.code, Some(0));
+    let faults = trace.faults(pid);
+    let died: Vec<_> = faults
+        .iter()
+        .filter(|fault| fault.facts.tid == tid)
+        .collect();
+    let [fault] = died[..] else {
+        trace.fail(&format!("one fault, not {died:#?}"));
+    };
+    assert_eq!(fault.end, "died", "{fault:?}");
+    assert!(
+        fault.blocked_ns >= 100_000_000,
+        "stuck for 100 ms at least: {fault:?}"
+    );
+    fault.check_parts();
+    // And the file system is still sound.
+    assert!(slow.log().len() <= 1);
+}

@@ -1,0 +1,251 @@
+//! User stacks of programs built, and kept, in different ways.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use faulttrace_tests::harness::process::must;
+use faulttrace_tests::harness::programs::{compile_c, compile_rust, line_of};
+use faulttrace_tests::harness::record::{Fault, Frame};
+use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::harness::{Bench, start};
+
+const PAGES: usize = 8;
+
+fn slow_file(bench: &Bench) -> SlowFs {
+    let options = Options {
+        delay_us: 5_000,
+        pages: PAGES,
+        ..Options::default()
+    };
+    SlowFs::mount(bench, &options)
+}
+
+/// Traces a program that touches every page of the slow file; the faults on that file.
+/// `when_ready` runs before the tracer starts.
+fn trace(slow: &SlowFs, command: &mut Command, when_ready: impl FnOnce()) -> Vec<Fault> {
+    let mut work = Work::start_command("program", command);
+    when_ready();
+    let tracer = Tracer::of(work.pid());
+    work.run();
+    let trace = tracer.stop();
+    let name = slow
+        .file()
+        .file_name()
+        .expect("a file")
+        .to_str()
+        .expect("our own name");
+    let of_file = |fault: &&Fault| {
+        fault
+            .facts
+            .path
+            .as_deref()
+            .is_some_and(|path| path.ends_with(&format!("/{name}")))
+    };
+    let faults: Vec<_> = trace
+        .faults(work.pid())
+        .into_iter()
+        .filter(of_file)
+        .cloned()
+        .collect();
+    trace.check(faults.len() == PAGES, || {
+        format!("{PAGES} faults, not {}", faults.len())
+    });
+    work.exit();
+    faults
+}
+
+fn stack(fault: &Fault) -> &[Frame] {
+    fault
+        .facts
+        .user_stack
+        .as_deref()
+        .unwrap_or_else(|| panic!("no user stack: {fault:?}"))
+}
+
+/// touch_page (inlined) in middle in outer in main, with their lines.
+fn check_nested(fault: &Fault) {
+    assert!(
+        fault
+            .facts
+            .functions()
+            .starts_with(&["touch_page", "middle", "outer", "main"]),
+        "{:#?}",
+        fault.facts.user_stack
+    );
+    let frames = stack(fault);
+    assert!(frames[0].inlined && !frames[1].inlined, "{frames:#?}");
+    for (frame, marker) in [(&frames[0], "FAULT LINE"), (&frames[2], "OUTER LINE")] {
+        assert_eq!(frame.line, Some(line_of("nested.c", marker)), "{frame:?}");
+        assert!(
+            frame
+                .file
+                .as_deref()
+                .is_some_and(|file| file.ends_with("nested.c")),
+            "{frame:?}"
+        );
+    }
+}
+
+fn run(program: &Path, slow: &SlowFs) -> Command {
+    let mut command = Command::new(program);
+    command.arg(slow.file());
+    command
+}
+
+#[test]
+fn c_with_inlined_function_and_line() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("nested");
+    compile_c("nested.c", &program);
+    trace(&slow, &mut run(&program, &slow), || ())
+        .iter()
+        .for_each(check_nested);
+}
+
+/// Where a function of the program is in its file: (begin, end).
+fn place_of(program: &Path, function: &str) -> (u64, u64) {
+    let symbols = must("nm", ["--print-size".as_ref(), program.as_os_str()]);
+    let line = symbols
+        .lines()
+        .find(|line| line.ends_with(&format!(" {function}")));
+    let fields: Vec<_> = line.expect("the function").split(' ').collect();
+    let number = |text| u64::from_str_radix(text, 16).expect("hexadecimal");
+    // In these programs the text is at the same offset in the file as in memory.
+    (number(fields[0]), number(fields[0]) + number(fields[1]))
+}
+
+#[test]
+fn stripped_program_has_module_and_offset() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let (program, stripped) = (bench.path().join("nested"), bench.path().join("stripped"));
+    compile_c("nested.c", &program);
+    must(
+        "strip",
+        ["-o".as_ref(), stripped.as_os_str(), program.as_os_str()],
+    );
+    let (begin, end) = place_of(&program, "middle");
+    for fault in &trace(&slow, &mut run(&stripped, &slow), || ()) {
+        let frame = &stack(fault)[0];
+        assert_eq!(frame.function, None, "{frame:?}");
+        let module = frame.module.as_deref().unwrap_or_default();
+        assert!(module.ends_with("stripped"), "{frame:?}");
+        let offset = frame
+            .module_offset
+            .or(frame.offset)
+            .expect("an offset in the module");
+        assert!(
+            (begin..end).contains(&offset),
+            "{offset:#x} is not in {begin:#x}..{end:#x}"
+        );
+    }
+}
+
+#[test]
+fn rust_is_demangled() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("rust_frames");
+    compile_rust("rust_frames.rs", &program);
+    for fault in &trace(&slow, &mut run(&program, &slow), || ()) {
+        let functions = fault.facts.functions();
+        for name in ["read_record", "store::lookup_key"] {
+            assert!(
+                functions.iter().any(|f| f.contains(name)),
+                "{name} in {functions:#?}"
+            );
+        }
+        let mangled = |name: &&str| name.starts_with("_ZN") || name.starts_with("_R");
+        assert!(!functions.iter().any(mangled), "{functions:#?}");
+        let hashed = |name: &&str| name.rsplit_once("::h").is_some_and(|(_, h)| h.len() == 16);
+        assert!(!functions.iter().any(hashed), "a hash in {functions:#?}");
+        let frame = &stack(fault)[0];
+        let in_source = stack(fault).iter().any(|f| {
+            f.file
+                .as_deref()
+                .is_some_and(|file| file.ends_with("rust_frames.rs"))
+        });
+        assert!(in_source, "the source file: {frame:?}");
+    }
+}
+
+#[test]
+fn program_in_another_mount_namespace() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let (program, hidden) = (bench.path().join("nested"), bench.subdirectory("hidden"));
+    compile_c("nested.c", &program);
+    // The copy is on a tmpfs that exists in the program's namespace only.
+    let script =
+        "mount -t tmpfs none \"$1\" && cp \"$0\" \"$1/inside\" && exec \"$1/inside\" \"$2\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation=private", "sh", "-c", script]);
+    command.args([&*program, &*hidden, slow.file()]);
+    let faults = trace(&slow, &mut command, || {
+        assert!(!hidden.join("inside").exists(), "it is hidden from us");
+    });
+    faults.iter().for_each(check_nested);
+}
+
+#[test]
+fn program_deleted_after_its_start() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("nested");
+    compile_c("nested.c", &program);
+    let delete = || fs::remove_file(&program).expect("delete the program");
+    trace(&slow, &mut run(&program, &slow), delete)
+        .iter()
+        .for_each(check_nested);
+}
+
+/// /tmp/perf-PID.map, removed even if the test fails.
+struct PerfMap(PathBuf);
+
+impl Drop for PerfMap {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn jit_names_its_functions_in_a_perf_map() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("jit");
+    compile_c("jit.c", &program);
+    let mut maps = Vec::new();
+    let faults = trace(&slow, &mut run(&program, &slow), || {
+        let files = fs::read_dir("/tmp")
+            .expect("/tmp")
+            .flatten()
+            .map(|entry| entry.path());
+        maps = files
+            .filter(|path| perf_map_of_jit(path))
+            .map(PerfMap)
+            .collect();
+    });
+    assert!(!maps.is_empty(), "the program wrote its map");
+    for fault in &faults {
+        let functions = fault.facts.functions();
+        assert!(
+            functions.starts_with(&["jit_lookup_key", "call_jit", "main"]),
+            "{functions:?}"
+        );
+    }
+}
+
+fn perf_map_of_jit(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    name.starts_with("perf-")
+        && name.ends_with(".map")
+        && fs::read_to_string(path).is_ok_and(|map| map.contains("jit_lookup_key"))
+}
