@@ -10,7 +10,7 @@ const ATOMS_MAX: usize = 31;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommPattern {
     /// Bit i of entry b: byte b may stand for atom i.
-    pub masks: [u32; 256],
+    pub masks: Box<[u32; 256]>,
     /// Bit i: a `*` stands after i atoms.
     pub star: u32,
     /// Bit n: the pattern has n atoms.
@@ -23,7 +23,7 @@ impl CommPattern {
         if text.is_empty() {
             return Err("a pattern cannot be empty; for every process: --all".to_owned());
         }
-        let (mut masks, mut star, mut atoms) = ([0; 256], 0, 0);
+        let (mut masks, mut star, mut atoms) = (Box::new([0; 256]), 0, 0);
         for byte in text.bytes() {
             if byte == b'*' {
                 star |= 1 << atoms;

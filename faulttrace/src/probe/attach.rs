@@ -187,9 +187,8 @@ impl Probe {
         match job.tracepoint {
             "task_rename" => names,
             "sched_process_fork" => children,
-            "mm_filemap_fault" => self.types.has_filemap_fault,
-            "rseq_update" => self.types.has_rseq_update,
-            _ => true,
+            // A required one is tried all the same, so that the kernel's own words are shown.
+            tracepoint => job.required || self.types.has_tracepoint(tracepoint),
         }
     }
 

@@ -52,10 +52,8 @@ pub struct KernelTypes {
     pub sb_dev: u64,
     /// `sched_switch` passes prev_state as its fourth argument: kernel commit fa2c3254d7cf (5.18).
     pub switch_has_state: bool,
-    /// The tracepoint filemap:mm_filemap_fault exists (6.12).
-    pub has_filemap_fault: bool,
-    /// The tracepoint rseq:rseq_update exists.
-    pub has_rseq_update: bool,
+    /// Bit i: the tracepoint of `super::JOBS[i]` exists.
+    pub tracepoints: u16,
 }
 
 impl KernelTypes {
@@ -64,6 +62,14 @@ impl KernelTypes {
         let btf = Btf::from_file("/sys/kernel/btf/vmlinux")
             .map_err(|error| Error::Types(error.to_string()))?;
         Self::from_btf(&btf)
+    }
+
+    /// Whether the kernel has one of the tracepoints of `super::JOBS`.
+    pub fn has_tracepoint(&self, tracepoint: &str) -> bool {
+        let index = super::JOBS
+            .iter()
+            .position(|job| job.tracepoint == tracepoint);
+        index.is_some_and(|index| self.tracepoints & (1 << index) != 0)
     }
 
     /// Reads them from any kernel's BTF.
@@ -91,10 +97,20 @@ impl KernelTypes {
             // void *__data, bool preempt, prev, next[, prev_state]
             switch_has_state: tracepoint_arguments(btf, "sched_switch")
                 .is_some_and(|count| count >= 5),
-            has_filemap_fault: tracepoint_arguments(btf, "mm_filemap_fault").is_some(),
-            has_rseq_update: tracepoint_arguments(btf, "rseq_update").is_some(),
+            tracepoints: tracepoints(btf),
         })
     }
+}
+
+fn tracepoints(btf: &Btf) -> u16 {
+    let bit = |(index, job): (usize, &super::Job)| {
+        u16::from(tracepoint_arguments(btf, job.tracepoint).is_some()) << index
+    };
+    super::JOBS
+        .iter()
+        .enumerate()
+        .map(bit)
+        .fold(0, |bits, bit| bits | bit)
 }
 
 fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {

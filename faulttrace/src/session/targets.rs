@@ -1,12 +1,37 @@
 //! From what the user named to what the programs filter by.
 
-use std::collections::HashMap;
-
 use crate::cli::{CommPattern, Targets};
 use crate::probe::{CommTables, Filter};
 use crate::process::{namespaces, threads};
 
 use super::run::Failure;
+
+/// Something whose end the session waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Awaited {
+    /// Its process.
+    pub(super) pid: u32,
+    /// One thread of it; `None`: all of it.
+    pub(super) tid: Option<u32>,
+    /// When it started, as `threads::start_time` tells it: ids are reused.
+    started: u64,
+}
+
+impl Awaited {
+    /// All of a process.
+    pub(super) fn process(pid: u32) -> Self {
+        Self {
+            pid,
+            tid: None,
+            started: threads::start_time(pid).unwrap_or(0),
+        }
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        threads::start_time(self.tid.unwrap_or(self.pid)).ok() != Some(self.started)
+    }
+}
 
 /// What is traced from the start.
 #[derive(Debug, Default)]
@@ -68,7 +93,7 @@ impl Chosen {
             tids: self.tids.iter().map(|(_, tid)| *tid).collect(),
             follow,
             comm: self.comm.as_ref().map(|pattern| CommTables {
-                masks: pattern.masks,
+                masks: *pattern.masks,
                 star: pattern.star,
                 accept: pattern.accept,
             }),
@@ -94,15 +119,18 @@ impl Chosen {
         self.all || self.comm.is_some()
     }
 
-    /// The processes whose end ends the session, with their start times (pids are reused).
-    pub(super) fn awaited(&self) -> HashMap<u32, u64> {
+    /// The processes and threads whose end ends the session.
+    pub(super) fn awaited(&self) -> Vec<Awaited> {
         if self.is_open() {
-            return HashMap::new();
+            return Vec::new();
         }
-        self.processes()
-            .into_iter()
-            .map(|pid| (pid, threads::start_time(pid).unwrap_or(0)))
-            .collect()
+        let processes = self.pids.iter().map(|pid| Awaited::process(*pid));
+        let threads = self.tids.iter().map(|(pid, tid)| Awaited {
+            pid: *pid,
+            tid: Some(*tid),
+            started: threads::start_time(*tid).unwrap_or(0),
+        });
+        processes.chain(threads).collect()
     }
 
     /// Whether a thread of these is traced, as far as it existed at the start.

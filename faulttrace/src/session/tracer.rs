@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::accounting::Accounts;
 use super::stuck::{StuckThreads, Verdict};
+use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
 use crate::model::{Accounting, LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
 use crate::probe::{self, Counters, Probe, RawStack};
@@ -58,8 +59,8 @@ pub(super) struct Tracer {
     pub(super) stuck: StuckThreads,
     pub(super) accounts: Accounts,
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Processes whose end ends the session; empty for `--all` and `--comm`.
-    pub(super) awaited: HashMap<u32, u64>,
+    /// Whose end ends the session; empty for `--all` and `--comm`.
+    pub(super) awaited: Vec<Awaited>,
     /// The session goes on until it is told to stop.
     pub(super) endless: bool,
     /// Children are traced too, so their end is awaited as well.
@@ -185,8 +186,7 @@ impl Tracer {
                 if self.follow {
                     self.accounts.open_child(pid);
                     if !self.endless {
-                        self.awaited
-                            .insert(pid, threads::start_time(pid).unwrap_or(0));
+                        self.awaited.push(Awaited::process(pid));
                     }
                 }
                 self.introduce(pid, progress);
@@ -194,6 +194,8 @@ impl Tracer {
             _ => {
                 let last = event.flags & flag::GROUP_DEAD != 0;
                 self.accounts.exited(pid, event.tid, event.maj_flt, last);
+                self.awaited
+                    .retain(|awaited| awaited.tid != Some(event.tid));
                 if last {
                     let time_ns = self.enricher.unix_ns(event.time_ns);
                     self.process_ended(pid, time_ns, progress);
@@ -212,7 +214,7 @@ impl Tracer {
         for id in self.enricher.forget(pid) {
             self.probe.forget_stack(id);
         }
-        self.awaited.remove(&pid);
+        self.awaited.retain(|awaited| awaited.pid != pid);
         if self.known.remove(&pid) {
             progress
                 .batch
@@ -284,20 +286,28 @@ impl Tracer {
             logger.flush();
         }
         self.tell_losses(progress)?;
-        // An exit event can be lost with a full ring; the process's absence cannot.
-        let gone: Vec<u32> = self
+        // An exit event can be lost with a full ring; the absence of the process cannot.
+        let gone: Vec<Awaited> = self
             .awaited
             .iter()
-            .filter(|(pid, started)| threads::start_time(**pid).ok() != Some(**started))
-            .map(|(pid, _)| *pid)
+            .copied()
+            .filter(Awaited::is_gone)
             .collect();
-        for pid in gone {
-            // Its exit may be in the ring yet.
-            while self.drain(progress)? > 0 {
-                self.hand_over(progress);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Its exit may be in the ring yet.
+        while self.drain(progress)? > 0 {
+            self.hand_over(progress);
+        }
+        for awaited in gone {
+            if !self.awaited.contains(&awaited) {
+                continue;
             }
-            if self.awaited.contains_key(&pid) {
-                self.process_ended(pid, self.enricher.unix_ns(Clock::monotonic_ns()), progress);
+            self.awaited.retain(|other| *other != awaited);
+            if awaited.tid.is_none() {
+                let now_ns = self.enricher.unix_ns(Clock::monotonic_ns());
+                self.process_ended(awaited.pid, now_ns, progress);
             }
         }
         Ok(())

@@ -1,0 +1,539 @@
+//! Judges the facts. Pure.
+
+use super::facts::{Facts, Kallsyms, Lockdown};
+use crate::probe::{JOBS, Rung};
+
+/// The oldest kernel: the ring buffer came with 5.8, and 5.10 is the oldest that is tested.
+const OLDEST: (u32, u32) = (5, 10);
+/// Frames a stack should have room for (the kernel's default).
+const FRAMES: i64 = 127;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// As it should be.
+    Ok,
+    /// Tracing works, but something is lost by it.
+    Degraded,
+    /// Tracing cannot work.
+    Missing,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Degraded => "degraded",
+            State::Missing => "missing",
+        }
+    }
+}
+
+/// One row of doctor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) state: State,
+    /// What is there.
+    pub(super) found: String,
+    /// What is wanted.
+    pub(super) needed: &'static str,
+    /// What its absence costs.
+    pub(super) cost: &'static str,
+    /// How to mend it; empty if there is nothing to mend.
+    pub(super) fix: String,
+}
+
+/// A job of the probe and the rung it takes here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct JobRung {
+    pub(super) name: &'static str,
+    pub(super) rung: Rung,
+    pub(super) required: bool,
+    pub(super) note: &'static str,
+}
+
+/// Whether a session can run.
+pub(super) fn possible(checks: &[Check], jobs: &[JobRung]) -> bool {
+    checks.iter().all(|check| check.state != State::Missing)
+        && jobs
+            .iter()
+            .all(|job| !job.required || job.rung != Rung::None)
+}
+
+/// Every check, what others depend on first.
+pub(super) fn all(facts: &Facts) -> Vec<Check> {
+    vec![
+        privileges(facts),
+        kernel(facts),
+        pid_namespace(facts),
+        lockdown(facts),
+        types(facts),
+        symbols(facts),
+        bpf(facts),
+        perf(facts),
+        stack_depth(facts),
+        tracefs(facts),
+    ]
+}
+
+const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
+/// Enough to load and attach without `SYS_ADMIN` (5.8).
+const LOADING: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
+/// What else is read of the target and the kernel.
+const READING: [(u32, &str); 3] = [
+    (19, "CAP_SYS_PTRACE"),
+    (2, "CAP_DAC_READ_SEARCH"),
+    (34, "CAP_SYSLOG"),
+];
+
+fn privileges(facts: &Facts) -> Check {
+    let held = facts.capabilities.unwrap_or(0);
+    let lacks = |wanted: &[(u32, &'static str)]| -> Vec<&'static str> {
+        wanted
+            .iter()
+            .filter(|(bit, _)| held & (1 << bit) == 0)
+            .map(|(_, name)| *name)
+            .collect()
+    };
+    let admin = lacks(&[SYS_ADMIN]).is_empty();
+    let loading = if admin { Vec::new() } else { lacks(&LOADING) };
+    let mut reading = lacks(&READING);
+    if !admin {
+        reading.push(SYS_ADMIN.1);
+    }
+    let (state, lacking) = match (loading.is_empty(), reading.is_empty()) {
+        (false, _) => (State::Missing, [loading, reading].concat()),
+        (true, false) => (State::Degraded, reading),
+        (true, true) => (State::Ok, Vec::new()),
+    };
+    let without = if lacking.is_empty() {
+        "all that is needed".to_owned()
+    } else {
+        format!("without {}", lacking.join(", "))
+    };
+    Check {
+        name: "privileges",
+        state,
+        found: format!("uid {}, {without}", facts.uid),
+        needed: "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN; for stuck threads, maps and symbols also CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYSLOG, CAP_SYS_ADMIN",
+        cost: "without the first, no program can be loaded; without the others, threads stuck before the start, files or functions go unnamed",
+        fix: if state == State::Ok {
+            String::new()
+        } else {
+            "run it as root: sudo faulttrace …".to_owned()
+        },
+    }
+}
+
+/// Major and minor of a release such as `6.18.44-foo`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|character: char| !character.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn kernel(facts: &Facts) -> Check {
+    let state = match version(&facts.release) {
+        Some(version) if version < OLDEST => State::Missing,
+        Some(_) => State::Ok,
+        None => State::Degraded,
+    };
+    Check {
+        name: "kernel",
+        state,
+        found: format!("{} on {}", facts.release, facts.machine),
+        needed: "Linux 5.10 or newer",
+        cost: "older kernels lack the ring buffer and typed tracepoints",
+        fix: if state == State::Missing {
+            "boot a newer kernel; on Debian or Ubuntu: apt install --only-upgrade linux-image-amd64 (or linux-generic)".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn pid_namespace(facts: &Facts) -> Check {
+    let (state, found) = match facts.initial_pid_namespace {
+        Some(true) => (State::Ok, "the host's"),
+        Some(false) => (State::Missing, "another one (a container's)"),
+        None => (State::Degraded, "unreadable: is /proc mounted?"),
+    };
+    Check {
+        name: "pid namespace",
+        state,
+        found: found.to_owned(),
+        needed: "the host's: the kernel tells faults by the host's process ids",
+        cost: "ids here are not those the kernel reports",
+        fix: if state == State::Missing {
+            "run it on the host, where ids of containers are understood too; or: docker run --pid=host --privileged …, or: nsenter --target 1 --pid --mount faulttrace …".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn lockdown(facts: &Facts) -> Check {
+    let (state, found) = match &facts.lockdown {
+        Lockdown::Mode(mode) if mode == "confidentiality" => (State::Missing, mode.clone()),
+        Lockdown::Mode(mode) => (State::Ok, mode.clone()),
+        Lockdown::Unknown => (
+            State::Ok,
+            "unknown (securityfs is not mounted, or the kernel has none)".to_owned(),
+        ),
+    };
+    Check {
+        name: "lockdown",
+        state,
+        found,
+        needed: "not confidentiality (/sys/kernel/security/lockdown)",
+        cost: "with confidentiality, programs may not read kernel memory",
+        fix: if state == State::Missing {
+            "it cannot be lowered while running: boot without lockdown=confidentiality (cat /proc/cmdline), with lockdown=integrity instead".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn types(facts: &Facts) -> Check {
+    let trouble = match (&facts.btf, &facts.types) {
+        (Err(error), _) | (Ok(()), Some(Err(error))) => Some(error.clone()),
+        _ => None,
+    };
+    let missing = trouble.is_some();
+    Check {
+        name: "kernel types",
+        state: if missing { State::Missing } else { State::Ok },
+        found: trouble.map_or_else(
+            || "/sys/kernel/btf/vmlinux".to_owned(),
+            |error| format!("/sys/kernel/btf/vmlinux: {error}"),
+        ),
+        needed: "BTF of the running kernel in /sys/kernel/btf/vmlinux",
+        cost: "without it, the layout of the kernel's structures is unknown",
+        fix: if missing {
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (grep BTF /boot/config-$(uname -r)); in a container: mount the host's /sys".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn symbols(facts: &Facts) -> Check {
+    let restrict = facts
+        .kptr_restrict
+        .map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    let (state, found) = match &facts.kallsyms {
+        Kallsyms::Readable => (State::Ok, "/proc/kallsyms has addresses".to_owned()),
+        Kallsyms::Hidden => (
+            State::Missing,
+            format!("/proc/kallsyms hides addresses (kernel.kptr_restrict = {restrict})"),
+        ),
+        Kallsyms::Unreadable(error) => (State::Missing, format!("/proc/kallsyms: {error}")),
+    };
+    Check {
+        name: "kernel symbols",
+        state,
+        found,
+        needed: "addresses of kernel functions",
+        cost: "without them, a fault cannot be told from another sleep, nor its cause named",
+        fix: if state == State::Missing {
+            "as root: sysctl kernel.kptr_restrict=1".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn bpf(facts: &Facts) -> Check {
+    granted(
+        "bpf",
+        &facts.ring_buffer,
+        "creating a BPF ring buffer",
+        "without it, no event reaches faulttrace",
+        "run it as root; if it is root already, something forbids bpf(2): a container's seccomp profile (docker run --privileged …), or a security module (dmesg)",
+    )
+}
+
+fn perf(facts: &Facts) -> Check {
+    let mut check = granted(
+        "perf events",
+        &facts.perf_event,
+        "opening the software event of major faults",
+        "without it, the end of a major fault is unknown",
+        "as root: sysctl kernel.perf_event_paranoid=2, or run it as root; in a container: docker run --privileged …",
+    );
+    if let Some(paranoid) = facts.perf_event_paranoid {
+        check.found = format!("{} (kernel.perf_event_paranoid = {paranoid})", check.found);
+    }
+    check
+}
+
+fn granted(
+    name: &'static str,
+    result: &Result<(), String>,
+    needed: &'static str,
+    cost: &'static str,
+    fix: &str,
+) -> Check {
+    let (state, found, fix) = match result {
+        Ok(()) => (State::Ok, "works".to_owned(), String::new()),
+        Err(error) => (State::Missing, error.clone(), fix.to_owned()),
+    };
+    Check {
+        name,
+        state,
+        found,
+        needed,
+        cost,
+        fix,
+    }
+}
+
+fn stack_depth(facts: &Facts) -> Check {
+    let depth = facts.perf_event_max_stack;
+    let short = depth.is_some_and(|depth| depth < FRAMES);
+    Check {
+        name: "stack depth",
+        state: if short { State::Degraded } else { State::Ok },
+        found: depth.map_or_else(
+            || "unknown".to_owned(),
+            |depth| format!("kernel.perf_event_max_stack = {depth}"),
+        ),
+        needed: "127 frames",
+        cost: "deeper stacks are cut, and a cut kernel stack may not show its fault",
+        fix: if short {
+            "as root: sysctl kernel.perf_event_max_stack=127".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn tracefs(facts: &Facts) -> Check {
+    Check {
+        name: "tracefs",
+        state: State::Ok,
+        found: facts.tracefs.as_ref().map_or_else(
+            || "not mounted".to_owned(),
+            |path| format!("mounted at {}", path.display()),
+        ),
+        needed: "nothing: no rung uses it",
+        cost: "none",
+        fix: String::new(),
+    }
+}
+
+/// The rung of each job, as far as the kernel's types tell; empty if they could not be read.
+pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
+    let Some(Ok(types)) = &facts.types else {
+        return Vec::new();
+    };
+    let note = |tracepoint: &str, there: bool| match (tracepoint, there) {
+        ("mm_filemap_fault", false) => {
+            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
+        }
+        ("rseq_update", false) => {
+            "ends of minor faults are approximate: the last moment known to be in the fault"
+        }
+        ("rseq_update", true) => {
+            "exact ends of minor faults for threads with rseq (glibc 2.35 and newer); others approximate"
+        }
+        ("page_fault_kernel", false) => "faults inside system calls are not seen",
+        _ => "",
+    };
+    let mut jobs: Vec<JobRung> = JOBS
+        .iter()
+        .map(|job| {
+            let there = types.has_tracepoint(job.tracepoint);
+            JobRung {
+                name: job.name,
+                rung: if there { Rung::TpBtf } else { Rung::None },
+                required: job.required,
+                note: note(job.tracepoint, there),
+            }
+        })
+        .collect();
+    let majors = if facts.perf_event.is_ok() {
+        Rung::PerfEvent
+    } else {
+        Rung::None
+    };
+    jobs.push(JobRung {
+        name: "major_fault_ends",
+        rung: majors,
+        required: true,
+        note: "",
+    });
+    jobs
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A machine on which everything is well.
+    pub(in crate::preflight) fn well() -> Facts {
+        Facts {
+            release: "6.18.44-foo".to_owned(),
+            machine: "x86_64".to_owned(),
+            uid: 0,
+            capabilities: Some(u64::MAX),
+            btf: Ok(()),
+            lockdown: Lockdown::Mode("integrity".to_owned()),
+            kallsyms: Kallsyms::Readable,
+            kptr_restrict: Some(0),
+            perf_event_paranoid: Some(2),
+            perf_event_max_stack: Some(127),
+            initial_pid_namespace: Some(true),
+            tracefs: None,
+            ring_buffer: Ok(()),
+            perf_event: Ok(()),
+            types: None,
+        }
+    }
+
+    fn state_of(facts: &Facts, name: &str) -> (State, Check) {
+        let check = all(facts)
+            .into_iter()
+            .find(|check| check.name == name)
+            .expect("a check of that name");
+        (check.state, check)
+    }
+
+    #[test]
+    fn a_well_machine_passes() {
+        assert!(possible(&all(&well()), &[]));
+        assert!(
+            all(&well())
+                .iter()
+                .all(|check| check.state == State::Ok && check.fix.is_empty())
+        );
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        for (release, state) in [
+            ("5.10.0", State::Ok),
+            ("7.0.0-rc1", State::Ok),
+            ("10.1", State::Ok),
+            ("6.1.0-18-amd64", State::Ok),
+            ("5.9.16", State::Missing),
+            ("4.19.0", State::Missing),
+            ("2.6.78-1", State::Missing),
+            ("what", State::Degraded),
+        ] {
+            assert_eq!(
+                state_of(
+                    &Facts {
+                        release: release.to_owned(),
+                        ..well()
+                    },
+                    "kernel"
+                )
+                .0,
+                state,
+                "{release}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_missing_thing_names_itself_and_its_cure() {
+        let broken = [
+            (
+                "privileges",
+                Facts {
+                    capabilities: Some(0),
+                    uid: 1000,
+                    ..well()
+                },
+                "sudo",
+            ),
+            (
+                "lockdown",
+                Facts {
+                    lockdown: Lockdown::Mode("confidentiality".to_owned()),
+                    ..well()
+                },
+                "lockdown=integrity",
+            ),
+            (
+                "kernel types",
+                Facts {
+                    btf: Err("No such file".to_owned()),
+                    ..well()
+                },
+                "CONFIG_DEBUG_INFO_BTF",
+            ),
+            (
+                "kernel symbols",
+                Facts {
+                    kallsyms: Kallsyms::Hidden,
+                    kptr_restrict: Some(2),
+                    ..well()
+                },
+                "kptr_restrict=1",
+            ),
+            (
+                "bpf",
+                Facts {
+                    ring_buffer: Err("EPERM".to_owned()),
+                    ..well()
+                },
+                "root",
+            ),
+            (
+                "perf events",
+                Facts {
+                    perf_event: Err("EACCES".to_owned()),
+                    ..well()
+                },
+                "perf_event_paranoid",
+            ),
+            (
+                "pid namespace",
+                Facts {
+                    initial_pid_namespace: Some(false),
+                    ..well()
+                },
+                "--pid=host",
+            ),
+        ];
+        for (name, facts, cure) in broken {
+            let (state, check) = state_of(&facts, name);
+            assert_eq!(state, State::Missing, "{name}");
+            assert!(check.fix.contains(cure), "{name}: {}", check.fix);
+            assert!(!possible(&all(&facts), &[]), "{name}");
+        }
+    }
+
+    #[test]
+    fn capabilities_without_admin_degrade() {
+        let some = (1 << 39) | (1 << 38);
+        let (state, check) = state_of(
+            &Facts {
+                capabilities: Some(some),
+                uid: 1000,
+                ..well()
+            },
+            "privileges",
+        );
+        assert_eq!(state, State::Degraded);
+        assert!(
+            check.found.contains("CAP_SYS_PTRACE") && !check.found.contains("CAP_BPF"),
+            "{}",
+            check.found
+        );
+        assert_eq!(
+            state_of(
+                &Facts {
+                    capabilities: Some(1 << 39),
+                    ..well()
+                },
+                "privileges"
+            )
+            .0,
+            State::Missing
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Prints checks for people and programs.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde_json::json;
+
+use super::check::{Check, JobRung, State, possible};
+use crate::probe::Rung;
+
+/// The rows that keep a session from starting, for standard error.
+pub(super) fn failure(missing: &[Check]) -> String {
+    let mut text = String::from("this machine does not offer what tracing needs:");
+    for check in missing {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "\n  {}: {}\n    needed: {}\n    fix:    {}",
+            check.name, check.found, check.needed, check.fix
+        );
+    }
+    text.push_str("\nfor everything that is checked: faulttrace doctor");
+    text
+}
+
+/// The whole report as a table.
+pub(super) fn text(checks: &[Check], jobs: &[JobRung], color: bool, out: &mut Vec<u8>) {
+    let paint = |state: State, text: &str| {
+        let code = match state {
+            State::Ok => "32",
+            State::Degraded => "33",
+            State::Missing => "31",
+        };
+        if color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    };
+    // Writing to a vector cannot fail.
+    let _ = writeln!(out, "faulttrace {} doctor\n", env!("CARGO_PKG_VERSION"));
+    for check in checks {
+        let state = paint(check.state, &format!("{:<8}", check.state.as_str()));
+        let _ = writeln!(out, "{state}  {:<15} {}", check.name, check.found);
+        if check.state != State::Ok {
+            let _ = writeln!(
+                out,
+                "          needed: {}\n          cost:   {}\n          fix:    {}",
+                check.needed, check.cost, check.fix
+            );
+        }
+    }
+    let _ = writeln!(out, "\nHow each job is done here:");
+    if jobs.is_empty() {
+        let _ = writeln!(out, "  unknown: the kernel's types could not be read");
+    }
+    for job in jobs {
+        let state = match (job.rung, job.required) {
+            (Rung::None, true) => State::Missing,
+            (Rung::None, false) => State::Degraded,
+            _ => State::Ok,
+        };
+        let _ = writeln!(
+            out,
+            "  {:<20} {}  {}",
+            job.name,
+            paint(state, &format!("{:<14}", job.rung.to_string())),
+            job.note
+        );
+    }
+    let verdict = if possible(checks, jobs) {
+        "Tracing works on this machine."
+    } else {
+        "Tracing cannot work on this machine as it is."
+    };
+    let _ = writeln!(out, "\n{verdict}");
+}
+
+/// The same as one JSON object.
+pub(super) fn json(checks: &[Check], jobs: &[JobRung], out: &mut Vec<u8>) {
+    let checks_json: Vec<_> = checks
+        .iter()
+        .map(|check| {
+            json!({
+                "name": check.name,
+                "state": check.state.as_str(),
+                "found": check.found,
+                "needed": check.needed,
+                "cost": check.cost,
+                "fix": if check.fix.is_empty() { None } else { Some(&check.fix) },
+            })
+        })
+        .collect();
+    let jobs_json: Vec<_> = jobs
+        .iter()
+        .map(|job| json!({ "job": job.name, "rung": job.rung.to_string(), "required": job.required, "note": job.note }))
+        .collect();
+    let report = json!({
+        "type": "doctor",
+        "version": env!("CARGO_PKG_VERSION"),
+        "possible": possible(checks, jobs),
+        "checks": checks_json,
+        "jobs": jobs_json,
+    });
+    let _ = writeln!(out, "{report}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{all, tests::well};
+    use super::super::facts::{Facts, Lockdown};
+    use super::*;
+
+    #[test]
+    fn the_failure_names_what_is_missing_and_the_command() {
+        let facts = Facts {
+            lockdown: Lockdown::Mode("confidentiality".to_owned()),
+            ..well()
+        };
+        let missing: Vec<Check> = all(&facts)
+            .into_iter()
+            .filter(|check| check.state == State::Missing)
+            .collect();
+        let text = failure(&missing);
+        assert!(
+            text.contains("lockdown: confidentiality") && text.contains("lockdown=integrity"),
+            "{text}"
+        );
+        assert!(!text.contains("kernel types"), "{text}");
+    }
+
+    #[test]
+    fn the_table_is_plain_without_colour() {
+        let (mut plain, mut coloured) = (Vec::new(), Vec::new());
+        text(&all(&well()), &[], false, &mut plain);
+        text(&all(&well()), &[], true, &mut coloured);
+        let plain = String::from_utf8(plain).expect("UTF-8");
+        assert!(
+            !plain.contains('\x1b') && plain.contains("Tracing works"),
+            "{plain}"
+        );
+        assert!(coloured.contains(&0x1b));
+    }
+
+    #[test]
+    fn the_json_says_the_same() {
+        let mut out = Vec::new();
+        json(&all(&well()), &[], &mut out);
+        let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(value["possible"], true);
+        assert_eq!(
+            value["checks"].as_array().map(Vec::len),
+            Some(all(&well()).len())
+        );
+    }
+}
