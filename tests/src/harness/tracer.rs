@@ -40,7 +40,7 @@ pub fn run_to_end<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> En
 
 /// As [`run_to_end`], for a tracer behind `unshare`, `setpriv` and their like.
 pub fn run_command(command: &mut Command) -> Ended {
-    let output = run(command, LONG);
+    let output = run(command, SOON);
     Ended {
         command: format!("{command:?}"),
         code: output.status.code(),
