@@ -6,8 +6,12 @@ use std::collections::HashMap;
 use faulttrace_tests::harness::record::Fault;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::start;
-use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::tracer::{Trace, Tracer};
 use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::truth::{Touch, Worker};
+
+/// The faults of one file, by thread and offset.
+type ByPlace<'a> = HashMap<(u32, u64), Vec<&'a Fault>>;
 
 #[test]
 fn a_thousand_touches_are_a_thousand_faults() {
@@ -21,73 +25,54 @@ fn a_thousand_touches_are_a_thousand_faults() {
     trace.check_nothing_lost();
 
     let faults = trace.faults(work.pid());
-    let mut by_place: HashMap<(u32, u64), Vec<&Fault>> = HashMap::new();
-    for fault in faults
-        .iter()
-        .filter(|fault| fault.facts.path.as_deref() == Some(&path))
-    {
-        let offset = fault.facts.offset.expect("a fault on a file has an offset");
-        by_place
-            .entry((fault.facts.tid, offset))
-            .or_default()
-            .push(fault);
-    }
-    let mut expected = 0;
-    for worker in &done.threads {
-        let mut blocked_ns = 0;
-        for touch in &worker.touches {
-            let found = by_place
-                .remove(&(worker.tid, touch.offset))
-                .unwrap_or_default();
-            let [fault] = found[..] else {
-                trace.fail(&format!(
-                    "{}, {touch:?}: {} faults",
-                    worker.name,
-                    found.len()
-                ));
-            };
-            assert_eq!(fault.facts.thread, worker.name, "the thread's name");
-            assert_eq!(
-                (fault.facts.mode.as_str(), fault.facts.cause()),
-                ("user", "fuse")
-            );
-            assert_eq!(fault.facts.access.as_deref(), Some("read"), "{fault:?}");
-            assert!(fault.major, "nobody else read this page: {fault:?}");
-            assert!(
-                fault.duration_ns <= touch.elapsed_ns(),
-                "{fault:?} in {touch:?}"
-            );
-            fault.check_parts();
-            blocked_ns += fault.blocked_ns;
-            expected += 1;
+    let mut by_place = ByPlace::new();
+    for fault in &faults {
+        if fault.facts.path.as_deref() == Some(&path) {
+            let offset = fault.facts.offset.expect("a fault on a file has an offset");
+            let key = (fault.facts.tid, offset);
+            by_place.entry(key).or_default().push(fault);
         }
-        let apart = blocked_ns.abs_diff(worker.touch_ns);
-        trace.check(apart * 50 <= worker.touch_ns, || {
-            format!(
-                "{}: blocked {blocked_ns} ns, own clock {} ns",
-                worker.name, worker.touch_ns
-            )
-        });
-        eprintln!(
-            "{}: blocked {blocked_ns} ns of {} ns",
-            worker.name, worker.touch_ns
-        );
     }
-    assert_eq!(expected, 1000);
-    assert!(
-        by_place.is_empty(),
-        "faults of the file nobody made: {by_place:?}"
-    );
+    assert_eq!(done.threads.len(), 4);
+    for worker in &done.threads {
+        check_worker(&trace, worker, &mut by_place);
+    }
+    assert!(by_place.is_empty(), "nobody made these: {by_place:?}");
     let summary = trace.summary(work.pid());
-    assert_eq!(
-        summary.majors,
-        summary.maj_flt_delta.expect("readable"),
-        "majors as the kernel's"
-    );
-    assert_eq!(
-        summary.faults,
-        faults.len() as u64,
-        "the summary counts what was reported"
-    );
+    assert_eq!(Some(summary.majors), summary.maj_flt_delta);
+    assert_eq!(summary.faults, faults.len() as u64, "as many as reported");
     work.exit();
+}
+
+/// Each of its touches is one fault, and their times add up to its own clock's.
+fn check_worker(trace: &Trace, worker: &Worker, by_place: &mut ByPlace) {
+    assert_eq!(worker.touches.len(), 250);
+    let mut blocked_ns = 0;
+    for touch in &worker.touches {
+        let key = (worker.tid, touch.offset);
+        let found = by_place.remove(&key).unwrap_or_default();
+        let [fault] = found[..] else {
+            trace.fail(&format!("{}, {touch:?}: {}", worker.name, found.len()));
+        };
+        check_fault(fault, worker, touch);
+        blocked_ns += fault.blocked_ns;
+    }
+    let (name, own_ns) = (&worker.name, worker.touch_ns);
+    eprintln!("{name}: blocked {blocked_ns} ns, own clock {own_ns} ns");
+    trace.check(blocked_ns.abs_diff(own_ns) * 50 <= own_ns, || {
+        format!("{name}: blocked {blocked_ns} ns, own clock {own_ns} ns")
+    });
+}
+
+fn check_fault(fault: &Fault, worker: &Worker, touch: &Touch) {
+    let facts = &fault.facts;
+    assert_eq!(facts.thread, worker.name, "the thread's name");
+    assert_eq!((&*facts.mode, facts.cause()), ("user", "fuse"));
+    assert_eq!(facts.access.as_deref(), Some("read"), "{fault:?}");
+    assert!(fault.major, "nobody else read this page: {fault:?}");
+    assert!(
+        fault.duration_ns <= touch.elapsed_ns(),
+        "{fault:?} in {touch:?}"
+    );
+    fault.check_parts();
 }

@@ -43,6 +43,8 @@ fn preempted_minor_faults_are_no_blocking_faults() {
             faults[0]
         )
     });
+    let summary = trace.summary(work.pid());
+    assert_eq!((summary.faults, summary.blocked_ns), (0, 0));
     work.exit();
 }
 

@@ -75,7 +75,9 @@ fn a_full_ring_does_not_slow_the_target() {
     let mut best = [u64::MAX; 2];
     for _ in 0..4 {
         best[0] = best[0].min(untraced());
-        let (done, _, _) = run_with_stopped_tracer(&file, &["--ring-size", "4K"]);
+        let (done, trace, _) = run_with_stopped_tracer(&file, &["--ring-size", "4K"]);
+        // Without a loss there was no full ring to be slowed by.
+        assert!(trace.lost("lost") > 0, "a ring of 4 KiB lost nothing");
         best[1] = best[1].min(done.wall_ns);
     }
     eprintln!("untraced {} ns, with a full ring {} ns", best[0], best[1]);

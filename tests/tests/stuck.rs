@@ -55,21 +55,12 @@ fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() 
     let mut tracer = Tracer::of(work.pid());
     let attached = tracer.attached_at;
     let (at, stuck) = tracer.wait_for("the stuck thread", Duration::from_secs(3), stuck_record);
-    let facts = &stuck.facts;
     assert!(
         at - attached <= Duration::from_secs(1),
         "shown after {:?}",
         at - attached
     );
-    assert_eq!((facts.tid, facts.thread.as_str()), (tid, "victim-0"));
-    assert!(facts.began_before_attach, "{stuck:?}");
-    assert_eq!(facts.cause(), "fuse", "{stuck:?}");
-    assert_eq!(facts.path.as_deref(), Some(&*path), "its file: {stuck:?}");
-    let frames = |stack: &Option<Vec<_>>| stack.as_ref().map_or(0, Vec::len);
-    assert!(
-        frames(&facts.user_stack) + frames(&facts.kernel_stack) > 0,
-        "a stack: {stuck:?}"
-    );
+    check_stuck_before_attach(&stuck, tid, &path);
     // Repeated while it lasts, with a growing time.
     let (_, again) = tracer.wait_for("a second report", Duration::from_secs(3), stuck_record);
     assert!(
@@ -99,6 +90,17 @@ fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() 
     assert_ne!(fault.end, "died");
     fault.check_parts();
     work.exit();
+}
+
+fn check_stuck_before_attach(stuck: &Stuck, tid: u32, path: &str) {
+    let facts = &stuck.facts;
+    assert_eq!((facts.tid, facts.thread.as_str()), (tid, "victim-0"));
+    assert!(facts.began_before_attach, "{stuck:?}");
+    assert_eq!(facts.cause(), "fuse", "{stuck:?}");
+    assert_eq!(facts.path.as_deref(), Some(path), "its file: {stuck:?}");
+    let frames = |stack: &Option<Vec<_>>| stack.as_ref().map_or(0, Vec::len);
+    let frames = frames(&facts.user_stack) + frames(&facts.kernel_stack);
+    assert!(frames > 0, "a stack: {stuck:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -42,9 +42,11 @@ pub struct Bench {
 /// The machine, for a test that runs the tracer. Panics, with what is missing, if the tracer
 /// cannot run here: a test that could not test has failed.
 pub fn start() -> Bench {
-    static TRACER_RUNS: Once = Once::new();
+    static TRACER_RUNS: OnceLock<Result<(), String>> = OnceLock::new();
     let bench = start_without_tracer();
-    TRACER_RUNS.call_once(tracer::must_run);
+    if let Err(reason) = TRACER_RUNS.get_or_init(tracer::runs) {
+        panic!("{reason}");
+    }
     bench
 }
 

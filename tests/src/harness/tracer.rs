@@ -14,23 +14,29 @@ use super::{LONG, SOON, work};
 
 /// The tracer's program: `FAULTTRACE_BIN`.
 pub fn binary() -> PathBuf {
-    let set = env::var_os("FAULTTRACE_BIN").map(PathBuf::from);
-    let path = set.expect("FAULTTRACE_BIN names the faulttrace to test: `cargo xtask e2e` sets it");
-    path.canonicalize()
-        .unwrap_or_else(|error| panic!("FAULTTRACE_BIN={path:?}: {error}"))
+    find().unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-/// Panics unless the tracer itself says that it can trace here.
-pub(super) fn must_run() {
-    let output = run(Command::new(binary()).arg("doctor"), SOON);
+fn find() -> Result<PathBuf, String> {
+    let set = env::var_os("FAULTTRACE_BIN").map(PathBuf::from);
+    let path = set.ok_or("FAULTTRACE_BIN must name the tracer to test: `cargo xtask e2e` does")?;
+    let real = path.canonicalize();
+    real.map_err(|error| format!("FAULTTRACE_BIN={}: {error}", path.display()))
+}
+
+/// Whether the tracer itself says that it can trace here; if not, what it says.
+pub(super) fn runs() -> Result<(), String> {
+    let output = run(Command::new(find()?).arg("doctor"), SOON);
+    if output.status.success() {
+        return Ok(());
+    }
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
+    Err(format!(
         "faulttrace cannot trace on this machine, so nothing can be tested ({}):\n{stdout}\n{}",
         output.status,
         tail(&stderr)
-    );
+    ))
 }
 
 /// Runs the tracer to its end and returns its exit code, stdout and stderr.
@@ -40,7 +46,7 @@ pub fn run_to_end<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> En
 
 /// As [`run_to_end`], for a tracer behind `unshare`, `setpriv` and their like.
 pub fn run_command(command: &mut Command) -> Ended {
-    let output = run(command, LONG);
+    let output = run(command, SOON);
     Ended {
         command: format!("{command:?}"),
         code: output.status.code(),
