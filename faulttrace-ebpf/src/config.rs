@@ -43,6 +43,9 @@ globals! {
     /// Bytes in the ring above which its reader is woken at once.
     WAKE_BYTES: u64 = 0;
 
+    /// Inode number of the pid namespace whose ids are used; 0 = the host's.
+    PID_NAMESPACE: u32 = 0;
+
     /// `struct task_struct`.
     OFF_TASK_PID: u64 = 0;
     OFF_TASK_TGID: u64 = 0;
@@ -53,6 +56,15 @@ globals! {
     OFF_TASK_SIGNAL: u64 = 0;
     /// `__state`, or `state` before kernel commit 2f064a59a11f (5.14).
     OFF_TASK_STATE: u64 = 0;
+    OFF_TASK_THREAD_PID: u64 = 0;
+    OFF_TASK_GROUP_LEADER: u64 = 0;
+    /// `struct pid`, `struct upid`, `struct pid_namespace`.
+    OFF_PID_LEVEL: u64 = 0;
+    OFF_PID_NUMBERS: u64 = 0;
+    SIZE_UPID: u64 = 0;
+    OFF_UPID_NR: u64 = 0;
+    OFF_UPID_NS: u64 = 0;
+    OFF_NAMESPACE_INUM: u64 = 0;
     OFF_TASK_STACK: u64 = 0;
     /// Where the registers of user mode lie on a kernel stack, from its lowest address, and the
     /// members of `struct pt_regs`.
@@ -106,11 +118,51 @@ pub fn comm_mask(byte: u8) -> u32 {
     unsafe { core::ptr::read_volatile(&raw const COMM_MASKS[byte as usize]) }
 }
 
-/// Process and thread of the current task.
+/// Process and thread of the current task, as the tracer numbers them; 0, 0 for a task that has no
+/// number there.
 #[inline(always)]
 pub fn current() -> (u32, u32) {
+    if PID_NAMESPACE.load() != 0 {
+        let task = current_task();
+        return (tgid_of(task), tid_of(task));
+    }
     let id = bpf_get_current_pid_tgid();
     ((id >> 32) as u32, id as u32)
+}
+
+/// Thread id of a task, as the tracer numbers it.
+#[inline(always)]
+pub fn tid_of(task: *const u8) -> u32 {
+    if PID_NAMESPACE.load() == 0 {
+        member(task, &OFF_TASK_PID)
+    } else {
+        inner_id(task)
+    }
+}
+
+/// Process id of a task, as the tracer numbers it.
+#[inline(always)]
+pub fn tgid_of(task: *const u8) -> u32 {
+    if PID_NAMESPACE.load() == 0 {
+        return member(task, &OFF_TASK_TGID);
+    }
+    let leader: u64 = member(task, &OFF_TASK_GROUP_LEADER);
+    inner_id(leader as *const u8)
+}
+
+/// The id of a task in its innermost pid namespace, if that is the tracer's; else 0.
+#[inline(always)]
+fn inner_id(task: *const u8) -> u32 {
+    let pid: u64 = member(task, &OFF_TASK_THREAD_PID);
+    let level: u32 = member(pid as *const u8, &OFF_PID_LEVEL);
+    let number = pid + OFF_PID_NUMBERS.load() + u64::from(level) * SIZE_UPID.load();
+    let namespace: u64 = member(number as *const u8, &OFF_UPID_NS);
+    let inode: u32 = member(namespace as *const u8, &OFF_NAMESPACE_INUM);
+    if inode == PID_NAMESPACE.load() {
+        member(number as *const u8, &OFF_UPID_NR)
+    } else {
+        0
+    }
 }
 
 /// The current `task_struct`.
@@ -161,7 +213,7 @@ fn number_in(registers: *const u8) -> u32 {
 pub fn traced(tgid: u32, tid: u32) -> bool {
     match FILTER.load() {
         filter::ONE => tgid == TARGET_TGID.load(),
-        filter::ALL => tgid != SELF_TGID.load(),
+        filter::ALL => tgid != SELF_TGID.load() && tgid != 0,
         _ => {
             maps::TGIDS.get_ptr(tgid).is_some()
                 || (HAS_TIDS.load() != 0 && maps::TIDS.get_ptr(tid).is_some())

@@ -39,7 +39,7 @@ pub fn switch(ctx: *mut c_void) {
         }
     }
     if maps::any_inflight() {
-        let next: u32 = member(argument(ctx, 2) as *const u8, &config::OFF_TASK_PID);
+        let next = config::tid_of(argument(ctx, 2) as *const u8);
         enter(slot, next);
     }
 }
@@ -280,7 +280,7 @@ pub fn waking(ctx: *mut c_void) {
     if !maps::any_inflight() {
         return;
     }
-    let tid: u32 = member(argument(ctx, 0) as *const u8, &config::OFF_TASK_PID);
+    let tid = config::tid_of(argument(ctx, 0) as *const u8);
     if let Some(entry) = maps::inflight(tid)
         && entry.wake_ns == 0
         && entry.in_ns == 0

@@ -18,8 +18,8 @@ pub fn fork(ctx: *mut c_void) {
         return;
     }
     let child = argument(ctx, 1) as *const u8;
-    let tid: u32 = member(child, &config::OFF_TASK_PID);
-    let tgid: u32 = member(child, &config::OFF_TASK_TGID);
+    let tid = config::tid_of(child);
+    let tgid = config::tgid_of(child);
     if tid != tgid {
         return;
     }
@@ -50,8 +50,8 @@ pub fn rename(ctx: *mut c_void) {
         return;
     }
     let task = argument(ctx, 0) as *const u8;
-    let tid: u32 = member(task, &config::OFF_TASK_PID);
-    let tgid: u32 = member(task, &config::OFF_TASK_TGID);
+    let tid = config::tid_of(task);
+    let tgid = config::tgid_of(task);
     // A process is known by the name of its first thread.
     if tid != tgid || TGIDS.get_ptr(tgid).is_some() {
         return;

@@ -155,19 +155,23 @@ fn kernel(facts: &Facts) -> Check {
 fn pid_namespace(facts: &Facts) -> Check {
     let (state, found) = match facts.initial_pid_namespace {
         Some(true) => (State::Ok, "the host's"),
-        Some(false) => (State::Missing, "another one (a container's)"),
+        Some(false) => (
+            State::Degraded,
+            "another one (a container's): ids are translated to it",
+        ),
         None => (State::Degraded, "unreadable: is /proc mounted?"),
     };
+    let fix = "run it on the host, where ids of containers are understood too; or: docker run --pid=host --privileged …; or: nsenter --target 1 --pid --mount faulttrace …";
     Check {
         name: "pid namespace",
         state,
         found: found.to_owned(),
-        needed: "the host's: the kernel tells faults by the host's process ids",
-        cost: "ids here are not those the kernel reports",
-        fix: if state == State::Missing {
-            "run it on the host, where ids of containers are understood too; or: docker run --pid=host --privileged …, or: nsenter --target 1 --pid --mount faulttrace …".to_owned()
-        } else {
+        needed: "the host's",
+        cost: "processes in pid namespaces below this one are not seen, and each fault costs a little more",
+        fix: if state == State::Ok {
             String::new()
+        } else {
+            fix.to_owned()
         },
     }
 }
@@ -490,14 +494,6 @@ pub(super) mod tests {
                 },
                 "perf_event_paranoid",
             ),
-            (
-                "pid namespace",
-                Facts {
-                    initial_pid_namespace: Some(false),
-                    ..well()
-                },
-                "--pid=host",
-            ),
         ];
         for (name, facts, cure) in broken {
             let (state, check) = state_of(&facts, name);
@@ -505,6 +501,19 @@ pub(super) mod tests {
             assert!(check.fix.contains(cure), "{name}: {}", check.fix);
             assert!(!possible(&all(&facts), &[]), "{name}");
         }
+    }
+
+    #[test]
+    fn a_containers_ids_are_no_obstacle() {
+        let (state, check) = state_of(
+            &Facts {
+                initial_pid_namespace: Some(false),
+                ..well()
+            },
+            "pid namespace",
+        );
+        assert_eq!(state, State::Degraded);
+        assert!(check.fix.contains("--pid=host"));
     }
 
     #[test]

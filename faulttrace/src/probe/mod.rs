@@ -108,6 +108,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// How many different stacks are kept.
     pub max_stacks: u32,
+    /// Inode number of the pid namespace whose ids are used; 0 = the host's.
+    pub pid_namespace: u32,
     /// Use raw tracepoints even where typed ones work.
     pub force_raw: bool,
     /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.

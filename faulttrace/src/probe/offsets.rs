@@ -32,6 +32,22 @@ pub struct KernelTypes {
     pub task_signal: u64,
     /// `task_struct.__state`, named `state` before kernel commit 2f064a59a11f (5.14).
     pub task_state: u64,
+    /// `task_struct.thread_pid`.
+    pub task_thread_pid: u64,
+    /// `task_struct.group_leader`.
+    pub task_group_leader: u64,
+    /// `pid.level`.
+    pub pid_level: u64,
+    /// `pid.numbers`.
+    pub pid_numbers: u64,
+    /// `struct upid`, bytes.
+    pub upid_size: u64,
+    /// `upid.nr`.
+    pub upid_nr: u64,
+    /// `upid.ns`.
+    pub upid_ns: u64,
+    /// `pid_namespace.ns.inum`.
+    pub namespace_inum: u64,
     /// `task_struct.stack`.
     pub task_stack: u64,
     /// Bytes from the lowest address of a kernel stack to the registers of user mode at its top.
@@ -85,6 +101,14 @@ impl KernelTypes {
             task_pagefault_disabled: member("task_struct", "pagefault_disabled")?,
             task_signal: member("task_struct", "signal")?,
             task_state: state,
+            task_thread_pid: member("task_struct", "thread_pid")?,
+            task_group_leader: member("task_struct", "group_leader")?,
+            pid_level: member("pid", "level")?,
+            pid_numbers: member("pid", "numbers")?,
+            upid_size: size_of_type(btf, "upid")?,
+            upid_nr: member("upid", "nr")?,
+            upid_ns: member("upid", "ns")?,
+            namespace_inum: member("pid_namespace", "ns")? + member("ns_common", "inum")?,
             task_stack: member("task_struct", "stack")?,
             user_regs: THREAD_SIZE.saturating_sub(size_of_type(btf, "pt_regs")?),
             regs_cs: member("pt_regs", "cs")?,

@@ -31,6 +31,17 @@ pub enum Error {
     },
 }
 
+/// `PROC_PID_INIT_INO` of include/linux/proc_ns.h.
+const INITIAL: u32 = 0xeffffffc;
+
+/// Inode number of the tracer's own pid namespace, unless that is the host's: then the kernel's
+/// own ids are those of /proc.
+pub fn own_if_not_initial() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = u32::try_from(fs::metadata("/proc/self/ns/pid").ok()?.ino()).ok()?;
+    (inode != INITIAL).then_some(inode)
+}
+
 /// Most candidates named in an error.
 const MAX_NAMED: usize = 10;
 

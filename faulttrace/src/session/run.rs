@@ -27,7 +27,7 @@ use crate::preflight;
 use crate::probe::{KernelTypes, Probe, Settings};
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
-use crate::process::{LabelOptions, Labels, threads};
+use crate::process::{LabelOptions, Labels, namespaces, threads};
 use crate::view::{self, View};
 
 /// How many batches may wait between the tracer and the session.
@@ -82,6 +82,11 @@ pub fn run(plan: &Plan) -> Result<Ended, Failure> {
     let mut chosen = Chosen::from_targets(&plan.targets)?;
     for notice in &chosen.notices {
         log::warn!("{notice}");
+    }
+    if namespaces::own_if_not_initial().is_some() {
+        log::warn!(
+            "this is not the host's pid namespace: ids are those of this one, and processes in namespaces below it are not seen"
+        );
     }
     let launched = match &plan.targets {
         Targets::Command(command) => Some(launch_stopped(command, &mut chosen)?),
@@ -348,6 +353,7 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
         major_only: plan.major_only,
         ring_bytes: plan.ring_bytes,
         max_stacks: plan.max_stacks,
+        pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
         force_raw: plan.rungs.raw,
         verbose: plan.verbose,
     }
