@@ -48,6 +48,8 @@ pub(super) struct Check {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct JobRung {
     pub(super) name: &'static str,
+    /// What the program is attached to.
+    pub(super) attached_to: &'static str,
     pub(super) rung: Rung,
     pub(super) required: bool,
     pub(super) note: &'static str,
@@ -351,6 +353,7 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
             let there = types.has_tracepoint(job.tracepoint);
             JobRung {
                 name: job.name,
+                attached_to: job.tracepoint,
                 rung: if there { Rung::TpBtf } else { Rung::None },
                 required: job.required,
                 note: note(job.tracepoint, there),
@@ -364,6 +367,7 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     };
     jobs.push(JobRung {
         name: "major_fault_ends",
+        attached_to: "PAGE_FAULTS_MAJ",
         rung: majors,
         required: true,
         note: "",

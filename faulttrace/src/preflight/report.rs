@@ -62,9 +62,10 @@ pub(super) fn text(checks: &[Check], jobs: &[JobRung], color: bool, out: &mut Ve
         };
         let _ = writeln!(
             out,
-            "  {:<20} {}  {}",
+            "  {:<20} {} {:<20} {}",
             job.name,
             paint(state, &format!("{:<14}", job.rung.to_string())),
+            job.attached_to,
             job.note
         );
     }
@@ -93,7 +94,7 @@ pub(super) fn json(checks: &[Check], jobs: &[JobRung], out: &mut Vec<u8>) {
         .collect();
     let jobs_json: Vec<_> = jobs
         .iter()
-        .map(|job| json!({ "job": job.name, "rung": job.rung.to_string(), "required": job.required, "note": job.note }))
+        .map(|job| json!({ "job": job.name, "attached_to": job.attached_to, "rung": job.rung.to_string(), "required": job.required, "note": job.note }))
         .collect();
     let report = json!({
         "type": "doctor",

@@ -17,12 +17,12 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub enum Error {
     /// There is none.
     #[error(
-        "no process or thread has the id {0} (it may have ended); to find it by name: pgrep -a NAME"
+        "no process or thread has the id {0} (it may have exited); to find it by name: pgrep -a NAME"
     )]
     NotFound(u32),
     /// It ended but was not waited for by its parent.
     #[error(
-        "process {pid} has ended and waits for its parent (state Z); its parent is {parent}: ps -fp {parent}"
+        "process {pid} has exited and waits for its parent (state Z); its parent is {parent}: ps -fp {parent}"
     )]
     Zombie {
         /// The process.
