@@ -44,6 +44,37 @@ pub(super) fn mode(settings: &Filter) -> u32 {
     }
 }
 
+/// Offsets and sizes in the kernel's structures, bytes.
+fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)> {
+    [
+        ("OFF_TASK_PID", types.task_pid),
+        ("OFF_TASK_TGID", types.task_tgid),
+        ("OFF_TASK_MM", types.task_mm),
+        ("OFF_TASK_COMM", types.task_comm),
+        ("OFF_TASK_MAJ_FLT", types.task_maj_flt),
+        ("OFF_TASK_PAGEFAULT_DISABLED", types.task_pagefault_disabled),
+        ("OFF_TASK_SIGNAL", types.task_signal),
+        ("OFF_TASK_STATE", types.task_state),
+        ("OFF_TASK_THREAD_PID", types.task_thread_pid),
+        ("OFF_TASK_GROUP_LEADER", types.task_group_leader),
+        ("OFF_PID_LEVEL", types.pid_level),
+        ("OFF_PID_NUMBERS", types.pid_numbers),
+        ("SIZE_UPID", types.upid_size),
+        ("OFF_UPID_NR", types.upid_nr),
+        ("OFF_UPID_NS", types.upid_ns),
+        ("OFF_NAMESPACE_INUM", types.namespace_inum),
+        ("OFF_TASK_STACK", types.task_stack),
+        ("USER_REGS", types.user_regs),
+        ("OFF_REGS_CS", types.regs_cs),
+        ("OFF_REGS_ORIG_AX", types.regs_orig_ax),
+        ("OFF_SIGNAL_LIVE", types.signal_live),
+        ("OFF_MAPPING_HOST", types.mapping_host),
+        ("OFF_INODE_INO", types.inode_ino),
+        ("OFF_INODE_SB", types.inode_sb),
+        ("OFF_SB_DEV", types.sb_dev),
+    ]
+}
+
 impl Globals {
     pub(super) fn new(
         settings: &Settings,
@@ -60,42 +91,20 @@ impl Globals {
         let comm = filter.comm.as_ref();
         let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
-            words: vec![
+            words: [
                 ("MIN_DURATION_NS", min_duration_ns),
                 ("TASK_SIZE", USER_ADDRESSES_BELOW),
                 ("WAKE_BYTES", u64::from(settings.ring_bytes / 4)),
-                ("OFF_TASK_PID", types.task_pid),
-                ("OFF_TASK_TGID", types.task_tgid),
-                ("OFF_TASK_MM", types.task_mm),
-                ("OFF_TASK_COMM", types.task_comm),
-                ("OFF_TASK_MAJ_FLT", types.task_maj_flt),
-                ("OFF_TASK_PAGEFAULT_DISABLED", types.task_pagefault_disabled),
-                ("OFF_TASK_SIGNAL", types.task_signal),
-                ("OFF_TASK_STATE", types.task_state),
-                ("OFF_TASK_THREAD_PID", types.task_thread_pid),
-                ("OFF_TASK_GROUP_LEADER", types.task_group_leader),
-                ("OFF_PID_LEVEL", types.pid_level),
-                ("OFF_PID_NUMBERS", types.pid_numbers),
-                ("SIZE_UPID", types.upid_size),
-                ("OFF_UPID_NR", types.upid_nr),
-                ("OFF_UPID_NS", types.upid_ns),
-                ("OFF_NAMESPACE_INUM", types.namespace_inum),
-                ("OFF_TASK_STACK", types.task_stack),
-                ("USER_REGS", types.user_regs),
-                ("OFF_REGS_CS", types.regs_cs),
-                ("OFF_REGS_ORIG_AX", types.regs_orig_ax),
-                ("OFF_SIGNAL_LIVE", types.signal_live),
-                ("OFF_MAPPING_HOST", types.mapping_host),
-                ("OFF_INODE_INO", types.inode_ino),
-                ("OFF_INODE_SB", types.inode_sb),
-                ("OFF_SB_DEV", types.sb_dev),
                 ("ENTRY_LO", entry.start),
                 ("ENTRY_HI", entry.end),
                 ("HANDLE_LO", handle.start),
                 ("HANDLE_HI", handle.end),
                 ("DEATH_LO", death.start),
                 ("DEATH_HI", death.end),
-            ],
+            ]
+            .into_iter()
+            .chain(offsets(types))
+            .collect(),
             numbers: vec![
                 ("PID_NAMESPACE", settings.pid_namespace),
                 ("FILTER", mode(filter)),

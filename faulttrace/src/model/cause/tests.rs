@@ -22,6 +22,7 @@ fn classify(stack: &str, major: Option<bool>, mode: Mode, mapping: Option<Mappin
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_realistic_stack_has_its_cause() {
     let file = "filemap_fault __do_fault do_read_fault do_fault";
     let table: &[(&str, Cause)] = &[
