@@ -48,18 +48,14 @@ fn begin(ctx: *mut c_void, tid: u32, what: u32) {
     if slot.tid == tid && slot.what == what::MARK {
         end_marked(slot, tid);
     }
-    *slot = Slot {
-        // SAFETY: a helper without arguments.
-        start_ns: unsafe { bpf_ktime_get_ns() },
-        address: argument(ctx, 0),
-        inode: 0,
-        page_offset: 0,
-        file_ns: 0,
-        device: 0,
-        error: argument(ctx, 2) as u32,
-        tid,
-        what,
-    };
+    // SAFETY: a helper without arguments.
+    slot.start_ns = unsafe { bpf_ktime_get_ns() };
+    slot.address = argument(ctx, 0);
+    slot.error = argument(ctx, 2) as u32;
+    // This makes the members that describe a file invalid; writing them would cost more.
+    slot.file_ns = 0;
+    slot.what = what;
+    slot.tid = tid;
 }
 
 /// Ends the fault of the marked thread: something proves it over, so its end is the last moment

@@ -9,7 +9,9 @@ use syscalls::Sysno;
 
 use super::clock::Clock;
 use super::kernel_stack::{functions, without_tracer};
-use crate::model::{Access, Cause, End, Facts, Fault, Mode, Name, Place, Stack, Stuck};
+use crate::model::{
+    Access, Cause, End, Facts, Fault, MappingKind, Mode, Name, Place, Stack, Stuck,
+};
 use crate::probe::RawStack;
 use crate::process::{FileHint, Labels};
 
@@ -24,11 +26,16 @@ pub struct Enricher {
     clock: Clock,
     labels: Labels,
     kernel_stacks: HashMap<u64, Arc<Stack>>,
+    /// Judging a stack means comparing many names, so it is done once for each.
+    causes: HashMap<CauseKey, Cause>,
     /// User stacks as recorded, by process, to make room when it ends.
     user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
     /// Names by number; `None` for a number that has none.
     syscalls: HashMap<u32, Option<Name>>,
 }
+
+/// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
+type CauseKey = (u64, Option<bool>, Mode, Option<MappingKind>);
 
 /// What an event and an entry have in common.
 struct Begun<'a> {
@@ -59,6 +66,7 @@ impl Enricher {
             kernel_stacks: HashMap::new(),
             user_stacks: HashMap::new(),
             syscalls: HashMap::new(),
+            causes: HashMap::new(),
         }
     }
 
@@ -185,10 +193,14 @@ impl Enricher {
         let place = self.place(begun);
         let user_stack = self.user_stack(begun.tgid, begun.user_stack, stacks);
         let kernel = self.kernel_stack(begun.kernel_stack, stacks);
-        let cause = begun.slept.then(|| {
-            kernel.as_ref().map_or(Cause::Unknown, |kernel| {
-                Cause::classify(&functions(kernel), begun.major, mode, place.mapping)
-            })
+        let cause = begun.slept.then(|| match &kernel {
+            None => Cause::Unknown,
+            Some(kernel) => {
+                let key = (begun.kernel_stack, begun.major, mode, place.mapping);
+                let classify =
+                    || Cause::classify(&functions(kernel), begun.major, mode, place.mapping);
+                *self.causes.entry(key).or_insert_with(classify)
+            }
         });
         let before = begun.flags & flag::NO_START != 0;
         let has_address = begun.flags & flag::HAS_ADDRESS != 0;
