@@ -55,9 +55,10 @@ impl Signals {
     /// Must be called inside the runtime, after [`block`].
     pub(super) fn new() -> std::io::Result<Self> {
         let fd = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self {
-            fd: AsyncFd::new(Fd(fd))?,
-        })
+        // SAFETY: `Fd` owns the descriptor, gives the same one each time, and closes it only when it
+        // is dropped, which the `AsyncFd` that owns it does last.
+        let fd = unsafe { AsyncFd::register(Fd(fd)) }?;
+        Ok(Self { fd })
     }
 
     /// Waits for the next one.

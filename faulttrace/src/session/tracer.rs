@@ -19,7 +19,7 @@ use super::accounting::Accounts;
 use super::stuck::{StuckThreads, Verdict};
 use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
-use crate::model::{Accounting, LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
+use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
 use crate::probe::{self, Counters, Probe, RawStack};
 use crate::process::threads;
 
@@ -139,7 +139,6 @@ impl Tracer {
         };
         progress.batch.push(Record::Transport(transport));
         self.hand_over(&mut progress);
-        self.enricher.labels().shutdown();
         Ok(())
     }
 

@@ -1,0 +1,157 @@
+//! Programs and libraries, opened while their process lives and kept open: so they can be read
+//! after it has ended, after they were deleted, and from another mount namespace.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::maps::{FileId, Mapping};
+use crate::model::Name;
+
+/// How many are kept open. Each costs two descriptors, of 1,024 that a process has by default.
+const MAX_FILES: usize = 384;
+
+/// Where a file can be opened.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) pid: u32,
+    range: Range<u64>,
+    path: Option<Name>,
+    deleted: bool,
+}
+
+impl Origin {
+    pub(super) fn new(pid: u32, mapping: &Mapping) -> Self {
+        Self {
+            pid,
+            range: mapping.range.clone(),
+            path: mapping.path.clone(),
+            deleted: mapping.deleted,
+        }
+    }
+}
+
+/// A file, opened by the first who needs it.
+#[derive(Debug)]
+pub(super) struct ElfFile {
+    pub(super) id: FileId,
+    file: OnceLock<Option<File>>,
+}
+
+impl ElfFile {
+    /// A path by which this process can open it; `None` if it could not be opened. May block as
+    /// long as its file system does.
+    pub(super) fn path(&self, origin: &Origin) -> Option<PathBuf> {
+        let file = self.file.get_or_init(|| open(self.id, origin)).as_ref()?;
+        Some(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+    }
+}
+
+/// All of them. Files are never closed before the end, so that a descriptor means one file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ElfFiles(Arc<Mutex<HashMap<FileId, Arc<ElfFile>>>>);
+
+impl ElfFiles {
+    /// The file of this id; `None` if there are too many.
+    pub(super) fn get(&self, id: FileId) -> Option<Arc<ElfFile>> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.len() >= MAX_FILES && !files.contains_key(&id) {
+            return None;
+        }
+        let new = || {
+            Arc::new(ElfFile {
+                id,
+                file: OnceLock::new(),
+            })
+        };
+        Some(Arc::clone(files.entry(id).or_insert_with(new)))
+    }
+}
+
+fn open(id: FileId, origin: &Origin) -> Option<File> {
+    let Origin { pid, range, .. } = origin;
+    // The link leads to the very file that is mapped; following it takes CAP_CHECKPOINT_RESTORE.
+    let link = format!("/proc/{pid}/map_files/{:x}-{:x}", range.start, range.end);
+    if let Some(file) = open_regular(Path::new(&link)) {
+        return Some(file);
+    }
+    let same = |file: &File| file.metadata().is_ok_and(|found| id_of(&found) == id);
+    if let Some(exe) = open_regular(Path::new(&format!("/proc/{pid}/exe"))).filter(same) {
+        return Some(exe);
+    }
+    let path = origin.path.as_ref().filter(|_| !origin.deleted)?;
+    let mut whole = format!("/proc/{pid}/root").into_bytes();
+    whole.extend_from_slice(path.as_bytes());
+    open_regular(Path::new(std::ffi::OsStr::from_bytes(&whole))).filter(same)
+}
+
+/// Opens nothing but plain files: to open a device or a pipe can have effects.
+fn open_regular(path: &Path) -> Option<File> {
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .ok()
+}
+
+fn id_of(found: &fs::Metadata) -> FileId {
+    let dev = libc::major(found.dev()) << 20 | libc::minor(found.dev());
+    FileId {
+        dev,
+        ino: found.ino(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::maps;
+
+    #[test]
+    fn our_own_program_opens_and_is_itself() {
+        let pid = std::process::id();
+        let (mappings, _) = maps::parse(&fs::read("/proc/self/maps").expect("maps"));
+        let here = our_own_program_opens_and_is_itself as *const () as u64;
+        let mapping = mappings
+            .iter()
+            .find(|mapping| mapping.range.contains(&here))
+            .expect("mapped");
+        let files = ElfFiles::default();
+        let file = files.get(mapping.file.expect("a file")).expect("room");
+        let path = file.path(&Origin::new(pid, mapping)).expect("opens");
+        let opened = fs::read(path).expect("readable");
+        assert_eq!(opened.get(..4), Some(b"\x7fELF".as_slice()));
+    }
+
+    #[test]
+    fn another_file_under_the_path_is_not_taken() {
+        let origin = Origin {
+            pid: std::process::id(),
+            range: 0..4096,
+            path: Some(Name::from("/etc/passwd")),
+            deleted: false,
+        };
+        let file = ElfFiles::default()
+            .get(FileId { dev: 0, ino: 1 })
+            .expect("room");
+        assert_eq!(file.path(&origin), None);
+    }
+
+    #[test]
+    fn the_number_of_files_is_bounded() {
+        let files = ElfFiles::default();
+        let taken = (0..10_000)
+            .filter(|ino| files.get(FileId { dev: 1, ino: *ino }).is_some())
+            .count();
+        assert_eq!(taken, MAX_FILES);
+        assert!(files.get(FileId { dev: 1, ino: 0 }).is_some());
+    }
+}

@@ -1,0 +1,433 @@
+//! Answers what lies at an address and what a stack's frames are called, for all processes, without
+//! ever waiting long: what is late is answered with what is known, and counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::elf_files::{ElfFiles, Origin};
+use super::kernel::KernelSymbols;
+use super::map_reader::{self, MapReader};
+use super::maps::FileId;
+use super::perf_map::Jit;
+use super::space::{Answer, FileHint, Space, place_of_hint};
+use super::symbols::{self, Done, Job, Symbols, Wanted};
+use crate::model::{Frame, LossClass, Lost, MappingKind, Name, Place, Stack};
+
+/// How long a memory map is waited for.
+const MAP_WAIT: Duration = Duration::from_millis(100);
+/// How long names are waited for, if nothing is late already.
+const NAME_WAIT: Duration = Duration::from_millis(500);
+/// How many paths are remembered by file.
+const MAX_PATHS: usize = 100_000;
+/// How many stacks are kept with their names.
+const MAX_STACKS: usize = 100_000;
+/// How many address spaces are kept.
+const MAX_SPACES: usize = 4096;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelOptions {
+    /// Names of functions; without, frames have module and offset.
+    pub symbols: bool,
+}
+
+impl Default for LabelOptions {
+    fn default() -> Self {
+        Self { symbols: true }
+    }
+}
+
+/// A stack of a process, with its names or still without.
+struct Known {
+    stack: Arc<Stack>,
+    /// Names are to come.
+    waits: bool,
+}
+
+/// The lookups.
+pub struct Labels {
+    kernel: KernelSymbols,
+    symbols: Option<Symbols>,
+    files: ElfFiles,
+    reader: MapReader,
+    spaces: HashMap<u32, Space>,
+    /// Replaced at exec, so that late answers for the old program are told apart.
+    epoch: u64,
+    epochs: HashMap<u32, u64>,
+    /// By process, then by id.
+    stacks: HashMap<u32, HashMap<u64, Known>>,
+    stacks_kept: usize,
+    /// Paths by file, over all processes: a process may end before its map was read.
+    paths: HashMap<FileId, Name>,
+    counts: HashMap<&'static str, u64>,
+}
+
+impl Labels {
+    /// Starts with nothing known of any process.
+    pub fn start(options: LabelOptions, kernel: KernelSymbols) -> Self {
+        let files = ElfFiles::default();
+        let symbols = options.symbols.then(Symbols::start);
+        let symbols = symbols.and_then(|started| {
+            started
+                .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))
+                .ok()
+        });
+        Self {
+            kernel,
+            symbols,
+            reader: MapReader::new(files.clone()),
+            files,
+            spaces: HashMap::new(),
+            epoch: 0,
+            epochs: HashMap::new(),
+            stacks: HashMap::new(),
+            stacks_kept: 0,
+            paths: HashMap::new(),
+            counts: HashMap::new(),
+        }
+    }
+
+    /// Begins to read what will be needed of a process.
+    pub fn watch(&mut self, pid: u32) {
+        self.space(pid);
+        self.reader.request(pid);
+    }
+
+    /// What lies at an address of a process. `hint` is the page that the kernel looked for.
+    pub fn place(&mut self, pid: u32, address: Option<u64>, hint: Option<FileHint>) -> Place {
+        self.absorb();
+        if let Answer::Sure(place) = self.space(pid).place(address, hint) {
+            self.keep_fresh(pid);
+            return place;
+        }
+        let read = self.read_now(pid);
+        let mut answer = self.space(pid).place(address, hint);
+        if answer == Answer::Stale
+            && let (true, Some(address), Some(hint)) = (read, address, hint)
+            && let Some(path) = self.space(pid).learn_alias(address, hint)
+        {
+            self.remember_path(hint.id(), &path);
+            answer = self.space(pid).place(Some(address), Some(hint));
+        }
+        let found = matches!(answer, Answer::Sure(_));
+        if read {
+            self.space(pid).read_helped(found);
+        }
+        match answer {
+            Answer::Sure(place) => place,
+            Answer::Stale => self.place_unread(pid, hint),
+        }
+    }
+
+    /// What can be said although the memory map has no answer.
+    fn place_unread(&mut self, pid: u32, hint: Option<FileHint>) -> Place {
+        let path = hint.and_then(|hint| self.paths.get(&hint.id()).cloned());
+        if path.is_none() {
+            let reason = if self.reader.is_waiting_for(pid) {
+                "mappings_late"
+            } else if self.space(pid).gone {
+                "mappings_unreadable"
+            } else {
+                "address_not_mapped"
+            };
+            self.count(reason, 1);
+        }
+        hint.map_or_else(Place::default, |hint| place_of_hint(hint, path))
+    }
+
+    /// A user stack with names as far as they are known by now; `id` names equal stacks of one
+    /// process.
+    pub fn user_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) -> Arc<Stack> {
+        match self.known(pid, id) {
+            Some(known) if !known.waits => return Arc::clone(&known.stack),
+            Some(_) => self.absorb(),
+            None => self.name_stack(pid, id, frames, truncated),
+        }
+        let Some(known) = self.known(pid, id) else {
+            return Arc::new(Stack {
+                id,
+                truncated,
+                ..Stack::default()
+            });
+        };
+        let (stack, waits) = (Arc::clone(&known.stack), known.waits);
+        if waits {
+            self.count("symbols_late", 1);
+        }
+        stack
+    }
+
+    fn known(&self, pid: u32, id: u64) -> Option<&Known> {
+        self.stacks.get(&pid)?.get(&id)
+    }
+
+    fn keep(&mut self, pid: u32, known: Known) {
+        if self.stacks_kept >= MAX_STACKS {
+            self.stacks.clear();
+            self.stacks_kept = 0;
+        }
+        let of_process = self.stacks.entry(pid).or_default();
+        let replaced = of_process.insert(known.stack.id, known);
+        self.stacks_kept += usize::from(replaced.is_none());
+    }
+
+    fn name_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) {
+        self.absorb();
+        let unmapped = |space: &Space| frames.iter().any(|address| space.find(*address).is_none());
+        if unmapped(self.space(pid)) && self.read_now(pid) {
+            let helped = !unmapped(self.space(pid));
+            self.space(pid).read_helped(helped);
+        }
+        let wanted: Vec<Wanted> = frames
+            .iter()
+            .enumerate()
+            .map(|(index, address)| self.wanted(pid, *address, index > 0))
+            .collect();
+        let plain = wanted.iter().map(|wanted| wanted.plain.clone()).collect();
+        let stack = Stack {
+            id,
+            frames: plain,
+            truncated,
+        };
+        let epoch = self.epochs.get(&pid).copied().unwrap_or(0);
+        let (mut waits, mut caught_up) = (false, false);
+        if let Some(symbols) = &mut self.symbols {
+            caught_up = symbols.is_idle();
+            waits = symbols.ask(Job {
+                pid,
+                stack: id,
+                epoch,
+                frames: wanted,
+            });
+            if !waits {
+                self.count("symbols_late", 1);
+            }
+        }
+        let stack = Arc::new(stack);
+        self.keep(pid, Known { stack, waits });
+        // While something is late already, waiting would only hold up everything else.
+        if waits && caught_up {
+            let deadline = Instant::now() + NAME_WAIT;
+            while let Some(done) = self.next_done(Some(deadline)) {
+                let it_is = (done.pid, done.stack) == (pid, id);
+                self.take_names(done);
+                if it_is {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn wanted(&self, pid: u32, address: u64, is_caller: bool) -> Wanted {
+        let plain = Frame {
+            address,
+            ..Frame::default()
+        };
+        let nameless = Wanted {
+            plain,
+            before: u64::from(is_caller),
+            source: symbols::Place::Nowhere,
+        };
+        let space = self.spaces.get(&pid);
+        let Some((space, snapshot)) = space.and_then(|space| Some((space, space.snapshot()?)))
+        else {
+            return nameless;
+        };
+        let Some(mapping) = space.find(address) else {
+            return nameless;
+        };
+        if !matches!(mapping.kind, MappingKind::Exe | MappingKind::File) {
+            let jit = Jit {
+                pid,
+                own_pid: snapshot.own_pid,
+                uid: snapshot.uid,
+            };
+            let source = if mapping.kind == MappingKind::Special {
+                symbols::Place::Nowhere
+            } else {
+                symbols::Place::Jit(jit)
+            };
+            let module = mapping.path.clone();
+            return Wanted {
+                plain: Frame {
+                    module,
+                    ..nameless.plain
+                },
+                source,
+                ..nameless
+            };
+        }
+        let offset = mapping.offset_of(address);
+        let source = match mapping.file.and_then(|file| self.files.get(file)) {
+            Some(file) => symbols::Place::Elf {
+                file,
+                origin: Origin::new(pid, mapping),
+                offset,
+            },
+            None => symbols::Place::Nowhere,
+        };
+        Wanted {
+            plain: Frame {
+                module: mapping.path.clone(),
+                module_offset: Some(offset),
+                ..nameless.plain
+            },
+            source,
+            ..nameless
+        }
+    }
+
+    /// A kernel stack with names.
+    pub fn kernel_stack(&self, id: u64, frames: &[u64], truncated: bool) -> Arc<Stack> {
+        let frame = |(index, address): (usize, &u64)| {
+            // A return address may be behind the end of a function that ends in a call.
+            let before = u64::from(index > 0);
+            let found = self.kernel.resolve(address.wrapping_sub(before));
+            Frame {
+                address: *address,
+                function: found.map(|found| Name::from(found.name)),
+                offset: found.map(|found| address.wrapping_sub(found.address)),
+                module: found.and_then(|found| found.module).map(Name::from),
+                ..Frame::default()
+            }
+        };
+        Arc::new(Stack {
+            id,
+            frames: frames.iter().enumerate().map(frame).collect(),
+            truncated,
+        })
+    }
+
+    /// Where a kernel function begins.
+    pub fn kernel_address(&self, name: &str) -> Option<u64> {
+        self.kernel.address_of(name)
+    }
+
+    /// A process has replaced its program.
+    pub fn process_exec(&mut self, pid: u32) {
+        self.forget(pid);
+        self.epoch += 1;
+        self.epochs.insert(pid, self.epoch);
+        self.watch(pid);
+    }
+
+    /// A process has ended.
+    pub fn forget(&mut self, pid: u32) {
+        self.reader.disregard(pid);
+        self.spaces.remove(&pid);
+        self.epochs.remove(&pid);
+        self.stacks_kept -= self.stacks.remove(&pid).map_or(0, |stacks| stacks.len());
+    }
+
+    /// What could not be told since the last time.
+    pub fn take_counts(&mut self) -> Vec<Lost> {
+        let lost = |(reason, count): (&'static str, u64)| Lost {
+            class: LossClass::Unreadable,
+            reason: reason.into(),
+            count,
+        };
+        self.counts.drain().map(lost).collect()
+    }
+
+    fn count(&mut self, reason: &'static str, count: u64) {
+        *self.counts.entry(reason).or_default() += count;
+    }
+
+    fn space(&mut self, pid: u32) -> &mut Space {
+        if self.spaces.len() >= MAX_SPACES && !self.spaces.contains_key(&pid) {
+            self.spaces.clear();
+        }
+        self.spaces.entry(pid).or_default()
+    }
+
+    /// Has the map read again in the background if it is old.
+    fn keep_fresh(&mut self, pid: u32) {
+        let space = self.space(pid);
+        if !space.gone && space.is_old(Instant::now()) {
+            self.reader.request(pid);
+        }
+    }
+
+    /// Reads the map and waits for it, unless that did not help just before, or is late already.
+    fn read_now(&mut self, pid: u32) -> bool {
+        let now = Instant::now();
+        let space = self.space(pid);
+        if space.gone || !space.may_read_now(now) {
+            return false;
+        }
+        if space.waited_in_vain && self.reader.is_waiting_for(pid) {
+            return false;
+        }
+        self.reader.request(pid);
+        let deadline = now + MAP_WAIT;
+        while let Some(answer) = self.reader.next(Some(deadline)) {
+            let it_is = answer.pid == pid;
+            self.take_map(answer);
+            if it_is {
+                return true;
+            }
+        }
+        // Waiting again at the next fault would hold up everything.
+        self.space(pid).waited_in_vain = true;
+        false
+    }
+
+    /// Takes whatever has arrived.
+    fn absorb(&mut self) {
+        while let Some(answer) = self.reader.next(None) {
+            self.take_map(answer);
+        }
+        while let Some(done) = self.next_done(None) {
+            self.take_names(done);
+        }
+    }
+
+    fn take_map(&mut self, answer: map_reader::Answer) {
+        let pid = answer.pid;
+        match answer.result {
+            Ok(snapshot) => {
+                let space = self.space(pid);
+                space.update(snapshot);
+                let files: Vec<(FileId, Name)> = space
+                    .files()
+                    .map(|(file, path)| (file, path.clone()))
+                    .collect();
+                for (file, path) in &files {
+                    self.remember_path(*file, path);
+                }
+            }
+            Err(error) => {
+                log::info!("memory map of {pid}: {error}");
+                self.space(pid).fail();
+            }
+        }
+    }
+
+    fn remember_path(&mut self, file: FileId, path: &Name) {
+        if self.paths.len() < MAX_PATHS || self.paths.contains_key(&file) {
+            self.paths.insert(file, path.clone());
+        }
+    }
+
+    fn next_done(&mut self, deadline: Option<Instant>) -> Option<Done> {
+        self.symbols.as_mut()?.next(deadline)
+    }
+
+    fn take_names(&mut self, done: Done) {
+        if done.unreadable > 0 {
+            self.count("symbol_files_unreadable", done.unreadable);
+        }
+        if self.epochs.get(&done.pid).copied().unwrap_or(0) != done.epoch {
+            return;
+        }
+        let known = self.stacks.get_mut(&done.pid);
+        if let Some(known) = known.and_then(|stacks| stacks.get_mut(&done.stack)) {
+            known.stack = Arc::new(Stack {
+                frames: done.frames,
+                ..*known.stack
+            });
+            known.waits = false;
+        }
+    }
+}

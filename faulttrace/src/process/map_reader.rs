@@ -1,0 +1,201 @@
+//! Reads memory maps on threads of their own: `/proc/PID/maps` takes the `mmap_lock` of the target
+//! and hangs for as long as the target does.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::elf_files::{ElfFiles, Origin};
+use super::maps::{self, Mapping};
+use super::threads;
+
+/// How many reads may hang at once; beyond that, memory maps are late.
+const MAX_READS: usize = 64;
+/// No memory map is longer.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What was read of a process.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// By address.
+    pub(super) mappings: Vec<Mapping>,
+    /// Its id in its own pid namespace.
+    pub(super) own_pid: u32,
+    /// Who it runs as.
+    pub(super) uid: u32,
+    /// How long reading took: for that long the target may have been hindered.
+    pub(super) took: Duration,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) pid: u32,
+    token: u64,
+    pub(super) result: io::Result<Snapshot>,
+}
+
+/// Sends requests, takes answers.
+pub(super) struct MapReader {
+    files: ElfFiles,
+    sender: Sender<Answer>,
+    receiver: Receiver<Answer>,
+    asked: HashMap<u32, u64>,
+    /// Reads whose thread has not answered, wanted or not.
+    running: HashSet<u64>,
+    next_token: u64,
+}
+
+impl MapReader {
+    pub(super) fn new(files: ElfFiles) -> Self {
+        let (sender, receiver) = channel();
+        Self {
+            files,
+            sender,
+            receiver,
+            asked: HashMap::new(),
+            running: HashSet::new(),
+            next_token: 0,
+        }
+    }
+
+    /// Begins to read. Does nothing if a read of this process is under way, or too many are.
+    pub(super) fn request(&mut self, pid: u32) {
+        if self.asked.contains_key(&pid) || self.running.len() >= MAX_READS {
+            return;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        let (sender, files) = (self.sender.clone(), self.files.clone());
+        let work = move || answer(pid, token, &sender, &files);
+        let spawned = thread::Builder::new()
+            .name(format!("maps of {pid}"))
+            .spawn(work);
+        if spawned.is_ok() {
+            self.asked.insert(pid, token);
+            self.running.insert(token);
+        }
+    }
+
+    /// Whether an answer is to come.
+    pub(super) fn is_waiting_for(&self, pid: u32) -> bool {
+        self.asked.contains_key(&pid)
+    }
+
+    /// What is read for this process now is not wanted any more.
+    pub(super) fn disregard(&mut self, pid: u32) {
+        self.asked.remove(&pid);
+    }
+
+    /// The next answer that is wanted, waiting for it until `deadline`; `None` means do not wait.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Answer> {
+        loop {
+            let answer = match deadline {
+                None => self.receiver.try_recv().ok()?,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    self.receiver.recv_timeout(left).ok()?
+                }
+            };
+            self.running.remove(&answer.token);
+            if self.asked.get(&answer.pid) == Some(&answer.token) {
+                self.asked.remove(&answer.pid);
+                return Some(answer);
+            }
+        }
+    }
+}
+
+fn answer(pid: u32, token: u64, sender: &Sender<Answer>, files: &ElfFiles) {
+    let result = read(pid);
+    let programs = result.as_ref().map_or_else(
+        |_| Vec::new(),
+        |snapshot| {
+            snapshot
+                .mappings
+                .iter()
+                .filter(|mapping| mapping.executable)
+                .filter_map(|mapping| Some((mapping.file?, Origin::new(pid, mapping))))
+                .collect()
+        },
+    );
+    // Nobody listens any more once the session has ended.
+    let _ = sender.send(Answer { pid, token, result });
+    // The process may end any time: open its programs while that is possible. Whoever needs one
+    // meanwhile waits for this.
+    for (id, origin) in programs {
+        if let Some(file) = files.get(id) {
+            let _ = file.path(&origin);
+        }
+    }
+}
+
+fn read(pid: u32) -> io::Result<Snapshot> {
+    let began = Instant::now();
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/maps"))?
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)?;
+    // A process that has ended or is a kernel thread has an empty map.
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let took = began.elapsed();
+    let (mappings, malformed) = maps::parse(&bytes);
+    if malformed > 0 {
+        log::warn!("{malformed} lines of /proc/{pid}/maps are not understood");
+    }
+    let status = threads::read(pid, &format!("/proc/{pid}/status")).unwrap_or_default();
+    let own_pid = threads::status_field(&status, "NStgid:")
+        .and_then(|ids| ids.split_ascii_whitespace().next_back()?.parse().ok())
+        .unwrap_or(pid);
+    let uid = std::fs::metadata(format!("/proc/{pid}")).map_or(u32::MAX, |found| found.uid());
+    Ok(Snapshot {
+        mappings,
+        own_pid,
+        uid,
+        took,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(10))
+    }
+
+    #[test]
+    fn a_living_process_is_read() {
+        let mut reader = MapReader::new(ElfFiles::default());
+        let pid = std::process::id();
+        reader.request(pid);
+        assert!(reader.is_waiting_for(pid));
+        let answer = reader.next(soon()).expect("answered");
+        assert_eq!(answer.pid, pid);
+        assert!(!answer.result.expect("read").mappings.is_empty());
+        assert!(!reader.is_waiting_for(pid));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_an_error() {
+        let mut reader = MapReader::new(ElfFiles::default());
+        reader.request(u32::MAX);
+        assert!(reader.next(soon()).expect("answered").result.is_err());
+    }
+
+    #[test]
+    fn an_answer_not_wanted_any_more_is_dropped() {
+        let mut reader = MapReader::new(ElfFiles::default());
+        let pid = std::process::id();
+        reader.request(pid);
+        reader.disregard(pid);
+        reader.request(u32::MAX);
+        assert_eq!(reader.next(soon()).expect("answered").pid, u32::MAX);
+    }
+}

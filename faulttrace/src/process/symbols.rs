@@ -1,0 +1,376 @@
+//! Names of user addresses, found on a thread of its own: reading symbols can take seconds, and
+//! hang with the file system that holds them.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+
+use super::elf_files::{ElfFile, Origin};
+use super::maps::FileId;
+use super::perf_map::{Jit, PerfMap};
+use crate::model::{Frame, Name};
+
+/// How many stacks may wait for their names.
+const QUEUE: usize = 1024;
+/// How many addresses are remembered with their names.
+const MAX_REMEMBERED: usize = 100_000;
+/// How many just-in-time compilers' maps are kept.
+const MAX_JITS: usize = 64;
+/// Longer names are cut: a hostile file could hold one of any length.
+const MAX_NAME: usize = 4096;
+
+/// A stack whose frames want names.
+pub(super) struct Job {
+    pub(super) pid: u32,
+    pub(super) stack: u64,
+    /// Tells the address space from earlier ones of the same process.
+    pub(super) epoch: u64,
+    pub(super) frames: Vec<Wanted>,
+}
+
+/// A frame that wants a name.
+pub(super) struct Wanted {
+    /// All that is known without symbols.
+    pub(super) plain: Frame,
+    /// How far the instruction to look up is before `plain.address`: a return address is behind
+    /// the call, perhaps in the next line.
+    pub(super) before: u64,
+    pub(super) source: Place,
+}
+
+/// Where the name of a frame can be found.
+pub(super) enum Place {
+    /// Nowhere.
+    Nowhere,
+    /// In a program or library.
+    Elf {
+        file: Arc<ElfFile>,
+        origin: Origin,
+        /// Of `plain.address`.
+        offset: u64,
+    },
+    /// In a just-in-time compiler's map.
+    Jit(Jit),
+}
+
+/// A stack with names.
+pub(super) struct Done {
+    pub(super) pid: u32,
+    pub(super) stack: u64,
+    pub(super) epoch: u64,
+    pub(super) frames: Vec<Frame>,
+    /// Files that could not be read, each told once.
+    pub(super) unreadable: u64,
+}
+
+/// The thread, as the others see it.
+pub(super) struct Symbols {
+    jobs: SyncSender<Job>,
+    done: Receiver<Done>,
+    waiting: u64,
+}
+
+impl Symbols {
+    pub(super) fn start() -> io::Result<Self> {
+        let (jobs, todo) = sync_channel(QUEUE);
+        let (sender, done) = channel();
+        thread::Builder::new()
+            .name("symbols".to_owned())
+            .spawn(move || Worker::new().run(&todo, &sender))?;
+        Ok(Self {
+            jobs,
+            done,
+            waiting: 0,
+        })
+    }
+
+    /// Whether all that was asked is answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Asks; `false` if there is no room.
+    pub(super) fn ask(&mut self, job: Job) -> bool {
+        let accepted = self.jobs.try_send(job).is_ok();
+        self.waiting += u64::from(accepted);
+        accepted
+    }
+
+    /// The next answer, waiting for it until `deadline`; `None` means do not wait.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Done> {
+        let done = match deadline {
+            None => self.done.try_recv().ok()?,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.done.recv_timeout(left).ok()?
+            }
+        };
+        self.waiting = self.waiting.saturating_sub(1);
+        Some(done)
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    symbolizer: Symbolizer,
+    remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
+    jits: HashMap<Jit, PerfMap>,
+    /// Files that cannot be read; told once.
+    unreadable: HashMap<FileId, bool>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            symbolizer: symbolizer(),
+            remembered: HashMap::new(),
+            jits: HashMap::new(),
+            unreadable: HashMap::new(),
+        }
+    }
+
+    fn run(mut self, todo: &Receiver<Job>, sender: &Sender<Done>) {
+        while let Ok(job) = todo.recv() {
+            let mut frames = Vec::with_capacity(job.frames.len());
+            for wanted in job.frames {
+                self.name(wanted, &mut frames);
+            }
+            let mut unreadable = 0;
+            for told in self.unreadable.values_mut().filter(|told| !**told) {
+                *told = true;
+                unreadable += 1;
+            }
+            let done = Done {
+                pid: job.pid,
+                stack: job.stack,
+                epoch: job.epoch,
+                frames,
+                unreadable,
+            };
+            if sender.send(done).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Adds a frame and those inlined into it.
+    fn name(&mut self, wanted: Wanted, frames: &mut Vec<Frame>) {
+        let Wanted {
+            plain,
+            before,
+            source,
+        } = wanted;
+        match source {
+            Place::Nowhere => frames.push(plain),
+            Place::Jit(jit) => frames.push(self.jit_frame(jit, plain, before)),
+            Place::Elf {
+                file,
+                origin,
+                offset,
+            } => {
+                let key = (file.id, offset.wrapping_sub(before));
+                let found = match self.remembered.get(&key) {
+                    Some(found) => Arc::clone(found),
+                    None => self.remember(key, &file, &origin),
+                };
+                if found.is_empty() {
+                    frames.push(plain);
+                } else {
+                    frames.extend(found.iter().map(|frame| Frame {
+                        address: plain.address,
+                        offset: frame.offset.map(|offset| offset + before),
+                        module: plain.module.clone(),
+                        module_offset: plain.module_offset,
+                        ..frame.clone()
+                    }));
+                }
+            }
+        }
+    }
+
+    fn jit_frame(&mut self, jit: Jit, plain: Frame, before: u64) -> Frame {
+        if self.jits.len() >= MAX_JITS && !self.jits.contains_key(&jit) {
+            self.jits.clear();
+        }
+        let map = self.jits.entry(jit).or_default();
+        match map.find(jit, plain.address.wrapping_sub(before)) {
+            None => plain,
+            Some((name, start)) => Frame {
+                function: Some(cut(name.as_bytes())),
+                offset: Some(plain.address - start),
+                ..plain
+            },
+        }
+    }
+
+    fn remember(&mut self, key: (FileId, u64), file: &ElfFile, origin: &Origin) -> Arc<[Frame]> {
+        if self.remembered.len() >= MAX_REMEMBERED {
+            self.remembered.clear();
+        }
+        let frames: Arc<[Frame]> = self.look_up(key, file, origin).into();
+        self.remembered.insert(key, Arc::clone(&frames));
+        frames
+    }
+
+    fn look_up(&mut self, key: (FileId, u64), file: &ElfFile, origin: &Origin) -> Vec<Frame> {
+        if self.unreadable.contains_key(&key.0) {
+            return Vec::new();
+        }
+        let found = file.path(origin).and_then(|path| {
+            let symbolizer = &self.symbolizer;
+            let found = catch_unwind(AssertUnwindSafe(|| look_up(symbolizer, &path, key.1)));
+            if found.is_err() {
+                // What it had cached may be half made.
+                self.symbolizer = symbolizer_again();
+            }
+            found.ok().flatten()
+        });
+        found.unwrap_or_else(|| {
+            self.unreadable.insert(key.0, false);
+            Vec::new()
+        })
+    }
+}
+
+fn symbolizer() -> Symbolizer {
+    // A descriptor of ours always means the same file, so there is nothing to reload.
+    Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_demangling(true)
+        .build()
+}
+
+fn symbolizer_again() -> Symbolizer {
+    log::warn!("reading symbols failed inside the symbolizer; that file is left out");
+    symbolizer()
+}
+
+/// `None` if the file cannot be read; empty if it has no name for that offset.
+fn look_up(symbolizer: &Symbolizer, path: &Path, offset: u64) -> Option<Vec<Frame>> {
+    let source = Source::Elf(Elf::new(path));
+    match symbolizer.symbolize_single(&source, Input::FileOffset(offset)) {
+        Ok(Symbolized::Sym(sym)) => Some(frames_of(&sym)),
+        Ok(Symbolized::Unknown(_)) => Some(Vec::new()),
+        Err(error) => {
+            log::info!("symbols of {}: {error:#}", path.display());
+            None
+        }
+    }
+}
+
+/// Innermost first: inlined calls before the function they are in.
+fn frames_of(sym: &Sym<'_>) -> Vec<Frame> {
+    let located = |name: &str, code: Option<&CodeInfo<'_>>| Frame {
+        function: Some(cut(name.as_bytes())),
+        file: code.map(|code| cut(code.to_path().as_os_str().as_encoded_bytes())),
+        line: code.and_then(|code| code.line),
+        ..Frame::default()
+    };
+    let inlined = sym.inlined.iter().rev().map(|call| Frame {
+        inlined: true,
+        ..located(&call.name, call.code_info.as_ref())
+    });
+    let function = Frame {
+        offset: u64::try_from(sym.offset).ok(),
+        ..located(&sym.name, sym.code_info.as_deref())
+    };
+    inlined.chain([function]).collect()
+}
+
+fn cut(name: &[u8]) -> Name {
+    Name::from(name.get(..MAX_NAME).unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::elf_files::ElfFiles;
+    use crate::process::maps;
+    use std::time::Duration;
+
+    fn wanted(address: u64) -> Wanted {
+        let pid = std::process::id();
+        let (mappings, _) = maps::parse(&std::fs::read("/proc/self/maps").expect("maps"));
+        let mapping = mappings
+            .iter()
+            .find(|mapping| mapping.range.contains(&address))
+            .expect("mapped");
+        Wanted {
+            plain: Frame {
+                address,
+                module: mapping.path.clone(),
+                ..Frame::default()
+            },
+            before: 1,
+            source: Place::Elf {
+                file: ElfFiles::default()
+                    .get(mapping.file.expect("a file"))
+                    .expect("room"),
+                origin: Origin::new(pid, mapping),
+                offset: mapping.offset_of(address),
+            },
+        }
+    }
+
+    fn named(wanted: Wanted) -> Done {
+        let mut symbols = Symbols::start().expect("started");
+        assert!(symbols.ask(Job {
+            pid: 1,
+            stack: 2,
+            epoch: 3,
+            frames: vec![wanted],
+        }));
+        assert!(!symbols.is_idle());
+        let done = symbols.next(Some(Instant::now() + Duration::from_secs(60)));
+        assert!(symbols.is_idle());
+        done.expect("answered in a minute")
+    }
+
+    #[test]
+    fn our_own_function_has_a_name_and_a_line() {
+        let here = our_own_function_has_a_name_and_a_line as *const () as u64;
+        let done = named(wanted(here + 5));
+        assert_eq!((done.pid, done.stack, done.epoch), (1, 2, 3));
+        let frame = done.frames.last().expect("a frame");
+        let function = frame.function.as_ref().expect("a name").as_bytes();
+        assert!(
+            function.ends_with(b"our_own_function_has_a_name_and_a_line"),
+            "{}",
+            function.escape_ascii()
+        );
+        assert_eq!(frame.offset, Some(5));
+        assert!(
+            frame
+                .file
+                .as_ref()
+                .is_some_and(|file| file.as_bytes().ends_with(b"symbols.rs"))
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_program_is_unreadable_once() {
+        let mut wanted = wanted(our_own_function_has_a_name_and_a_line as *const () as u64);
+        if let Place::Elf { file, .. } = &mut wanted.source {
+            let absent = FileId { dev: 0, ino: 1 };
+            *file = ElfFiles::default().get(absent).expect("room");
+        }
+        let mut worker = Worker::new();
+        if let Place::Elf { file, origin, .. } = &wanted.source {
+            let nowhere = maps::parse(b"1-2 r-xp 0 0:0 1 /nowhere\n").0;
+            let gone = Origin::new(u32::MAX, &nowhere[0]);
+            assert!(worker.look_up((file.id, 0), file, &gone).is_empty());
+            assert!(worker.look_up((file.id, 8), file, origin).is_empty());
+        }
+        assert_eq!(worker.unreadable.len(), 1);
+    }
+}
