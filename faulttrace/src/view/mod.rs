@@ -5,3 +5,25 @@
 //! where they came from.
 
 pub mod escape;
+mod json;
+mod text;
+
+use std::time::Instant;
+
+use crate::model::Record;
+use crate::model::summary::Summary;
+
+pub use json::Json;
+pub use text::{Text, TextOptions};
+
+/// A fold over the stream that renders into a buffer.
+pub trait View {
+    /// Takes one record. What it shows of it may be held back until [`View::tick`].
+    fn record(&mut self, record: &Record, now: Instant, out: &mut Vec<u8>);
+
+    /// Time has passed: shows what was held back for long enough. Called about every 50 ms.
+    fn tick(&mut self, now: Instant, out: &mut Vec<u8>);
+
+    /// The stream has ended: shows everything held back, then the summary.
+    fn finish(&mut self, summary: &Summary, out: &mut Vec<u8>);
+}

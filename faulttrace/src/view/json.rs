@@ -1,0 +1,98 @@
+//! JSON Lines, for programs: one object a line, one line a record, at once and never coalesced.
+//! The schema is docs/json.md; the tests compare it with what is written here.
+
+mod record;
+mod stacks;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::View;
+use crate::model::summary::Summary;
+use crate::model::{LossClass, Record};
+use record::{FaultLine, LostLine, ProcessEndLine, ProcessLine, StartLine, StuckLine};
+use stacks::StackCache;
+
+/// Reason of the `lost` record for records that could not be turned into JSON.
+const NOT_SERIALIZED: &str = "not_serialized";
+
+/// Writes every record as one JSON object on a line of its own.
+#[derive(Debug, Default)]
+pub struct Json {
+    stacks: StackCache,
+    failed: Failed,
+}
+
+/// Records that could not be serialized. Nothing in them can fail to be, and the buffer cannot
+/// refuse: but if it happens after all, it must show.
+#[derive(Debug, Default)]
+struct Failed {
+    /// Since the last `lost` record about it.
+    unreported: u64,
+    /// Ever.
+    total: u64,
+}
+
+impl Json {
+    /// A view that has seen nothing yet.
+    pub fn new() -> Self {
+        Json::default()
+    }
+}
+
+impl View for Json {
+    fn record(&mut self, record: &Record, _now: Instant, out: &mut Vec<u8>) {
+        let Json { stacks, failed } = self;
+        match record {
+            Record::Start(start) => failed.line(&StartLine::new(start), out),
+            Record::Fault(fault) => failed.line(&FaultLine::new(fault, stacks), out),
+            Record::Stuck(stuck) => failed.line(&StuckLine::new(stuck, stacks), out),
+            Record::Lost(lost) => failed.line(&LostLine::new(lost), out),
+            Record::Process(process) => failed.line(&ProcessLine::new(process), out),
+            Record::ProcessEnd(end) => failed.line(&ProcessEndLine::new(end), out),
+            // Both are told by the summary, next to what they are to be compared with.
+            Record::Accounting(_) | Record::Transport(_) => {}
+        }
+        failed.report(out);
+    }
+
+    fn tick(&mut self, _now: Instant, _out: &mut Vec<u8>) {}
+
+    fn finish(&mut self, summary: &Summary, out: &mut Vec<u8>) {
+        let Json { stacks, failed } = self;
+        failed.report(out);
+        summary::write(summary, stacks, failed, out);
+        failed.report(out);
+    }
+}
+
+impl Failed {
+    /// Appends `value` as a line, or nothing at all.
+    fn line<T: Serialize>(&mut self, value: &T, out: &mut Vec<u8>) {
+        let before = out.len();
+        match serde_json::to_writer(&mut *out, value) {
+            Ok(()) => out.push(b'\n'),
+            Err(_) => {
+                out.truncate(before);
+                self.unreported += 1;
+                self.total += 1;
+            }
+        }
+    }
+
+    /// Says how many lines are missing, if any.
+    fn report(&mut self, out: &mut Vec<u8>) {
+        if self.unreported == 0 {
+            return;
+        }
+        let count = std::mem::take(&mut self.unreported);
+        self.line(
+            &LostLine::of(LossClass::Lost, NOT_SERIALIZED.as_bytes(), count),
+            out,
+        );
+    }
+}

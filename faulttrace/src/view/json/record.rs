@@ -1,0 +1,319 @@
+//! The records of the stream as they are serialized: borrowed, field by field as documented.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::stacks::{StackCache, StackJson};
+use crate::model::{
+    Access, End, Facts, Fault, LossClass, Lost, MappingKind, Mode, Name, Place, ProcessEnd,
+    ProcessInfo, Stack, Start, Stuck,
+};
+use crate::view::escape::Escaped;
+
+/// A number as `"0x…"`: addresses and ids do not fit into the doubles that many readers of JSON
+/// have for numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hex(pub(super) u64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+/// A name that may be unknown.
+pub(super) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
+    name.map(|name| Escaped(name.as_bytes()))
+}
+
+/// Whether the file was deleted; unknown where no file is known.
+pub(super) fn deleted(deleted: bool, path: Option<&Name>) -> Option<bool> {
+    (deleted || path.is_some()).then_some(deleted)
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "start")]
+pub(super) struct StartLine<'a> {
+    time_ns: u64,
+    version: Escaped<'a>,
+    host: Escaped<'a>,
+    kernel: Escaped<'a>,
+    command: Vec<Escaped<'a>>,
+    targets: Vec<Target<'a>>,
+    rungs: BTreeMap<String, Escaped<'a>>,
+}
+
+impl<'a> StartLine<'a> {
+    pub(super) fn new(start: &'a Start) -> Self {
+        let text = |text: &'a str| Escaped(text.as_bytes());
+        let rung = |(job, rung): &'a (String, String)| (text(job).to_string(), text(rung));
+        StartLine {
+            time_ns: start.time_ns,
+            version: text(&start.version),
+            host: text(&start.host),
+            kernel: text(&start.kernel),
+            command: start.command.iter().map(|arg| text(arg)).collect(),
+            targets: start.targets.iter().map(Target::new).collect(),
+            rungs: start.rungs.iter().map(rung).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    pid: u32,
+    name: Escaped<'a>,
+    exe: Option<Escaped<'a>>,
+}
+
+impl<'a> Target<'a> {
+    fn new(process: &'a ProcessInfo) -> Self {
+        Target {
+            pid: process.pid,
+            name: Escaped(process.name.as_bytes()),
+            exe: escaped(process.exe.as_ref()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "process")]
+pub(super) struct ProcessLine<'a> {
+    #[serde(flatten)]
+    process: Target<'a>,
+}
+
+impl<'a> ProcessLine<'a> {
+    pub(super) fn new(process: &'a ProcessInfo) -> Self {
+        ProcessLine {
+            process: Target::new(process),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "process_end")]
+pub(super) struct ProcessEndLine {
+    pid: u32,
+    time_ns: u64,
+}
+
+impl ProcessEndLine {
+    pub(super) fn new(end: &ProcessEnd) -> Self {
+        ProcessEndLine {
+            pid: end.pid,
+            time_ns: end.time_ns,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "lost")]
+pub(super) struct LostLine<'a> {
+    class: &'static str,
+    reason: Escaped<'a>,
+    count: u64,
+}
+
+impl<'a> LostLine<'a> {
+    pub(super) fn new(lost: &'a Lost) -> Self {
+        LostLine::of(lost.class, lost.reason.as_bytes(), lost.count)
+    }
+
+    pub(super) fn of(class: LossClass, reason: &'a [u8], count: u64) -> Self {
+        LostLine {
+            class: class_name(class),
+            reason: Escaped(reason),
+            count,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "fault")]
+pub(super) struct FaultLine<'a> {
+    #[serde(flatten)]
+    facts: FactsPart<'a>,
+    major: bool,
+    duration_ns: u64,
+    blocked_ns: u64,
+    runqueue_ns: u64,
+    on_cpu_ns: u64,
+    switches: u32,
+    end: &'static str,
+    end_ns: u64,
+    // Last, because they are long.
+    #[serde(flatten)]
+    stacks: StacksPart,
+}
+
+impl<'a> FaultLine<'a> {
+    pub(super) fn new(fault: &'a Fault, stacks: &mut StackCache) -> Self {
+        FaultLine {
+            facts: FactsPart::new(&fault.facts),
+            major: fault.major,
+            duration_ns: fault.duration_ns,
+            blocked_ns: fault.blocked_ns,
+            runqueue_ns: fault.runqueue_ns,
+            on_cpu_ns: fault.on_cpu_ns,
+            switches: fault.switches,
+            end: end_name(fault.end),
+            end_ns: fault.end_ns,
+            stacks: StacksPart::new(&fault.facts, stacks),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "stuck")]
+pub(super) struct StuckLine<'a> {
+    #[serde(flatten)]
+    facts: FactsPart<'a>,
+    elapsed_ns: u64,
+    report: u32,
+    #[serde(flatten)]
+    stacks: StacksPart,
+}
+
+impl<'a> StuckLine<'a> {
+    pub(super) fn new(stuck: &'a Stuck, stacks: &mut StackCache) -> Self {
+        StuckLine {
+            facts: FactsPart::new(&stuck.facts),
+            elapsed_ns: stuck.elapsed_ns,
+            report: stuck.report,
+            stacks: StacksPart::new(&stuck.facts, stacks),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FactsPart<'a> {
+    time_ns: Option<u64>,
+    pid: u32,
+    tid: u32,
+    thread: Escaped<'a>,
+    mode: &'static str,
+    syscall: Option<Escaped<'a>>,
+    access: Option<&'static str>,
+    address: Option<Hex>,
+    cause: Option<&'static str>,
+    path: Option<Escaped<'a>>,
+    offset: Option<u64>,
+    deleted: Option<bool>,
+    mapping: Option<&'static str>,
+    began_before_attach: bool,
+}
+
+impl<'a> FactsPart<'a> {
+    fn new(facts: &'a Facts) -> Self {
+        let Place {
+            mapping,
+            path,
+            deleted: is_deleted,
+            offset,
+        } = &facts.place;
+        FactsPart {
+            time_ns: facts.begin_ns,
+            pid: facts.pid,
+            tid: facts.tid,
+            thread: Escaped(facts.thread.as_bytes()),
+            mode: mode_name(facts.mode),
+            syscall: escaped(facts.syscall.as_ref()),
+            access: facts.access.map(access_name),
+            address: facts.address.map(Hex),
+            cause: facts.cause.map(crate::model::Cause::as_str),
+            path: escaped(path.as_ref()),
+            offset: *offset,
+            deleted: deleted(*is_deleted, path.as_ref()),
+            mapping: mapping.map(mapping_name),
+            began_before_attach: facts.began_before_attach,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StacksPart {
+    #[serde(flatten)]
+    user: UserStackPart,
+    kernel_stack: Option<StackJson>,
+    kernel_stack_truncated: Option<bool>,
+}
+
+impl StacksPart {
+    fn new(facts: &Facts, stacks: &mut StackCache) -> Self {
+        let kernel = facts.kernel_stack.as_ref();
+        StacksPart {
+            user: UserStackPart::new(facts.user_stack.as_ref(), stacks),
+            kernel_stack: kernel.and_then(|stack| stacks.json(stack)),
+            kernel_stack_truncated: kernel.map(|stack| stack.truncated),
+        }
+    }
+}
+
+/// A user stack with what tells it from others: of a fault, or of a row of the summary.
+#[derive(Serialize)]
+pub(super) struct UserStackPart {
+    user_stack_id: Option<Hex>,
+    user_stack: Option<StackJson>,
+    user_stack_truncated: Option<bool>,
+}
+
+impl UserStackPart {
+    pub(super) fn new(stack: Option<&Arc<Stack>>, stacks: &mut StackCache) -> Self {
+        UserStackPart {
+            user_stack_id: stack.map(|stack| Hex(stack.id)),
+            user_stack: stack.and_then(|stack| stacks.json(stack)),
+            user_stack_truncated: stack.map(|stack| stack.truncated),
+        }
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::User => "user",
+        Mode::Kernel => "kernel",
+        Mode::Gup => "gup",
+    }
+}
+
+fn access_name(access: Access) -> &'static str {
+    match access {
+        Access::Read => "read",
+        Access::Write => "write",
+        Access::Exec => "exec",
+    }
+}
+
+fn end_name(end: End) -> &'static str {
+    match end {
+        End::Exact => "exact",
+        End::Approximate => "approximate",
+        End::Died => "died",
+    }
+}
+
+/// Stable name of a kind of memory.
+pub(super) fn mapping_name(mapping: MappingKind) -> &'static str {
+    match mapping {
+        MappingKind::File => "file",
+        MappingKind::Exe => "exe",
+        MappingKind::Anon => "anon",
+        MappingKind::Heap => "heap",
+        MappingKind::Stack => "stack",
+        MappingKind::Shmem => "shmem",
+        MappingKind::Memfd => "memfd",
+        MappingKind::Special => "special",
+    }
+}
+
+/// Stable name of a class of loss.
+pub(super) fn class_name(class: LossClass) -> &'static str {
+    match class {
+        LossClass::Lost => "lost",
+        LossClass::Filtered => "filtered",
+        LossClass::Approximate => "approximate",
+        LossClass::Unreadable => "unreadable",
+    }
+}

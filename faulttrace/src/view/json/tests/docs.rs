@@ -1,0 +1,113 @@
+//! The tables of docs/json.md, and JSON against them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// The schema as users read it.
+pub(super) const DOCS: &str = include_str!("../../../../../docs/json.md");
+
+/// Field → (type, may be null).
+type Fields = BTreeMap<&'static str, (&'static str, bool)>;
+
+/// The table of the section with this heading.
+fn documented(section: &str) -> Fields {
+    let heading = |line: &&str| line.trim_start_matches('#').trim().replace('`', "") == section;
+    let mut lines = DOCS
+        .lines()
+        .skip_while(|line| !(line.starts_with('#') && heading(line)));
+    assert!(lines.next().is_some(), "no section {section}");
+    lines
+        .take_while(|line| !line.starts_with('#'))
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            assert_eq!(cells.len(), 6, "{line}");
+            assert!(!cells[4].is_empty(), "{line}");
+            assert!(["", "null"].contains(&cells[3]), "{line}");
+            (cells[1].trim_matches('`'), (cells[2], cells[3] == "null"))
+        })
+        .collect()
+}
+
+fn both(first: &str, second: &str) -> Fields {
+    let mut fields = documented(first);
+    for (name, of) in documented(second) {
+        assert!(fields.insert(name, of).is_none(), "{name} is there twice");
+    }
+    fields
+}
+
+fn record_fields(kind: &str) -> Fields {
+    match kind {
+        "fault" | "stuck" => both("Common to fault and stuck", kind),
+        _ => documented(kind),
+    }
+}
+
+/// The keys of `object` are those documented, each with its type or null where that may be.
+fn check(object: &Value, fields: &Fields) {
+    let object = object.as_object().unwrap();
+    let keys: BTreeSet<_> = object.keys().map(String::as_str).collect();
+    assert_eq!(keys, fields.keys().copied().collect());
+    for (key, value) in object {
+        let (kind, nullable) = fields[key.as_str()];
+        let is = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_f64() => "float",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        assert!(is == kind || (nullable && is == "null"), "{key}: {value}");
+    }
+}
+
+/// The record, and all objects in it, are as documented.
+pub(super) fn check_record(record: &Value) {
+    let kind = record["type"].as_str().unwrap();
+    check(record, &record_fields(kind));
+    for stack in ["user_stack", "kernel_stack"] {
+        for frame in record[stack].as_array().into_iter().flatten() {
+            check(frame, &documented("frame"));
+        }
+    }
+    for target in record["targets"].as_array().into_iter().flatten() {
+        check(target, &documented("target"));
+    }
+    if kind == "summary" {
+        check_tables(record);
+    }
+}
+
+fn check_tables(summary: &Value) {
+    for table in ["by_thread", "by_file", "by_stack", "by_cause"] {
+        for row in summary[table].as_array().unwrap() {
+            check(row, &both(table, "totals"));
+        }
+        let others = &summary[format!("{table}_others")];
+        if !others.is_null() {
+            check(others, &documented("totals"));
+        }
+    }
+    for still in summary["still_stuck"].as_array().unwrap() {
+        check(still, &documented("still_stuck"));
+    }
+    if !summary["duration_percentiles_ns"].is_null() {
+        check(
+            &summary["duration_percentiles_ns"],
+            &documented("percentiles"),
+        );
+    }
+}
+
+/// The fields of a record that may be null.
+pub(super) fn nullable(kind: &str) -> BTreeSet<&'static str> {
+    let fields = record_fields(kind).into_iter();
+    fields
+        .filter(|(_, (_, null))| *null)
+        .map(|(key, _)| key)
+        .collect()
+}

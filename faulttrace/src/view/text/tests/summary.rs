@@ -1,0 +1,187 @@
+//! The summary, as read.
+
+use super::{Screen, nth, reported};
+use crate::model::summary::samples::{accounting, fault, lost, record, start, stuck};
+use crate::model::{Cause, End, LossClass, Name, Record, Transport};
+use crate::view::text::TextOptions;
+
+/// Some of everything.
+fn eventful() -> Screen {
+    let mut screen = Screen::new(TextOptions::default());
+    let mut waited = fault();
+    waited.major = false;
+    waited.facts.tid = 4712;
+    waited.facts.thread = Name::from("worker-4");
+    waited.facts.cause = Some(Cause::ReadWait);
+    waited.facts.user_stack = None;
+    waited.end = End::Approximate;
+    screen.feed(&start());
+    for n in 0..12 {
+        screen.feed(&record(nth(n)));
+    }
+    screen.feed(&record(waited));
+    screen.feed(&reported(stuck()));
+    screen.feed(&lost(LossClass::Lost, "ring_full", 3));
+    screen.feed(&lost(LossClass::Unreadable, "user_stack_unreadable", 1));
+    screen.feed(&lost(LossClass::Filtered, "filtered_faults", 40));
+    screen.feed(&accounting(4700, Some(14)));
+    screen.feed(&Record::Transport(Transport {
+        emitted: 16,
+        received: 13,
+        lost: 3,
+    }));
+    screen
+}
+
+#[test]
+fn the_summary() {
+    let mut screen = eventful();
+    screen.text();
+    screen.finish();
+    insta::assert_snapshot!(screen.text(), @r"
+    SUMMARY since 14:03:07.123
+      server[4700]: 13 faults, 12 of them major
+      in all 161 ms: blocked 157 ms, run queue 2.60 ms, on CPU 1.30 ms
+      duration of a fault: p50 12.4 ms, p90 12.4 ms, p99 12.4 ms, max 12.4 ms
+      1 fault with an approximate end (~)
+      maj_flt of the kernel: +14, majors reported: 12. 2 major faults not reported: lost (see below), or taken without an exception (get_user_pages: MADV_POPULATE, mlock, O_DIRECT, process_vm_readv).
+
+         blocked       max   faults   majors  by cause
+          145 ms   12.4 ms       12       12  file_read: a read of the file that this fault started
+         12.1 ms   12.4 ms        1        0  read_wait: a read of the page that somebody else, or readahead, had started
+
+         blocked       max   faults   majors  by thread
+         12.1 ms   12.4 ms        1        0  worker-4[4712]
+         12.1 ms   12.4 ms        1        1  worker-3[5000]
+         12.1 ms   12.4 ms        1        1  worker-3[5001]
+         12.1 ms   12.4 ms        1        1  worker-3[5002]
+         12.1 ms   12.4 ms        1        1  worker-3[5003]
+         12.1 ms   12.4 ms        1        1  worker-3[5004]
+         12.1 ms   12.4 ms        1        1  worker-3[5005]
+         12.1 ms   12.4 ms        1        1  worker-3[5006]
+         12.1 ms   12.4 ms        1        1  worker-3[5007]
+         12.1 ms   12.4 ms        1        1  worker-3[5008]
+         36.3 ms   12.4 ms        3        3  3 more
+
+         blocked       max   faults   majors  by file
+          157 ms   12.4 ms       13       12  /data/index.bin
+
+         blocked       max   faults   majors  by stack
+          145 ms   12.4 ms       12       12  index::page  src/index.rs:42 (inlined)
+                                              index::lookup  src/index.rs:77
+                                              libstripped.so+0x1234
+                                              0xdeadbeef
+         12.1 ms   12.4 ms        1        0  stack unknown
+
+    still stuck
+       ≥2.30 s  fuse       worker-3[4711]   /mnt/slow/blob +0x3f000
+
+    lost
+             3  faults for which the ring buffer was full (--ring-size) [ring_full]
+    filtered
+            40  faults held back by --min-duration or --major-only [filtered_faults]
+    unreadable
+             1  faults without a user stack: it could not be read [user_stack_unreadable]
+    ring buffer: 16 emitted, 13 received, 3 lost
+    ");
+}
+
+#[test]
+fn the_summary_of_several_processes() {
+    let mut screen = Screen::new(TextOptions {
+        width: Some(80),
+        ..TextOptions::default()
+    });
+    screen.feed(&start());
+    screen.feed(&record(fault()));
+    let mut other = fault();
+    other.facts.pid = 4800;
+    other.facts.tid = 4801;
+    screen.feed(&record(other));
+    screen.feed(&accounting(4700, Some(1)));
+    screen.feed(&accounting(4800, None));
+    screen.text();
+    screen.finish();
+    insta::assert_snapshot!(screen.text(), @r"
+    SUMMARY since 14:03:07.123
+      all processes: 2 faults, all major
+      in all 24.8 ms: blocked 24.2 ms, run queue 400 µs, on CPU 200 µs
+      duration of a fault: p50 12.4 ms, p90 12.4 ms, p99 12.4 ms, max 12.4 ms
+      The kernel's own count (maj_flt) could not be read: whether all major faults
+        were reported is unknown.
+
+    by process
+      server[4700]: 1 fault, major, blocked 12.1 ms, max 12.4 ms; maj_flt +1, all
+        accounted for
+      pid 4800: 1 fault, major, blocked 12.1 ms, max 12.4 ms; maj_flt unknown
+
+         blocked       max   faults   majors  by cause
+         24.2 ms   12.4 ms        2        2  file_read: a read of the file that th…
+
+         blocked       max   faults   majors  by thread
+         12.1 ms   12.4 ms        1        1  server[4700] worker-3[4711]
+         12.1 ms   12.4 ms        1        1  pid 4800 worker-3[4801]
+
+         blocked       max   faults   majors  by file
+         24.2 ms   12.4 ms        2        2  /data/index.bin
+
+         blocked       max   faults   majors  by stack
+         12.1 ms   12.4 ms        1        1  server[4700]
+                                              index::page  src/index.rs:42 (inlined)
+                                              index::lookup  src/index.rs:77
+                                              libstripped.so+0x1234
+                                              0xdeadbeef
+         12.1 ms   12.4 ms        1        1  pid 4800
+                                              index::page  src/index.rs:42 (inlined)
+                                              index::lookup  src/index.rs:77
+                                              libstripped.so+0x1234
+                                              0xdeadbeef
+
+    lost: nothing that faulttrace knows of
+    ring buffer: counts unknown
+    ");
+}
+
+#[test]
+fn no_faults_is_an_answer() {
+    let mut screen = Screen::new(TextOptions::default());
+    screen.feed(&start());
+    screen.feed(&accounting(4700, Some(0)));
+    screen.text();
+    screen.finish();
+    insta::assert_snapshot!(screen.text(), @r"
+    SUMMARY since 14:03:07.123
+    No faults: no traced thread was seen to finish a page fault that was major or that put it to sleep.
+    If threads waited meanwhile, it was hardly in page faults: look at read() and write(), locks, the network, and the CPU.
+      server[4700]: 0 faults
+      maj_flt of the kernel: +0, majors reported: 0. Every major fault that the kernel counted is accounted for.
+
+    lost: nothing that faulttrace knows of
+    ring buffer: counts unknown
+    ");
+}
+
+#[test]
+fn a_remainder_contradicts_the_hint_that_nothing_happened() {
+    let mut screen = Screen::new(TextOptions::default());
+    screen.feed(&start());
+    screen.feed(&accounting(4700, Some(7)));
+    screen.text();
+    screen.finish();
+    let text = screen.text();
+    assert!(text.contains("counted major faults all the same"), "{text}");
+    assert!(!text.contains("hardly in page faults"), "{text}");
+}
+
+#[test]
+fn a_ring_that_does_not_add_up_is_told() {
+    let mut screen = Screen::new(TextOptions::default());
+    screen.feed(&record(fault()));
+    screen.feed(&Record::Transport(Transport {
+        emitted: 5,
+        received: 3,
+        lost: 0,
+    }));
+    screen.finish();
+    assert!(screen.text().contains("NOT add up: 2 unaccounted for"));
+}

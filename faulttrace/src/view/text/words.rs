@@ -1,0 +1,234 @@
+//! Times, durations and names in words.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::model::{Access, Cause, Facts, MappingKind, Mode, Name, Place};
+use crate::view::escape::escaped;
+
+/// Longest thread or process name shown, bytes; the kernel's own limit is 15.
+const MAX_NAME: usize = 64;
+/// Longest path shown, bytes.
+pub(super) const MAX_PATH: usize = 1024;
+
+/// Shows wall-clock times of one time zone.
+#[derive(Debug, Clone)]
+pub(super) struct Clock(pub(super) TimeZone);
+
+impl Clock {
+    /// `HH:MM:SS.mmm`.
+    pub(super) fn time(&self, unix_ns: u64) -> String {
+        match Timestamp::from_nanosecond(i128::from(unix_ns)) {
+            Ok(at) => {
+                let at = self.0.to_datetime(at);
+                let ms = at.subsec_nanosecond() / 1_000_000;
+                let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+                format!("{hour:02}:{minute:02}:{second:02}.{ms:03}")
+            }
+            Err(_) => "time unknown".to_owned(),
+        }
+    }
+
+    /// The date and the zone's offset, for the header.
+    pub(super) fn day(&self, unix_ns: u64) -> Option<String> {
+        let at = Timestamp::from_nanosecond(i128::from(unix_ns)).ok()?;
+        let date = self.0.to_datetime(at).date();
+        let seconds = self.0.to_offset(at).seconds();
+        let sign = if seconds < 0 { '-' } else { '+' };
+        let minutes = seconds.unsigned_abs() / 60;
+        let (hours, minutes) = (minutes / 60, minutes % 60);
+        Some(format!("{date}, UTC{sign}{hours:02}:{minutes:02}"))
+    }
+
+    /// When a fault began. All answers take 12 columns.
+    pub(super) fn begin(&self, facts: &Facts) -> String {
+        match facts.begin_ns {
+            Some(at) => self.time(at),
+            None if facts.began_before_attach => "before start".to_owned(),
+            None => "time unknown".to_owned(),
+        }
+    }
+}
+
+/// A duration with three digits: `850 ns`, `12.4 ms`, `2 min 03 s`.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub(super) fn duration(ns: u64) -> String {
+    if ns < 1_000 {
+        return if ns == 0 {
+            "0".to_owned()
+        } else {
+            format!("{ns} ns")
+        };
+    }
+    let value = ns as f64;
+    for (unit, scale) in [("µs", 1e3), ("ms", 1e6)] {
+        if value / scale < 999.5 {
+            return format!("{} {unit}", three_digits(value / scale));
+        }
+    }
+    if value < 59.95e9 {
+        return format!("{} s", three_digits(value / 1e9));
+    }
+    let seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    if hours == 0 {
+        format!("{minutes} min {:02} s", seconds % 60)
+    } else if hours < 48 {
+        format!("{hours} h {:02} min", minutes % 60)
+    } else {
+        format!("{} d {:02} h", hours / 24, hours % 24)
+    }
+}
+
+fn three_digits(value: f64) -> String {
+    if value < 9.995 {
+        format!("{value:.2}")
+    } else if value < 99.95 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.0}")
+    }
+}
+
+/// `1 fault`, `2 faults`.
+pub(super) fn plural(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
+/// A name that the target chose, bounded.
+pub(super) fn name(name: &Name) -> String {
+    escaped(name.as_bytes(), MAX_NAME)
+}
+
+/// `worker-3[4711]`; without a name (of a process) `pid 4711`.
+pub(super) fn with_id(text: Option<&Name>, id: u32) -> String {
+    match text {
+        Some(text) => format!("{}[{id}]", name(text)),
+        None => format!("pid {id}"),
+    }
+}
+
+/// The stable name of a cause.
+pub(super) fn cause(cause: Option<Cause>) -> &'static str {
+    cause.map_or("no sleep", Cause::as_str)
+}
+
+/// What the thread waited for; goes on after "waited for" or "waiting for".
+pub(super) fn awaited(cause: Cause) -> &'static str {
+    match cause {
+        Cause::FileRead => "a read of the file that this fault started",
+        Cause::ReadWait => "a read of the page that somebody else, or readahead, had started",
+        Cause::FileWait => "a page of the file",
+        Cause::SwapIn => "a page from the swap device",
+        Cause::Zswap => "a page from zswap or zram",
+        Cause::MmapLock => "the lock of the address space, held by another thread",
+        Cause::DirectReclaim => "free memory (direct reclaim)",
+        Cause::MemcgReclaim => "room under its memory cgroup's limit",
+        Cause::Compaction => "contiguous memory (compaction)",
+        Cause::Writeback => "writeback or the journal, before the page may be written",
+        Cause::Fuse => "the answer of a FUSE server",
+        Cause::Nfs => "the answer of an NFS server",
+        Cause::Userfaultfd => "the process's userfaultfd handler",
+        Cause::Cow => "a copy-on-write copy",
+        Cause::Migration => "a page that was being moved",
+        Cause::Unknown => "something that the kernel stack does not name",
+    }
+}
+
+/// What was touched, and by whom: `write to 0x7f… by the kernel in pread64()`.
+pub(super) fn access(facts: &Facts) -> String {
+    let what = match facts.access {
+        Some(Access::Read) => "read of",
+        Some(Access::Write) => "write to",
+        Some(Access::Exec) => "execution of",
+        None => "access to",
+    };
+    let address = match facts.address {
+        Some(address) => format!("{address:#x}"),
+        None => "an unknown address".to_owned(),
+    };
+    let by = match facts.mode {
+        Mode::User => return format!("{what} {address}"),
+        Mode::Kernel => "by the kernel",
+        Mode::Gup => "by the kernel, without an exception (gup)",
+    };
+    match &facts.syscall {
+        Some(call) => format!("{what} {address} {by}, in {}()", name(call)),
+        None => format!("{what} {address} {by}, system call unknown"),
+    }
+}
+
+/// A place in two parts: the first may be cut when the line is full.
+#[derive(Debug)]
+pub(super) struct Where {
+    pub(super) path: String,
+    pub(super) suffix: String,
+}
+
+/// The file and page, or the kind of memory.
+pub(super) fn place(place: &Place) -> Where {
+    let mut at = file(place.mapping, place.path.as_ref(), place.deleted);
+    if let Some(offset) = place.offset.filter(|_| has_offset(place)) {
+        at.suffix.insert_str(0, &format!(" +{offset:#x}"));
+    }
+    at
+}
+
+/// An offset means something only in a thing that others can look up.
+pub(super) fn has_offset(place: &Place) -> bool {
+    !matches!(
+        place.mapping,
+        Some(MappingKind::Anon | MappingKind::Heap | MappingKind::Stack | MappingKind::Special)
+    )
+}
+
+/// The file, or the kind of memory. What stands in brackets is never a path of a file: those
+/// begin with a slash.
+pub(super) fn file(mapping: Option<MappingKind>, path: Option<&Name>, deleted: bool) -> Where {
+    let path = path.map(|path| escaped(path.as_bytes(), MAX_PATH));
+    let path = match (mapping, path) {
+        (None, None) => "[unknown]".to_owned(),
+        (Some(MappingKind::File | MappingKind::Exe) | None, Some(path)) => path,
+        (Some(MappingKind::File | MappingKind::Exe), None) => "[file, path unknown]".to_owned(),
+        (Some(MappingKind::Heap), _) => "[heap]".to_owned(),
+        (Some(MappingKind::Stack), _) => "[stack]".to_owned(),
+        (Some(MappingKind::Anon), label) => bracketed("anon", label),
+        (Some(MappingKind::Shmem), label) => bracketed("shared memory", label),
+        (Some(MappingKind::Memfd), label) => bracketed("memfd", label),
+        (Some(MappingKind::Special), Some(label)) => format!("[{label}]"),
+        (Some(MappingKind::Special), None) => "[special]".to_owned(),
+    };
+    let suffix = if deleted { " (deleted)" } else { "" };
+    Where {
+        path,
+        suffix: suffix.to_owned(),
+    }
+}
+
+fn bracketed(kind: &str, label: Option<String>) -> String {
+    match label {
+        Some(label) => format!("[{kind}] {label}"),
+        None => format!("[{kind}]"),
+    }
+}
+
+/// What a reason of loss means; `None` if this version does not know it.
+pub(super) fn reason(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "ring_full" => "faults for which the ring buffer was full (--ring-size)",
+        "ring_full_majors" => "of these: major faults",
+        "ring_full_task_events" => "thread and process events for which the ring buffer was full",
+        "inflight_full" => "faults for which the map of faults in progress was full",
+        "kernel_stack_unreadable" => "sleeps without a readable kernel stack, perhaps in a fault",
+        "kernel_stack_truncated" => "sleeps with too deep a kernel stack, perhaps in a fault",
+        "filter_full" => "processes that could not be added to the traced ones",
+        "unknown_record" => "records of a kind that this faulttrace does not know",
+        "filtered_faults" => "faults held back by --min-duration or --major-only",
+        "filtered_majors" => "of these: major faults",
+        "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
+        "stacks_full" => "stacks not recorded because there were too many (--max-stacks)",
+        "user_stack_unreadable" => "faults without a user stack: it could not be read",
+        _ => return None,
+    })
+}
