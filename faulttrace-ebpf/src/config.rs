@@ -71,6 +71,21 @@ globals! {
     USER_REGS: u64 = 0;
     OFF_REGS_CS: u64 = 0;
     OFF_REGS_ORIG_AX: u64 = 0;
+    OFF_REGS_IP: u64 = 0;
+    OFF_REGS_SP: u64 = 0;
+    OFF_REGS_BP: u64 = 0;
+    /// `struct vm_fault`.
+    OFF_VMF_VMA: u64 = 0;
+    OFF_VMF_PGOFF: u64 = 0;
+    OFF_VMF_ADDRESS: u64 = 0;
+    OFF_VMF_REAL_ADDRESS: u64 = 0;
+    OFF_VMF_FLAGS: u64 = 0;
+    /// `struct vm_area_struct`, `struct file`.
+    OFF_VMA_START: u64 = 0;
+    OFF_VMA_END: u64 = 0;
+    OFF_VMA_MM: u64 = 0;
+    OFF_VMA_FILE: u64 = 0;
+    OFF_FILE_INODE: u64 = 0;
     /// `struct signal_struct`, `live.counter`.
     OFF_SIGNAL_LIVE: u64 = 0;
     /// `struct address_space`, `struct inode`, `struct super_block`.
@@ -183,29 +198,36 @@ pub fn member<T: Copy + Default>(base: *const u8, offset: &Global<u64>) -> T {
 /// Number of the system call that the current thread is in, or `NO_SYSCALL`.
 #[inline(always)]
 pub fn system_call() -> u32 {
-    let stack: u64 = member(current_task(), &OFF_TASK_STACK);
-    let registers = (stack + USER_REGS.load()) as *const u8;
-    match number_in(registers) {
-        // Kernels built with FRED keep 16 bytes more above them (since 6.9: arch/x86/include/asm/
-        // thread_info.h, TOP_OF_KERNEL_STACK_PADDING).
-        NO_SYSCALL => number_in(registers.wrapping_sub(16)),
-        number => number,
-    }
-}
-
-/// The number in these registers, if they are those of 64-bit user mode.
-#[inline(always)]
-fn number_in(registers: *const u8) -> u32 {
-    /// `__USER_CS` of arch/x86/include/asm/segment.h; other programs number their calls otherwise.
-    const USER_CS: u64 = 0x33;
-    let cs: u64 = member(registers, &OFF_REGS_CS);
+    let Some(registers) = user_registers(current_task()) else {
+        return NO_SYSCALL;
+    };
     let number: u64 = member(registers, &OFF_REGS_ORIG_AX);
     // An exception leaves -1 in the place of the number.
-    if cs & 0xffff == USER_CS && number < NO_SYSCALL as u64 {
+    if number < NO_SYSCALL as u64 {
         number as u32
     } else {
         NO_SYSCALL
     }
+}
+
+/// The registers of 64-bit user mode, at the top of a task's kernel stack.
+#[inline(always)]
+pub fn user_registers(task: *const u8) -> Option<*const u8> {
+    /// `__USER_CS` of arch/x86/include/asm/segment.h; other programs number their calls otherwise.
+    const USER_CS: u64 = 0x33;
+    let stack: u64 = member(task, &OFF_TASK_STACK);
+    let registers = (stack + USER_REGS.load()) as *const u8;
+    let user = |registers: *const u8| {
+        let cs: u64 = member(registers, &OFF_REGS_CS);
+        cs & 0xffff == USER_CS
+    };
+    if user(registers) {
+        return Some(registers);
+    }
+    // Kernels built with FRED keep 16 bytes more above them (since 6.9: arch/x86/include/asm/
+    // thread_info.h, TOP_OF_KERNEL_STACK_PADDING).
+    let lower = registers.wrapping_sub(16);
+    user(lower).then_some(lower)
 }
 
 /// Whether faults of this thread count. One load and one compare for `filter::ONE`.

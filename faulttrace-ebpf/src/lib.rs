@@ -182,6 +182,23 @@ pub struct FaultEvent {
     pub comm: [u8; COMM_LEN],
 }
 
+/// Where a thread that was stuck before the programs were attached will go on in user mode; what
+/// the iterator program writes for each.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct UserRegisters {
+    /// Thread id.
+    pub tid: u32,
+    /// 1: the fault itself was found on the thread's kernel stack.
+    pub found: u32,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub bp: u64,
+}
+
 /// Something happened to a traced thread or process.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -207,6 +224,7 @@ const _: () = {
     assert!(size_of::<Inflight>() == 13 * 8 + 10 * 4 + COMM_LEN);
     assert!(size_of::<FaultEvent>() == 4 * 4 + 9 * 8 + 6 * 4 + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
+    assert!(size_of::<UserRegisters>() == 2 * 4 + 3 * 8);
     assert!(size_of::<FaultEvent>() != size_of::<TaskEvent>());
     assert!(MAX_FRAMES < STACK_SLOTS && STACK_SLOTS.is_power_of_two());
 };

@@ -13,6 +13,8 @@ mod end;
 #[cfg(target_arch = "bpf")]
 mod fault;
 #[cfg(target_arch = "bpf")]
+mod found;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod sched;
@@ -27,7 +29,7 @@ mod entry {
     use aya_ebpf::macros::{btf_tracepoint, perf_event, raw_tracepoint};
     use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext, RawTracePointContext};
 
-    use super::{fault, sched, task};
+    use super::{fault, found, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -60,6 +62,14 @@ mod entry {
     #[perf_event]
     fn page_faults_maj(ctx: PerfEventContext) -> u32 {
         fault::major(ctx.as_ptr());
+        0
+    }
+
+    // aya-ebpf has no attribute for iterators.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "iter/task")]
+    extern "C" fn stuck_tasks(ctx: *mut core::ffi::c_void) -> i32 {
+        found::task(ctx);
         0
     }
 

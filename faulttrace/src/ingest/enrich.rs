@@ -13,7 +13,7 @@ use crate::model::{
     Access, Cause, End, Facts, Fault, MappingKind, Mode, Name, Place, Stack, Stuck,
 };
 use crate::probe::RawStack;
-use crate::process::{FileHint, Labels};
+use crate::process::{FileHint, Labels, page_bytes};
 
 /// Where recorded stacks come from.
 pub trait Stacks {
@@ -233,7 +233,7 @@ impl Enricher {
         let hint = (begun.flags & flag::HAS_FILE != 0).then_some(FileHint {
             dev: begun.device,
             ino: begun.inode,
-            page_offset: begun.page_offset,
+            page_offset: begun.page_offset.saturating_mul(page_bytes()),
         });
         let address = (begun.flags & flag::HAS_ADDRESS != 0).then_some(begun.address);
         match (address, hint) {

@@ -4,6 +4,7 @@
 //! (`process`). The session calls it.
 
 mod attach;
+mod found;
 mod kernel;
 mod maps;
 mod offsets;
@@ -16,6 +17,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use faulttrace_ebpf::filter;
 
 pub use attach::{FILE_PAGES, JOBS, Job, Rung};
+pub use found::STUCK_JOB;
 pub use maps::{Counters, RawStack};
 pub use offsets::KernelTypes;
 

@@ -56,6 +56,33 @@ pub struct KernelTypes {
     pub regs_cs: u64,
     /// `pt_regs.orig_ax`.
     pub regs_orig_ax: u64,
+    /// `pt_regs.ip`.
+    pub regs_ip: u64,
+    /// `pt_regs.sp`.
+    pub regs_sp: u64,
+    /// `pt_regs.bp`.
+    pub regs_bp: u64,
+    /// `vm_fault.vma`.
+    pub vmf_vma: u64,
+    /// `vm_fault.pgoff`.
+    pub vmf_pgoff: u64,
+    /// `vm_fault.address`, of the page.
+    pub vmf_address: u64,
+    /// `vm_fault.real_address`, exact to the byte since kernel commit 824ddc601adc (5.18); before,
+    /// `vm_fault.address`.
+    pub vmf_real_address: u64,
+    /// `vm_fault.flags`.
+    pub vmf_flags: u64,
+    /// `vm_area_struct.vm_start`.
+    pub vma_start: u64,
+    /// `vm_area_struct.vm_end`.
+    pub vma_end: u64,
+    /// `vm_area_struct.vm_mm`.
+    pub vma_mm: u64,
+    /// `vm_area_struct.vm_file`.
+    pub vma_file: u64,
+    /// `file.f_inode`.
+    pub file_inode: u64,
     /// `signal_struct.live`.
     pub signal_live: u64,
     /// `address_space.host`.
@@ -113,6 +140,20 @@ impl KernelTypes {
             user_regs: THREAD_SIZE.saturating_sub(size_of_type(btf, "pt_regs")?),
             regs_cs: member("pt_regs", "cs")?,
             regs_orig_ax: member("pt_regs", "orig_ax")?,
+            regs_ip: member("pt_regs", "ip")?,
+            regs_sp: member("pt_regs", "sp")?,
+            regs_bp: member("pt_regs", "bp")?,
+            vmf_vma: member("vm_fault", "vma")?,
+            vmf_pgoff: member("vm_fault", "pgoff")?,
+            vmf_address: member("vm_fault", "address")?,
+            vmf_real_address: member("vm_fault", "real_address")
+                .or_else(|_| member("vm_fault", "address"))?,
+            vmf_flags: member("vm_fault", "flags")?,
+            vma_start: member("vm_area_struct", "vm_start")?,
+            vma_end: member("vm_area_struct", "vm_end")?,
+            vma_mm: member("vm_area_struct", "vm_mm")?,
+            vma_file: member("vm_area_struct", "vm_file")?,
+            file_inode: member("file", "f_inode")?,
             signal_live: member("signal_struct", "live")?,
             mapping_host: member("address_space", "host")?,
             inode_ino: member("inode", "i_ino")?,
@@ -172,7 +213,10 @@ fn member_bits(btf: &Btf, of: &Type, name: &str, depth: u32) -> Option<u32> {
         if !member_name.is_empty() || depth == 0 {
             return None;
         }
-        let inner = btf.resolve_chained_type(member).ok()?;
+        // `struct vm_fault` has a const one, which is a type of its own.
+        let inner = btf
+            .chained_type_iter(member)
+            .find(|inner| matches!(inner, Type::Struct(_) | Type::Union(_)))?;
         member_bits(btf, &inner, name, depth - 1).map(|bits| bits + member.bit_offset())
     })
 }

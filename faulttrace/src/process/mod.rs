@@ -12,6 +12,22 @@ mod space;
 pub mod stuck;
 mod symbols;
 pub mod threads;
+pub mod user_stack;
+
+use std::sync::LazyLock;
 
 pub use labels::{LabelOptions, Labels};
 pub use space::FileHint;
+
+/// Bytes of a page of this machine.
+pub fn page_bytes() -> u64 {
+    static PAGE: LazyLock<u64> = LazyLock::new(|| {
+        let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+        found
+            .ok()
+            .flatten()
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or(4096)
+    });
+    *PAGE
+}

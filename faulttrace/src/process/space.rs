@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::map_reader::Snapshot;
 use super::maps::{FileId, Mapping};
+use super::page_bytes;
 use crate::model::{MappingKind, Name, Place};
 
 /// The page that the kernel looked for in the page cache: exact, whatever the memory map says.
@@ -35,8 +36,6 @@ const READ_SHARE: u32 = 100;
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// The shortest.
 const MIN_BACKOFF: Duration = Duration::from_millis(1);
-/// Faults are looked up by page.
-const PAGE: u64 = 4096;
 
 /// What is known of one address space.
 #[derive(Debug, Default)]
@@ -155,7 +154,7 @@ impl Space {
     pub(super) fn learn_alias(&mut self, address: u64, hint: FileHint) -> Option<Name> {
         let mapping = self.find(address)?;
         let file = mapping.file?;
-        let same_page = mapping.offset_of(address) / PAGE == hint.page_offset / PAGE;
+        let same_page = page_of(mapping.offset_of(address)) == page_of(hint.page_offset);
         let path = mapping.path.clone().filter(|_| same_page)?;
         self.aliases.insert(hint.id(), file);
         Some(path)
@@ -172,6 +171,10 @@ impl Space {
     }
 }
 
+fn page_of(offset: u64) -> u64 {
+    offset / page_bytes() * page_bytes()
+}
+
 fn place_in(mapping: &Mapping, address: u64) -> Place {
     Place {
         mapping: Some(mapping.kind),
@@ -179,7 +182,7 @@ fn place_in(mapping: &Mapping, address: u64) -> Place {
         deleted: mapping.deleted,
         offset: mapping
             .has_offsets()
-            .then(|| mapping.offset_of(address) / PAGE * PAGE),
+            .then(|| page_of(mapping.offset_of(address))),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Threads that were stuck before the programs were attached: entered by hand, so that they are
 //! shown at once and their end is seen.
 
-use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, flag};
+use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, UserRegisters, flag};
 
 use crate::ingest::{Clock, Enricher};
 use crate::model::Mode;
 use crate::probe::{Probe, RawStack};
 use crate::process::stuck::{self, KernelFrame, StuckThread};
+use crate::process::user_stack::{self, Registers};
 
 use super::targets::Chosen;
 
@@ -25,7 +26,7 @@ pub(super) fn enter_stuck(
     } else {
         stuck::scan(&chosen.processes())
     };
-    let mut entered = 0;
+    let mut entered = Vec::new();
     for thread in candidates
         .iter()
         .filter(|thread| chosen.traces(thread.pid, thread.tid))
@@ -40,36 +41,64 @@ pub(super) fn enter_stuck(
             probe.remove_inflight(thread.tid);
             continue;
         }
-        register_stacks(thread, enricher);
-        entered += 1;
+        entered.push(thread);
     }
-    Ok(entered)
+    if entered.is_empty() {
+        return Ok(0);
+    }
+    let found = match probe.find_stuck() {
+        Ok(found) => found,
+        Err(error) => {
+            log::warn!("what threads were stuck on before is not known: {error}");
+            Vec::new()
+        }
+    };
+    for thread in &entered {
+        register_kernel_stack(thread, enricher);
+    }
+    register_user_stacks(&entered, &found, enricher);
+    Ok(entered.len())
 }
 
-fn register_stacks(thread: &StuckThread, enricher: &mut Enricher) {
-    let id = stack_id(thread.tid);
+fn register_kernel_stack(thread: &StuckThread, enricher: &mut Enricher) {
     let labels = enricher.labels();
     let address =
         |frame: &KernelFrame| Some(labels.kernel_address(&frame.function)? + frame.offset);
     let frames: Vec<u64> = thread.kernel_frames.iter().filter_map(address).collect();
     // /proc cuts a stack at 64 frames (fs/proc/base.c, MAX_STACK_TRACE_DEPTH).
     let truncated = thread.kernel_frames.len() >= 64 || frames.len() < thread.kernel_frames.len();
-    enricher.register_kernel_stack(
-        id,
-        &RawStack {
-            frames,
-            tgid: 0,
-            truncated,
-        },
-    );
-    if let Some(ip) = thread.user_ip {
-        // Only the innermost frame is known from outside.
-        let user = RawStack {
-            frames: vec![ip],
+    let stack = RawStack {
+        frames,
+        tgid: 0,
+        truncated,
+    };
+    enricher.register_kernel_stack(stack_id(thread.tid), &stack);
+}
+
+fn register_user_stacks(
+    threads: &[&StuckThread],
+    found: &[UserRegisters],
+    enricher: &mut Enricher,
+) {
+    let registers = |thread: &&StuckThread| {
+        let of = found.iter().find(|found| found.tid == thread.tid);
+        // Without frame pointer, only the innermost frame.
+        Some(Registers {
+            pid: thread.pid,
+            tid: thread.tid,
+            ip: of.map(|of| of.ip).or(thread.user_ip)?,
+            sp: of.map_or(0, |of| of.sp),
+            bp: of.map_or(0, |of| of.bp),
+        })
+    };
+    let known: Vec<Registers> = threads.iter().filter_map(registers).collect();
+    for (thread, walked) in known.iter().zip(user_stack::walk_all(&known)) {
+        let stack = RawStack {
+            frames: walked.frames,
             tgid: thread.pid,
-            truncated: true,
+            truncated: walked.truncated,
         };
-        enricher.register_user_stack(thread.pid, id, user);
+        enricher.register_user_stack(thread.pid, stack_id(thread.tid), stack);
     }
 }
 
@@ -101,11 +130,7 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         longest_sleep_ns: 0,
         kernel_stack: stack_id(thread.tid),
         last_kernel_stack: stack_id(thread.tid),
-        user_stack: if thread.user_ip.is_some() {
-            stack_id(thread.tid)
-        } else {
-            0
-        },
+        user_stack: stack_id(thread.tid),
         inode: 0,
         page_offset: 0,
         device: 0,

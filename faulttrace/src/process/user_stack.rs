@@ -1,0 +1,186 @@
+//! User stacks of threads that sleep, walked from outside along their frame pointers. Only for
+//! threads that were stuck before the programs were attached: those capture stacks themselves.
+
+use std::io::IoSliceMut;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+/// How much of a stack is looked at.
+const MAX_BYTES: usize = 256 * 1024;
+/// As many frames as the programs capture.
+const MAX_FRAMES: usize = faulttrace_ebpf::MAX_FRAMES;
+/// Reading takes the `mmap_lock` of the target, and hangs with it.
+const WAIT: Duration = Duration::from_millis(200);
+/// A word of the target's.
+const WORD: u64 = 8;
+
+/// Where a thread will go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registers {
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub bp: u64,
+}
+
+/// A stack, innermost frame first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserStack {
+    /// Instruction addresses.
+    pub frames: Vec<u64>,
+    /// There may be more.
+    pub truncated: bool,
+}
+
+/// The stacks of several threads, in their order; those that could not be read in time have their
+/// innermost frame only.
+pub fn walk_all(threads: &[Registers]) -> Vec<UserStack> {
+    let mut stacks: Vec<UserStack> = threads
+        .iter()
+        .map(|thread| UserStack {
+            frames: vec![thread.ip],
+            truncated: true,
+        })
+        .collect();
+    let (sender, receiver) = channel();
+    for (index, registers) in threads.iter().copied().enumerate() {
+        let sender = sender.clone();
+        // One thread each: one target that hangs must not take the others along.
+        let spawned = thread::Builder::new()
+            .name("user stack".to_owned())
+            .spawn(move || {
+                // Nobody waits any more if this was late.
+                let _ = sender.send((index, walk(registers)));
+            });
+        if let Err(error) = spawned {
+            log::info!("user stack of {}: {error}", registers.tid);
+        }
+    }
+    drop(sender);
+    let deadline = Instant::now() + WAIT;
+    while let Ok((index, stack)) =
+        receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    {
+        if let Some(place) = stacks.get_mut(index) {
+            *place = stack;
+        }
+    }
+    stacks
+}
+
+fn walk(thread: Registers) -> UserStack {
+    let Registers { ip, sp, bp, .. } = thread;
+    let mut memory = vec![0; MAX_BYTES];
+    let read = read_stack(thread, &mut memory);
+    follow(ip, sp, bp, memory.get(..read).unwrap_or_default())
+}
+
+/// How much could be read from the stack pointer on: up to the stack's end.
+fn read_stack(thread: Registers, memory: &mut [u8]) -> usize {
+    let (Ok(base), Ok(pid)) = (usize::try_from(thread.sp), i32::try_from(thread.tid)) else {
+        return 0;
+    };
+    // A transfer stops at the first part that cannot be read whole, so it is given by pages.
+    let page = usize::try_from(super::page_bytes()).unwrap_or(memory.len());
+    let mut remote = Vec::new();
+    let (mut at, end) = (base, base.saturating_add(memory.len()));
+    while at < end {
+        let next = (at / page + 1).saturating_mul(page).min(end);
+        remote.push(RemoteIoVec {
+            base: at,
+            len: next - at,
+        });
+        at = next;
+    }
+    let mut local = [IoSliceMut::new(memory)];
+    process_vm_readv(Pid::from_raw(pid), &mut local, &remote).unwrap_or_else(|error| {
+        log::info!("user stack of {}: {error}", thread.tid);
+        0
+    })
+}
+
+/// Follows the chain of frame pointers (System V ABI: saved frame pointer, then return address) in
+/// what was read from `sp` on. Each must lie above the one before.
+fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
+    let word = |address: u64| {
+        let at = usize::try_from(address.checked_sub(sp)?).ok()?;
+        let bytes = memory.get(at..)?.first_chunk::<8>()?;
+        Some(u64::from_ne_bytes(*bytes))
+    };
+    let mut frames = vec![ip];
+    let (mut frame, mut lowest) = (bp, sp);
+    while frames.len() < MAX_FRAMES {
+        let next = (frame >= lowest && frame.is_multiple_of(WORD))
+            .then(|| Some((word(frame)?, word(frame + WORD)?)))
+            .flatten();
+        // The outermost frame has no frame pointer to go back to.
+        let Some((outer, address)) = next.filter(|(_, address)| *address != 0) else {
+            return UserStack {
+                frames,
+                truncated: false,
+            };
+        };
+        frames.push(address);
+        lowest = frame + WORD;
+        frame = outer;
+    }
+    UserStack {
+        frames,
+        truncated: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn frames_are_followed_outwards() {
+        let stack = memory(&[0, 0x1020, 0xa, 0, 0, 0, 0xb, 0x1]);
+        // 0x1008 -> (0x1020, 0xa), 0x1020 -> (0, 0): the end.
+        let walked = follow(0x7, 0x1000, 0x1008, &stack);
+        assert_eq!(walked.frames, [0x7, 0xa]);
+        assert!(!walked.truncated);
+    }
+
+    #[test]
+    fn hostile_chains_end() {
+        let own = memory(&[0x1000, 0xa, 0x1000, 0xb]);
+        assert_eq!(follow(1, 0x1000, 0x1000, &own).frames, [1, 0xa]);
+        assert_eq!(follow(1, 0x1000, 0x1001, &own).frames, [1]);
+        assert_eq!(follow(1, 0x1000, 0xff8, &own).frames, [1]);
+        assert_eq!(follow(1, 0x1000, u64::MAX - 7, &own).frames, [1]);
+        assert_eq!(follow(1, 0x1000, 0x1000, &[]).frames, [1]);
+        let long: Vec<u64> = (0..2 * MAX_FRAMES as u64)
+            .flat_map(|frame| [0x1000 + (frame + 1) * 16, 0xa])
+            .collect();
+        let walked = follow(1, 0x1000, 0x1000, &memory(&long));
+        assert_eq!((walked.frames.len(), walked.truncated), (MAX_FRAMES, true));
+    }
+
+    #[test]
+    fn who_does_not_exist_keeps_the_innermost_frame() {
+        let nobody = Registers {
+            pid: 0,
+            tid: i32::MAX.unsigned_abs(),
+            ip: 5,
+            sp: 0,
+            bp: 0,
+        };
+        assert_eq!(walk_all(&[nobody])[0].frames, [5]);
+    }
+}
