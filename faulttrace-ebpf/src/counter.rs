@@ -54,6 +54,9 @@ counters! {
     KERNEL_STACK_TRUNCATED = "kernel_stack_truncated", Lost;
     /// A thread got a CPU though no wake-up was seen: run-queue time counts as blocked.
     WAKES_UNSEEN = "wakes_unseen", Approximate;
+    /// A thread was seen to leave the CPU twice and not to get it in between: a fault's end, or its
+    /// division into blocked and other time, is a bound.
+    SWITCHES_UNSEEN = "switches_unseen", Approximate;
     /// A followed child or matching process could not be added to the filter.
     FILTER_FULL = "filter_full", Lost;
     /// Majors of traced threads that the perf event saw.

@@ -78,6 +78,21 @@ pub fn last_known(slot: &Slot, entry: &Inflight) -> u64 {
     }
 }
 
+/// The last moment at which the fault of an entry is known to have gone on by the entry alone. On
+/// some kernels a thread now and then gets a CPU without any tracepoint telling.
+#[inline(always)]
+pub fn last_seen(entry: &Inflight) -> u64 {
+    if entry.in_ns != 0 {
+        return entry.in_ns;
+    }
+    maps::count(counter::SWITCHES_UNSEEN);
+    if entry.wake_ns > entry.out_ns {
+        entry.wake_ns
+    } else {
+        entry.out_ns
+    }
+}
+
 /// Tracepoint filemap:mm_filemap_fault(mapping, index): the fault handler of ordinary files was
 /// entered. Names the page, and is the only sign of a fault without an exception.
 #[inline(always)]
@@ -165,9 +180,17 @@ pub fn major(ctx: *mut c_void) {
     if maps::any_inflight()
         && let Some(entry) = maps::inflight(tid)
     {
-        add_user_stack(ctx, entry);
-        end::finish(tid, entry, now, flag::MAJOR);
-        return;
+        let another = mine && copy.what != what::MARK;
+        let (end_ns, more) = if another {
+            (last_seen(entry), flag::APPROXIMATE_END)
+        } else {
+            add_user_stack(ctx, entry);
+            (now, flag::MAJOR)
+        };
+        end::finish(tid, entry, end_ns, more);
+        if !another {
+            return;
+        }
     }
     never_slept(ctx, &copy, mine && copy.what != what::MARK, tgid, tid, now);
 }

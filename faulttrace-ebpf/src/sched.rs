@@ -65,14 +65,16 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
     };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let marked = if mine && slot.what == what::MARK {
+    let entry = if maps::any_inflight() {
         maps::inflight(tid)
     } else {
         None
     };
-    let expected = match &marked {
+    // The slot tells of a fault that began after whatever the entry is about.
+    let another = mine && slot.what != what::MARK;
+    let expected = match &entry {
+        _ if another => slot.what,
         Some(entry) => kind_of(entry.flags),
-        None if mine && slot.what != what::MARK => slot.what,
         None => what::FILE,
     };
     let stack = stack::capture_kernel(ctx, scratch, expected);
@@ -81,12 +83,20 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
         Where::InGup => expected == what::FILE,
         _ => false,
     };
-    if let Some(entry) = marked {
-        if still || stack.at == Where::Unknown {
+    if let Some(entry) = entry {
+        if !another && (still || stack.at == Where::Unknown) {
+            went_on(entry, now);
             went_out(ctx, entry, scratch, stack, now, asleep);
             return;
         }
-        over(tid, slot, entry, stack.at == Where::Dying, now);
+        over(
+            tid,
+            slot,
+            entry,
+            another,
+            stack.at == Where::Dying && !another,
+            now,
+        );
     } else if mine && !still {
         maps::count(counter::STALE_SLOTS);
     }
@@ -111,19 +121,28 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
     }
 }
 
-/// The thread leaves the CPU, but no longer in the fault it had an entry for.
+/// The thread leaves the CPU in the fault of its entry once more. If nothing told that it got the
+/// CPU in between, the time since is counted as asleep.
 #[inline(always)]
-fn over(tid: u32, slot: &Slot, entry: &mut Inflight, dying: bool, now: u64) {
-    if dying {
-        end::finish(tid, entry, now, flag::DIED);
-    } else {
-        end::finish(
-            tid,
-            entry,
-            fault::last_known(slot, entry),
-            flag::APPROXIMATE_END,
-        );
+fn went_on(entry: &mut Inflight, now: u64) {
+    if entry.in_ns == 0 {
+        maps::count(counter::SWITCHES_UNSEEN);
+        entry.blocked_ns += now.saturating_sub(entry.out_ns);
     }
+}
+
+/// The thread leaves the CPU, but no longer in the fault of its entry. `another`: a later fault
+/// began.
+#[inline(always)]
+fn over(tid: u32, slot: &Slot, entry: &mut Inflight, another: bool, dying: bool, now: u64) {
+    let (end_ns, more) = if dying {
+        (now, flag::DIED)
+    } else if another || entry.in_ns == 0 {
+        (fault::last_seen(entry), flag::APPROXIMATE_END)
+    } else {
+        (fault::last_known(slot, entry), flag::APPROXIMATE_END)
+    };
+    end::finish(tid, entry, end_ns, more);
 }
 
 #[inline(always)]
@@ -202,14 +221,15 @@ fn create(
         entry.maj_flt = maj_flt as u32;
     }
     went_out(ctx, &mut entry, scratch, stack, now, asleep);
-    if INFLIGHT.insert(tid, &entry, u64::from(BPF_NOEXIST)).is_ok() {
-        maps::inflight_changed(1);
-    } else {
-        maps::count(counter::INFLIGHT_FULL);
-        warn!(
-            tid,
-            "no room for thread {} of process {} in a fault", tid, tgid
-        );
+    match INFLIGHT.insert(tid, &entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => maps::inflight_changed(1),
+        Err(error) => {
+            maps::count(counter::INFLIGHT_FULL);
+            warn!(
+                tid,
+                "no room for thread {} of process {} in a fault: error {}", tid, tgid, error
+            );
+        }
     }
 }
 

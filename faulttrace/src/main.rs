@@ -36,10 +36,11 @@ fn trace(plan: &Plan) -> ExitCode {
             .map_or_else(|| status(ExitStatus::Ok), ExitCode::from),
         Err(failure) => {
             say(&failure);
-            status(match failure {
-                Failure::NotPossible(_) => ExitStatus::NotPossible,
-                Failure::Failed(_) => ExitStatus::Failure,
-            })
+            match failure {
+                Failure::NotPossible(_) => status(ExitStatus::NotPossible),
+                Failure::Launch(error) => ExitCode::from(error.exit_code()),
+                Failure::Failed(_) => status(ExitStatus::Failure),
+            }
         }
     }
 }

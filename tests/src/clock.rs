@@ -4,7 +4,16 @@ use nix::time::{ClockId, clock_gettime};
 
 /// `CLOCK_MONOTONIC`, ns.
 pub fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is always there");
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// `CLOCK_THREAD_CPUTIME_ID`: how long the calling thread has run, ns.
+pub fn thread_cpu_ns() -> u64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock).expect("these clocks are always there");
     u64::try_from(now.tv_sec()).expect("time is positive") * 1_000_000_000
         + u64::try_from(now.tv_nsec()).expect("time is positive")
 }

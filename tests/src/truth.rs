@@ -51,6 +51,9 @@ pub struct Worker {
     pub name: String,
     /// Time in its touches by its own clock, ns.
     pub touch_ns: u64,
+    /// Time from its first touch to its last in which it did not run: its own clock's time less its
+    /// CPU time, ns; 0 where that was not measured.
+    pub lost_ns: u64,
     pub touches: Vec<Touch>,
 }
 

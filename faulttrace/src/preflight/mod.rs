@@ -6,6 +6,7 @@
 mod check;
 mod facts;
 mod kernel_calls;
+mod ladder;
 mod report;
 
 use crate::cli::{Color, DoctorPlan, Format, Plan};
@@ -31,7 +32,7 @@ pub fn require(_plan: &Plan) -> Result<(), String> {
 pub fn doctor(plan: &DoctorPlan, terminal: bool, out: &mut Vec<u8>) -> bool {
     let facts = Facts::gather(std::path::Path::new("/"), Depth::Full);
     let checks = check::all(&facts);
-    let jobs = check::ladder(&facts);
+    let jobs = ladder::ladder(&facts);
     let color = plan.color == Color::Always || (plan.color == Color::Auto && terminal);
     match plan.format {
         Format::Text => report::text(&checks, &jobs, color, out),

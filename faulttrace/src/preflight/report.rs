@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-use super::check::{Check, JobRung, State, possible};
+use super::check::{Check, State, possible};
+use super::ladder::JobRung;
 use crate::probe::Rung;
 
 /// The rows that keep a session from starting, for standard error.

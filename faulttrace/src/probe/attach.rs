@@ -19,6 +19,8 @@ pub enum Rung {
     RawTracepoint,
     /// A perf software event, period 1, on each CPU.
     PerfEvent,
+    /// A program run once for each of the kernel's objects.
+    Iterator,
     /// No program: the job is done without, or not at all; `doctor` says what that costs.
     None,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Rung {
             Rung::TpBtf => "tp_btf",
             Rung::RawTracepoint => "raw_tracepoint",
             Rung::PerfEvent => "perf_event",
+            Rung::Iterator => "iterator",
             Rung::None => "none",
         })
     }

@@ -95,6 +95,8 @@ pub struct KernelTypes {
     pub sb_dev: u64,
     /// `sched_switch` passes prev_state as its fourth argument: kernel commit fa2c3254d7cf (5.18).
     pub switch_has_state: bool,
+    /// Programs can iterate over tasks (kernel 5.8).
+    pub task_iterator: bool,
     /// Bit i: the tracepoint of `super::JOBS[i]` exists.
     pub tracepoints: u16,
 }
@@ -162,6 +164,7 @@ impl KernelTypes {
             // void *__data, bool preempt, prev, next[, prev_state]
             switch_has_state: tracepoint_arguments(btf, "sched_switch")
                 .is_some_and(|count| count >= 5),
+            task_iterator: btf.resolve_types_by_name("bpf_iter_task").is_ok(),
             tracepoints: tracepoints(btf),
         })
     }

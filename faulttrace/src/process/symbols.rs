@@ -259,13 +259,36 @@ fn symbolizer_again() -> Symbolizer {
 fn look_up(symbolizer: &Symbolizer, path: &Path, offset: u64) -> Option<Vec<Frame>> {
     let source = Source::Elf(Elf::new(path));
     match symbolizer.symbolize_single(&source, Input::FileOffset(offset)) {
-        Ok(Symbolized::Sym(sym)) => Some(frames_of(&sym)),
+        Ok(Symbolized::Sym(sym)) => {
+            let mut frames = frames_of(&sym);
+            if let Some(function) = frames.last_mut() {
+                function.function = qualified(symbolizer, path, offset, &sym.name)
+                    .or_else(|| function.function.take());
+            }
+            Some(frames)
+        }
         Ok(Symbolized::Unknown(_)) => Some(Vec::new()),
         Err(error) => {
             log::info!("symbols of {}: {error:#}", path.display());
             None
         }
     }
+}
+
+/// The name in the symbol table, if it is the same with its module or class: debug information of
+/// the smaller kinds has bare names.
+fn qualified(symbolizer: &Symbolizer, path: &Path, offset: u64, bare: &str) -> Option<Name> {
+    let mut table = Elf::new(path);
+    table.debug_syms = false;
+    let found = symbolizer
+        .symbolize_single(&Source::Elf(table), Input::FileOffset(offset))
+        .ok()?;
+    let name = found.as_sym()?.name.as_ref();
+    let without_parameters = |name: &str| name.find(['<', '(']).unwrap_or(name.len());
+    let bare = bare.get(..without_parameters(bare))?;
+    let (_, last) = name.split_at(name.rfind("::")? + 2);
+    let is_it = last.get(..without_parameters(last)) == Some(bare);
+    is_it.then(|| cut(name.as_bytes()))
 }
 
 /// Innermost first: inlined calls before the function they are in.

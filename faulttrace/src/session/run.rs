@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -22,7 +24,7 @@ use super::tracer::{self, Tracer};
 use crate::cli::{Color, Format, Plan, Targets};
 use crate::ingest::{Clock, Enricher};
 use crate::model::summary::Summary;
-use crate::model::{LossClass, ProcessInfo, Record, Start};
+use crate::model::{LossClass, Name, ProcessInfo, Record, Start};
 use crate::preflight;
 use crate::probe::{KernelTypes, Probe, Settings};
 use crate::process::kernel::KernelSymbols;
@@ -41,6 +43,9 @@ pub enum Failure {
     /// A privilege, a kernel feature or the target is missing; the text says how to mend it.
     #[error("{0}")]
     NotPossible(String),
+    /// The command could not be launched.
+    #[error(transparent)]
+    Launch(#[from] launch::Error),
     /// Anything else.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
@@ -100,7 +105,7 @@ pub fn run(plan: &Plan) -> Result<Ended, Failure> {
 }
 
 fn launch_stopped(command: &[OsString], chosen: &mut Chosen) -> Result<Launched, Failure> {
-    let launched = launch::stopped(command).map_err(|error| Failure::Failed(error.into()))?;
+    let launched = launch::stopped(command)?;
     chosen.pids.push(launched.pid());
     Ok(launched)
 }
@@ -127,23 +132,11 @@ impl Session {
         let mut probe = Probe::load(settings(plan, chosen), types, &|name| {
             symbols.range_of(name)
         })?;
-        let labels = Labels::start(
-            LabelOptions {
-                symbols: plan.symbols,
-                ..LabelOptions::default()
-            },
-            symbols,
-        );
-        let mut enricher = Enricher::new(clock, labels);
-        let logger = if plan.verbose > 0 {
-            EbpfLogger::init(probe.ebpf_mut()).ok()
-        } else {
-            None
-        };
-        let targets: Vec<ProcessInfo> = chosen.processes().into_iter().map(identity).collect();
-        for process in &targets {
-            enricher.labels().watch(process.pid);
-        }
+        let logger = (plan.verbose > 0)
+            .then(|| EbpfLogger::init(probe.ebpf_mut()).ok())
+            .flatten();
+        let targets = targets(plan, chosen);
+        let mut enricher = enricher(plan, clock, symbols, &targets);
         let accounts = open_accounts(chosen, launched.is_some());
         let awaited = chosen.awaited();
         probe.attach()?;
@@ -151,9 +144,7 @@ impl Session {
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         log::info!("{entered} threads were stuck in a fault before");
         if let Some(command) = &mut launched {
-            command
-                .release()
-                .map_err(|error| Failure::Failed(error.into()))?;
+            command.release()?;
         }
         let start = Arc::new(start_record(targets, &probe, clock));
         let (sender, records) = channel(BATCHES);
@@ -295,7 +286,7 @@ async fn interrupted(signals: &mut Signals) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The view on standard output, with the summary it will end in.
@@ -356,6 +347,42 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
         pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
         force_raw: plan.rungs.raw,
         verbose: plan.verbose,
+    }
+}
+
+/// What is asked of the target from outside, with the reading of what will be needed begun.
+fn enricher(
+    plan: &Plan,
+    clock: Clock,
+    symbols: KernelSymbols,
+    targets: &[ProcessInfo],
+) -> Enricher {
+    let options = LabelOptions {
+        symbols: plan.symbols,
+    };
+    let mut labels = Labels::start(options, symbols);
+    for process in targets {
+        labels.watch(process.pid);
+    }
+    Enricher::new(clock, labels)
+}
+
+/// Who is traced from the start. A command that is held back is still a copy of this program.
+fn targets(plan: &Plan, chosen: &Chosen) -> Vec<ProcessInfo> {
+    let processes = chosen.processes().into_iter();
+    match &plan.targets {
+        Targets::Command(command) => {
+            let name = command.first().map(Path::new).and_then(Path::file_name);
+            let name = Name::from(name.unwrap_or_default().as_bytes());
+            processes
+                .map(|pid| ProcessInfo {
+                    pid,
+                    name: name.clone(),
+                    exe: None,
+                })
+                .collect()
+        }
+        _ => processes.map(identity).collect(),
     }
 }
 

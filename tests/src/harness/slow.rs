@@ -1,6 +1,7 @@
 //! The slow file system from the test's side: a process of its own and its mount.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -115,6 +116,19 @@ impl SlowFs {
     /// be killed.
     pub fn suspend(&self) {
         self.running.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.running.pid());
+        until("every thread of the server is stopped", SOON, || {
+            fs::read_dir(&tasks)
+                .expect("the server lives")
+                .flatten()
+                .all(|task| {
+                    let stat = fs::read_to_string(task.path().join("stat"));
+                    stat.is_ok_and(|stat| {
+                        stat.rsplit_once(')')
+                            .is_some_and(|(_, rest)| rest.starts_with(" T"))
+                    })
+                })
+        });
     }
 
     /// Lets the server go on.

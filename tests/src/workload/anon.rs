@@ -13,49 +13,29 @@ use crate::workload::{bind_to_cpu, name_thread};
 /// Map, touch and unmap anonymous memory; says ns per fault.
 #[derive(Debug, clap::Args)]
 pub struct StormArgs {
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    pub threads: usize,
     /// Pages in each mapping.
     #[arg(long, default_value_t = 4096)]
     pub pages: usize,
-    /// Mappings of each thread.
+    /// Mappings.
     #[arg(long, default_value_t = 50)]
     pub rounds: usize,
-    /// Threads that only spin, so that the others are preempted.
+    /// Threads that only spin, so that the storm is preempted.
     #[arg(long, default_value_t = 0)]
     pub spinners: usize,
 }
 
-/// Runs the minor-fault storm.
+/// Runs the minor-fault storm, in the first thread. No thread begins or ends meanwhile: that would
+/// change the address space, and the storm's faults would wait for `mmap_lock`.
 pub fn storm(args: &StormArgs) {
+    for _ in 0..args.spinners {
+        thread::spawn(spin);
+    }
     storm_round(args.pages);
     ready_then_go(&ready(Vec::new()));
     let before = Counters::now();
-    let stop = AtomicBool::new(false);
-    let fault_ns: u64 = thread::scope(|scope| {
-        for _ in 0..args.spinners {
-            scope.spawn(|| spin_until(&stop));
-        }
-        let storms: Vec<_> = (0..args.threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    name_thread(b"storm");
-                    (0..args.rounds)
-                        .map(|_| storm_round(args.pages))
-                        .sum::<u64>()
-                })
-            })
-            .collect();
-        let total = storms
-            .into_iter()
-            .map(|storm| storm.join().expect("a storm"))
-            .sum();
-        stop.store(true, Ordering::Relaxed);
-        total
-    });
+    let fault_ns: u64 = (0..args.rounds).map(|_| storm_round(args.pages)).sum();
     let mut done: Done = before.done(Vec::new());
-    let faults = (args.threads * args.rounds * args.pages) as u64;
+    let faults = (args.rounds * args.pages) as u64;
     done.figures.insert("faults".to_owned(), faults);
     done.figures
         .insert("ns_per_fault".to_owned(), fault_ns / faults);
@@ -72,9 +52,10 @@ fn storm_round(pages: usize) -> u64 {
     monotonic_ns() - begin
 }
 
-fn spin_until(stop: &AtomicBool) {
+/// Until the process ends.
+fn spin() {
     name_thread(b"spinner");
-    while !stop.load(Ordering::Relaxed) {
+    loop {
         std::hint::spin_loop();
     }
 }

@@ -112,6 +112,7 @@ pub fn run(args: &KernelModeArgs) {
         tid: pid,
         name: String::new(),
         touch_ns,
+        lost_ns: 0,
         touches,
     };
     done_then_exit(&before.done(vec![worker]));

@@ -51,6 +51,7 @@ pub fn run(args: &MmapLockArgs) {
             tid: pid,
             name: String::new(),
             touch_ns,
+            lost_ns: 0,
             touches,
         };
         let mut done = before.done(vec![worker]);

@@ -68,6 +68,7 @@ pub fn touch_pages(file: &Path, first: usize, touches: usize) -> Done {
         tid: tid(),
         name: String::new(),
         touch_ns,
+        lost_ns: 0,
         touches: touched,
     };
     before.done(vec![worker])

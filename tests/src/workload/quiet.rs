@@ -1,24 +1,22 @@
 //! A process that must not be reported: it takes minor faults and it blocks, but never both at
 //! once.
 
-use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
 use crate::mem::Mapping;
 use crate::truth::Counters;
-use crate::workload::name_thread;
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
 
-/// Minor faults, then blocking in futex, nanosleep, read and epoll_wait.
+/// Minor faults, then blocking in futex, nanosleep, read and epoll_wait, in one thread: a second
+/// one would make faults wait for `mmap_lock`.
 #[derive(Debug, clap::Args)]
 pub struct QuietArgs {
-    /// Threads.
-    #[arg(long, default_value_t = 4)]
-    pub threads: usize,
-    /// Rounds of each thread; each blocks four times for 2 ms.
+    /// Rounds; each blocks four times for 2 ms.
     #[arg(long, default_value_t = 100)]
     pub rounds: usize,
 }
@@ -32,18 +30,9 @@ pub fn run(args: &QuietArgs) {
     round();
     ready_then_go(&ready(Vec::new()));
     let before = Counters::now();
-    thread::scope(|scope| {
-        for _ in 0..args.threads {
-            scope.spawn(|| {
-                name_thread(b"quiet");
-                for _ in 0..args.rounds {
-                    round();
-                }
-            });
-        }
-    });
+    (0..args.rounds).for_each(|_| round());
     let mut done = before.done(Vec::new());
-    let naps = (args.threads * args.rounds * 4) as u64;
+    let naps = (args.rounds * 4) as u64;
     done.figures
         .insert("blocked_ns".to_owned(), naps * NAP.as_nanos() as u64);
     done_then_exit(&done);
@@ -62,7 +51,7 @@ fn round() {
     minor_faults();
     thread::sleep(NAP);
     minor_faults();
-    read_from_pipe();
+    read_from_timer();
     minor_faults();
     wait_in_epoll();
 }
@@ -74,15 +63,13 @@ fn minor_faults() {
     }
 }
 
-fn read_from_pipe() {
-    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            thread::sleep(NAP);
-            writer.write_all(&[1]).expect("the reader is there");
-        });
-        reader.read_exact(&mut [0]).expect("one byte");
-    });
+fn read_from_timer() {
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).expect("a timer");
+    timer
+        .set(Expiration::OneShot(NAP.into()), TimerSetTimeFlags::empty())
+        .expect("set the timer");
+    // It is read(2) that waits.
+    timer.wait().expect("the timer expires");
 }
 
 fn wait_in_epoll() {

@@ -42,6 +42,7 @@ pub fn run(args: &SwapArgs) {
         tid: pid,
         name: String::new(),
         touch_ns,
+        lost_ns: 0,
         touches,
     };
     let mut done = before.done(vec![worker]);

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use crate::clock::monotonic_ns;
+use crate::clock::{monotonic_ns, thread_cpu_ns};
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Touch, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
@@ -90,8 +90,11 @@ pub fn run(args: TouchArgs) {
                 // Room for the results now: no other fault of ours while it counts.
                 let mut touches = Vec::with_capacity(args.touches);
                 start.wait();
+                let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
                 touch_all(&args, &mapping, index, &mut touches);
-                worker(&args, index, touches)
+                let ran_ns = thread_cpu_ns() - begin_cpu_ns;
+                let lost_ns = (monotonic_ns() - begin_ns).saturating_sub(ran_ns);
+                worker(&args, index, lost_ns, touches)
             })
         })
         .collect();
@@ -133,12 +136,13 @@ pub fn touch_one(mapping: &Mapping, page: usize, verify: bool) -> Touch {
     }
 }
 
-fn worker(args: &TouchArgs, index: usize, touches: Vec<Touch>) -> Worker {
+fn worker(args: &TouchArgs, index: usize, lost_ns: u64, touches: Vec<Touch>) -> Worker {
     Worker {
         pid: std::process::id(),
         tid: tid(),
         name: String::from_utf8_lossy(&args.thread_name(index)).into_owned(),
         touch_ns: touches.iter().map(Touch::elapsed_ns).sum(),
+        lost_ns,
         touches,
     }
 }

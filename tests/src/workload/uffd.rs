@@ -147,6 +147,7 @@ pub fn run(args: &UffdArgs) {
             tid: pid,
             name: String::new(),
             touch_ns,
+            lost_ns: 0,
             touches,
         };
         done_then_exit(&before.done(vec![worker]));

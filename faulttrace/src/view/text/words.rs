@@ -227,6 +227,9 @@ pub(super) fn reason(reason: &str) -> Option<&'static str> {
         "filtered_faults" => "faults held back by --min-duration or --major-only",
         "filtered_majors" => "of these: major faults",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
+        "switches_unseen" => {
+            "faults with a part of their time unknown: the thread got a CPU unseen"
+        }
         "stacks_full" => "stacks not recorded because there were too many (--max-stacks)",
         "user_stack_unreadable" => "faults without a user stack: it could not be read",
         _ => return None,
