@@ -12,8 +12,14 @@ static inline __attribute__((always_inline)) void touch_page(const volatile unsi
 	sink += *page; /* FAULT LINE */
 }
 
+__attribute__((noipa)) static void note(void)
+{
+	sink++;
+}
+
 __attribute__((noinline)) static void middle(const volatile unsigned char *page)
 {
+	note(); /* a function that calls none keeps no frame pointer */
 	touch_page(page);
 	sink++;
 }

@@ -19,8 +19,6 @@ pub fn compile_c(source: &str, to: &Path) {
         "-O2",
         "-fno-omit-frame-pointer",
         "-fno-optimize-sibling-calls",
-        // Functions that call no other would go without one all the same.
-        "-mno-omit-leaf-frame-pointer",
     ]);
     command
         .args(["-Wall", "-Werror", "-o"])

@@ -64,6 +64,8 @@ fn decode_hex(hex: &str) -> Vec<u8> {
 pub fn run(args: TouchArgs) {
     let file = File::open(&args.file).expect("open the file");
     let mapping = Mapping::file(&file).expect("map the file");
+    // Closing it asks a FUSE server once more: not when the process is killed, but now.
+    drop(file);
     let needed = args.first_page + args.threads * args.touches;
     assert!(
         needed <= mapping.pages(),
