@@ -107,7 +107,7 @@ fn take(vmf: *const u8, mm: u64, entry: &mut Inflight) -> bool {
     let address: u64 = member(vmf, &config::OFF_VMF_ADDRESS);
     let start: u64 = member(vma, &config::OFF_VMA_START);
     let end: u64 = member(vma, &config::OFF_VMA_END);
-    if address < start || address >= end || address % PAGE != 0 {
+    if address < start || address >= end || !address.is_multiple_of(PAGE) {
         return false;
     }
     let exact: u64 = member(vmf, &config::OFF_VMF_REAL_ADDRESS);

@@ -137,19 +137,29 @@ pub const JOBS: [Job; 10] = [
 
 /// Stable name of the job that the perf software event does.
 const MAJOR_JOB: &str = "major_fault_ends";
+/// Its program.
+const MAJOR_PROGRAM: &str = "page_faults_maj";
 
 impl Probe {
-    /// Loads every program and attaches it. From here on faults are seen.
-    pub fn attach(&mut self) -> Result<(), Error> {
+    /// Loads every program and attaches it. From here on faults are seen. `before_majors` is called
+    /// right before major faults are, once everything that takes long is done: whoever compares
+    /// their number with the kernel's reads the kernel's then.
+    pub fn attach(&mut self, before_majors: impl FnOnce()) -> Result<(), Error> {
         for job in JOBS {
             let rung = self.attach_job(job)?;
             self.rungs.push((job.name, rung));
         }
-        self.attach_majors()?;
-        self.rungs.push((MAJOR_JOB, Rung::PerfEvent));
-        self.thread_clock()?
+        self.perf_event("thread_clock", "thread_clock")?
             .load()
-            .map_err(|error| refused("thread_clock", &error))
+            .map_err(|error| refused("thread_clock", &error))?;
+        let cpus = online_cpus().map_err(|(_, error)| Error::Cpus(error))?;
+        self.perf_event(MAJOR_PROGRAM, MAJOR_JOB)?
+            .load()
+            .map_err(|error| refused(MAJOR_JOB, &error))?;
+        before_majors();
+        self.attach_majors(&cpus)?;
+        self.rungs.push((MAJOR_JOB, Rung::PerfEvent));
+        Ok(())
     }
 
     fn attach_job(&mut self, job: Job) -> Result<Rung, Error> {
@@ -215,18 +225,23 @@ impl Probe {
         Ok(())
     }
 
-    fn attach_majors(&mut self) -> Result<(), Error> {
-        let cpus = online_cpus().map_err(|(_, error)| Error::Cpus(error))?;
-        let program = self.perf_event("page_faults_maj", MAJOR_JOB)?;
-        program.load().map_err(|error| refused(MAJOR_JOB, &error))?;
+    fn attach_majors(&mut self, cpus: &[u32]) -> Result<(), Error> {
+        let program = self.perf_event(MAJOR_PROGRAM, MAJOR_JOB)?;
         for cpu in cpus {
             let event = PerfEventConfig::Software(SoftwareEvent::PageFaultsMaj);
-            let scope = PerfEventScope::AllProcessesOneCpu { cpu };
+            let scope = PerfEventScope::AllProcessesOneCpu { cpu: *cpu };
             program
                 .attach(event, scope, SamplePolicy::Period(1), false)
                 .map_err(|error| refused(MAJOR_JOB, &error))?;
         }
         Ok(())
+    }
+
+    /// Major faults are not seen any more; the counterpart of `before_majors`.
+    pub fn detach_majors(&mut self) -> Result<(), Error> {
+        self.perf_event(MAJOR_PROGRAM, MAJOR_JOB)?
+            .unload()
+            .map_err(|error| refused(MAJOR_JOB, &error))
     }
 
     /// Has the kernel look at one thread each `period_ns` of its CPU time, to end a fault that

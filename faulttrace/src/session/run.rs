@@ -137,9 +137,9 @@ impl Session {
             .flatten();
         let targets = targets(plan, chosen);
         let mut enricher = enricher(plan, clock, symbols, &targets);
-        let accounts = open_accounts(chosen, launched.is_some());
         let awaited = chosen.awaited();
-        probe.attach()?;
+        let mut accounts = Accounts::default();
+        probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
         still_there(chosen)?;
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         log::info!("{entered} threads were stuck in a fault before");
@@ -393,8 +393,7 @@ fn identity(pid: u32) -> ProcessInfo {
     })
 }
 
-fn open_accounts(chosen: &Chosen, born_here: bool) -> Accounts {
-    let mut accounts = Accounts::default();
+fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
     for pid in &chosen.pids {
         if born_here {
             accounts.open_child(*pid);
@@ -409,7 +408,6 @@ fn open_accounts(chosen: &Chosen, born_here: bool) -> Accounts {
     {
         accounts.open_thread(*pid, *tid);
     }
-    accounts
 }
 
 /// A target that ended while the programs were being attached would never be seen to end.

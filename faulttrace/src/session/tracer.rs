@@ -114,8 +114,9 @@ impl Tracer {
     /// that received + lost = emitted can be checked.
     fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
         let still = self.probe.inflight();
-        self.probe.detach();
+        self.probe.detach_majors()?;
         let accounts = std::mem::take(&mut self.accounts).close();
+        self.probe.detach();
         while self.drain(&mut progress)? > 0 {
             self.hand_over(&mut progress);
         }

@@ -8,6 +8,8 @@ use crate::view::escape::{escaped, fit_end, fit_start, width};
 
 /// Longest function name or source path shown, bytes.
 const MAX_TEXT: usize = 512;
+/// Longest path of a source file, columns; JSON has all of it.
+const MAX_SOURCE: usize = 60;
 /// How often in a row a stack is not repeated. After that the one it refers to is far away.
 const MAX_REFERENCES: u32 = 20;
 
@@ -38,10 +40,10 @@ impl Above {
         let long = stack.frames.len() > 2;
         if long && self.shown == key && self.references < MAX_REFERENCES {
             self.references += 1;
-            // The innermost frame stays, for whoever searches for it.
-            if let Some(first) = stack.frames.first() {
-                frame(page.line().add("    #0  "), first).end(out);
-            }
+            // The innermost function stays, for whoever searches for it, with what is inlined
+            // into it.
+            let inlined = stack.frames.iter().take_while(|one| one.inlined).count();
+            numbered(page, "", &stack.frames, inlined + 1, out);
             page.line()
                 .paint(Paint::Dim, "    … same stack as in the entry above")
                 .end(out);
@@ -70,16 +72,21 @@ pub(super) fn kernel_stack(page: Page, stack: Option<&Arc<Stack>>, out: &mut Vec
 }
 
 fn frames(page: Page, prefix: &str, stack: &Stack, out: &mut Vec<u8>) {
-    for (at, one) in stack.frames.iter().enumerate() {
-        let line = page.line().add(&format!("    {prefix}#{at:<2} "));
-        frame(line, one).end(out);
-    }
+    numbered(page, prefix, &stack.frames, stack.frames.len(), out);
     let note = match (stack.truncated, stack.frames.is_empty()) {
         (true, _) => "    … and callers that could not be captured",
         (false, true) => "    stack without frames",
         (false, false) => return,
     };
     page.line().paint(Paint::Dim, note).end(out);
+}
+
+/// The first `count` of the frames.
+fn numbered(page: Page, prefix: &str, frames: &[Frame], count: usize, out: &mut Vec<u8>) {
+    for (at, one) in frames.iter().take(count).enumerate() {
+        let line = page.line().add(&format!("    {prefix}#{at:<2} "));
+        frame(line, one).end(out);
+    }
 }
 
 /// The function and where it is in the source, as both fit.
@@ -91,6 +98,11 @@ pub(super) fn frame(line: Line, frame: &Frame) -> Line {
     let function = fit_start(&function, left.saturating_sub(for_source));
     let source = fit_end(&source, left.saturating_sub(width(&function)));
     line.add(&function).paint(Paint::Dim, &source)
+}
+
+/// A source file: the end of its path, which tells most.
+fn source(path: &[u8]) -> String {
+    fit_end(&escaped(path, MAX_TEXT), MAX_SOURCE)
 }
 
 /// What to call the frame, and the rest.
@@ -108,9 +120,9 @@ fn describe(frame: &Frame) -> (String, String) {
     let mut rest = String::new();
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => {
-            rest = format!("  {}:{line}", escaped(file.as_bytes(), MAX_TEXT));
+            rest = format!("  {}:{line}", source(file.as_bytes()));
         }
-        (Some(file), None) => rest = format!("  {}", escaped(file.as_bytes(), MAX_TEXT)),
+        (Some(file), None) => rest = format!("  {}", source(file.as_bytes())),
         (None, _) => {
             if let Some(offset) = frame.offset {
                 name.push_str(&format!("+{offset:#x}"));

@@ -96,7 +96,7 @@ fn counted(text: &str) -> u64 {
 #[test]
 fn a_fault_with_its_stack() {
     let text = plain(&[start(), record(fault()), record(fault())]);
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @"
     faulttrace 0.1.0 on db1, Linux 6.18.0, 2025-07-11, UTC+00:00
     14:03:07.123  tracing server[4700] (/usr/bin/server)
 
@@ -113,6 +113,7 @@ fn a_fault_with_its_stack() {
         waited for a read of the file that this fault started
         write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
+        #1  index::lookup  src/index.rs:77
         … same stack as in the entry above
     ");
 }
@@ -138,7 +139,7 @@ fn kernel_stacks_and_processes_when_asked_for() {
         options,
         &[start(), child, exec, record(fault()), process_end()],
     );
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @"
     faulttrace 0.1.0 on db1, Linux 6.18.0, 2025-07-11, UTC+00:00
     14:03:07.123  tracing server[4700] (/usr/bin/server)
 
@@ -187,7 +188,7 @@ fn what_is_unknown_or_bounded_says_so() {
     near.facts.cause = None;
     near.facts.place.mapping = Some(MappingKind::Heap);
     let text = plain(&[record(before), record(died), record(near)]);
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @"
     before start  ≥12.4 ms  major unknown    worker-3[4711]   [unknown]
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         began before faulttrace attached: times are lower bounds
@@ -209,6 +210,7 @@ fn what_is_unknown_or_bounded_says_so() {
         did not sleep
         execution of 0x7f3a2c01f040 by the kernel, system call unknown
         #0  index::page  src/index.rs:42 (inlined)
+        #1  index::lookup  src/index.rs:77
         … same stack as in the entry above
     ");
 }
@@ -229,7 +231,7 @@ fn stuck_threads_and_the_end_of_their_fault() {
         record(end),
         record(next),
     ]);
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @"
     14:03:07.123    2.30 s  STUCK fuse       worker-3[4711]   /mnt/slow/blob +0x3f000
         waiting for the answer of a FUSE server
         read of 0x7f3a2c01f040
@@ -244,12 +246,14 @@ fn stuck_threads_and_the_end_of_their_fault() {
         waited for the answer of a FUSE server
         read of 0x7f3a2c01f040
         #0  index::page  src/index.rs:42 (inlined)
+        #1  index::lookup  src/index.rs:77
         … same stack as in the entry above
     14:03:07.123   12.4 ms  major file_read  worker-3[4711]   /data/index.bin +0x3f000
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         waited for a read of the file that this fault started
         write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
+        #1  index::lookup  src/index.rs:77
         … same stack as in the entry above
     ");
 }
@@ -275,13 +279,14 @@ fn what_repeats_too_fast_is_folded() {
     screen.wait(990);
     assert_eq!(screen.text(), "");
     screen.wait(20);
-    insta::assert_snapshot!(screen.text(), @r"
+    insta::assert_snapshot!(screen.text(), @"
     14:03:07.123      ×150  major file_read  worker-3[4711]   /data/index.bin +0x32000..0xc7000
         150 faults in all 1.86 s, the longest 12.4 ms
         blocked 1.81 s, run queue 30.0 ms, on CPU 15.0 ms
         waited for a read of the file that this fault started
         the first: write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
+        #1  index::lookup  src/index.rs:77
         … same stack as in the entry above
     ");
 }
@@ -307,8 +312,8 @@ fn a_flood_stays_readable_and_every_fault_is_counted() {
     screen.finish();
     counts += counted(&screen.text());
     assert_eq!(counts, 60_000);
-    assert!(lines[0] < 500, "{lines:?}");
-    assert!(lines[1..].iter().all(|lines| *lines < 200), "{lines:?}");
+    assert!(lines[0] < 600, "{lines:?}");
+    assert!(lines[1..].iter().all(|lines| *lines < 250), "{lines:?}");
 }
 
 #[test]
@@ -328,7 +333,7 @@ fn only_the_costliest_groups_are_shown() {
     let text = screen.text();
     let lines: Vec<_> = text.lines().collect();
     let shown = [&lines[..6], &lines[lines.len() - 3..]].concat();
-    insta::assert_snapshot!(shown.join("\n"), @r"
+    insta::assert_snapshot!(shown.join("\n"), @"
     14:03:07.123        ×2  major swap_in    worker-3[139]    [anon]
         2 faults in all 24.8 ms, the longest 12.4 ms
         blocked 24.4 ms, run queue 400 µs, on CPU 200 µs
@@ -368,9 +373,7 @@ fn losses_are_said_once_a_second() {
     }
     assert_eq!(screen.text().lines().count(), 1);
     screen.wait(600);
-    insta::assert_snapshot!(screen.text(), @r"
-    LOST  45 faults for which the ring buffer was full (--ring-size) [ring_full]
-    ");
+    insta::assert_snapshot!(screen.text(), @"LOST  45 faults for which the ring buffer was full (--ring-size) [ring_full]");
     screen.wait(2000);
     assert_eq!(screen.text(), "");
 }

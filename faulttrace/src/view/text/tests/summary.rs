@@ -38,7 +38,8 @@ fn the_summary() {
     let mut screen = eventful();
     screen.text();
     screen.finish();
-    insta::assert_snapshot!(screen.text(), @r"
+    insta::assert_snapshot!(screen.text(), @"
+
     SUMMARY since 14:03:07.123
       server[4700]: 13 faults, 12 of them major
       in all 161 ms: blocked 157 ms, run queue 2.60 ms, on CPU 1.30 ms
@@ -102,7 +103,8 @@ fn the_summary_of_several_processes() {
     screen.feed(&accounting(4800, None));
     screen.text();
     screen.finish();
-    insta::assert_snapshot!(screen.text(), @r"
+    insta::assert_snapshot!(screen.text(), @"
+
     SUMMARY since 14:03:07.123
       all processes: 2 faults, all major
       in all 24.8 ms: blocked 24.2 ms, run queue 400 µs, on CPU 200 µs
@@ -149,7 +151,8 @@ fn no_faults_is_an_answer() {
     screen.feed(&accounting(4700, Some(0)));
     screen.text();
     screen.finish();
-    insta::assert_snapshot!(screen.text(), @r"
+    insta::assert_snapshot!(screen.text(), @"
+
     SUMMARY since 14:03:07.123
     No faults: no traced thread was seen to finish a page fault that was major or that put it to sleep.
     If threads waited meanwhile, it was hardly in page faults: look at read() and write(), locks, the network, and the CPU.
