@@ -31,7 +31,9 @@ fn percent(faults: &[&Fault], done: &Done) -> u64 {
 #[test]
 fn swap_in() {
     let bench = start();
-    let _swap = SwapFile::new(&bench, 32);
+    // A loop device is served by a thread of the kernel, so that who reads it sleeps.
+    let disk = LoopDisk::new(&bench, 64, 16);
+    let _swap = SwapFile::new(disk.path(), 32);
     let group = MemoryGroup::new();
     let mut command = group.command(&binary());
     let mut work = Work::start_command("swap", command.args(["swap", "--pages=2048"]));
@@ -59,7 +61,7 @@ fn swap_in() {
     // Its heap, stack and changed pages of its libraries were swapped out as well.
     let anonymous = |fault: &&&Fault| fault.facts.mapping.as_deref() == Some("anon");
     let own = swapped.iter().filter(anonymous).count();
-    trace.check(own * 10 >= swapped.len() * 9, || {
+    trace.check(own * 10 >= swapped.len() * 7, || {
         format!(
             "{own} swap-ins of the workload's memory, of {}",
             swapped.len()

@@ -161,7 +161,7 @@ fn quiet_blocks_without_majors() {
 #[test]
 fn swapped_pages_are_majors() {
     let bench = start_without_tracer();
-    let _swap = SwapFile::new(&bench, 32);
+    let _swap = SwapFile::new(bench.path(), 32);
     let group = MemoryGroup::new();
     let mut command = group.command(&binary());
     let mut work = Work::start_command("swap", command.args(["swap", "--pages=1024"]));

@@ -102,9 +102,9 @@ pub(super) fn detach_leftovers(prefix: &str) {
 pub struct SwapFile(PathBuf);
 
 impl SwapFile {
-    /// Makes one and turns it on.
-    pub fn new(bench: &Bench, mib: usize) -> SwapFile {
-        let path = bench.path().join("swap");
+    /// Makes one in a directory and turns it on.
+    pub fn new(directory: &Path, mib: usize) -> SwapFile {
+        let path = directory.join("swap");
         create(&path, mib * 256);
         let name = path.to_str().expect("our own path").to_owned();
         must("chmod", ["600", &name]);
