@@ -179,8 +179,14 @@ impl Labels {
             let helped = !unmapped(self.space(pid));
             self.space(pid).read_helped(helped);
         }
+        let sound = self.sound_frames(pid, frames);
+        if sound < frames.len() {
+            self.count("user_stack_cut", 1);
+        }
+        let truncated = truncated || sound < frames.len();
         let wanted: Vec<Wanted> = frames
             .iter()
+            .take(sound)
             .enumerate()
             .map(|(index, address)| self.wanted(pid, *address, index > 0))
             .collect();
@@ -217,6 +223,22 @@ impl Labels {
                 }
             }
         }
+    }
+
+    /// How many frames can be believed. Code without frame pointers leads astray: what is no code
+    /// cannot have called anything.
+    fn sound_frames(&self, pid: u32, frames: &[u64]) -> usize {
+        let space = self.spaces.get(&pid);
+        let Some(space) = space.filter(|space| space.snapshot().is_some()) else {
+            return frames.len();
+        };
+        let is_code = |address: &u64| {
+            space
+                .find(address.wrapping_sub(1))
+                .is_some_and(|mapping| mapping.executable)
+        };
+        let callers = frames.iter().skip(1).take_while(|caller| is_code(caller));
+        frames.len().min(1 + callers.count())
     }
 
     fn wanted(&self, pid: u32, address: u64, is_caller: bool) -> Wanted {

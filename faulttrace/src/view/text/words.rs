@@ -227,9 +227,17 @@ pub(super) fn reason(reason: &str) -> Option<&'static str> {
         "filtered_faults" => "faults held back by --min-duration or --major-only",
         "filtered_majors" => "of these: major faults",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
+        "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
         "switches_unseen" => {
             "faults with a part of their time unknown: the thread got a CPU unseen"
         }
+        "mappings_late" => "faults without a file: the memory map was not read in time",
+        "mappings_unreadable" => {
+            "faults without a file: the process had ended, or hides its memory map"
+        }
+        "address_not_mapped" => "faults at an address that the memory map did not have any more",
+        "symbols_late" => "stacks shown without names: the symbols were not read in time",
+        "symbol_files_unreadable" => "programs or libraries whose symbols could not be read",
         "stacks_full" => "stacks not recorded because there were too many (--max-stacks)",
         "user_stack_unreadable" => "faults without a user stack: it could not be read",
         _ => return None,
