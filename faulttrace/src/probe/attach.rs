@@ -145,10 +145,6 @@ impl Probe {
     /// right before major faults are, once everything that takes long is done: whoever compares
     /// their number with the kernel's reads the kernel's then.
     pub fn attach(&mut self, before_majors: impl FnOnce()) -> Result<(), Error> {
-        for job in JOBS {
-            let rung = self.attach_job(job)?;
-            self.rungs.push((job.name, rung));
-        }
         self.perf_event("thread_clock", "thread_clock")?
             .load()
             .map_err(|error| refused("thread_clock", &error))?;
@@ -156,27 +152,58 @@ impl Probe {
         self.perf_event(MAJOR_PROGRAM, MAJOR_JOB)?
             .load()
             .map_err(|error| refused(MAJOR_JOB, &error))?;
+        // Loading takes a while, attaching does not: so that all begin at nearly the same time.
+        let mut loaded = Vec::with_capacity(JOBS.len());
+        for job in JOBS {
+            loaded.push((job, self.load_job(job)?));
+        }
+        for (job, rung) in loaded {
+            let rung = self.attach_job(job, rung)?;
+            self.rungs.push((job.name, rung));
+        }
         before_majors();
         self.attach_majors(&cpus)?;
         self.rungs.push((MAJOR_JOB, Rung::PerfEvent));
         Ok(())
     }
 
-    fn attach_job(&mut self, job: Job) -> Result<Rung, Error> {
+    /// Loads the best program that the kernel grants.
+    fn load_job(&mut self, job: Job) -> Result<Rung, Error> {
         if !self.wanted(job) {
             return Ok(Rung::None);
         }
-        let typed = if self.settings.force_raw {
-            None
-        } else {
-            Some(self.attach_typed(job))
-        };
-        let why_not = match typed {
-            Some(Ok(())) => return Ok(Rung::TpBtf),
-            Some(Err(error)) => error,
-            None => "raw tracepoints were asked for".to_owned(),
-        };
-        match self.attach_raw(job) {
+        if self.settings.force_raw {
+            return self.fall_back(job, "raw tracepoints were asked for", Self::load_raw);
+        }
+        match self.load_typed(job) {
+            Ok(()) => Ok(Rung::TpBtf),
+            Err(why_not) => self.fall_back(job, &why_not, Self::load_raw),
+        }
+    }
+
+    /// Attaches what was loaded, or the next best.
+    fn attach_job(&mut self, job: Job, rung: Rung) -> Result<Rung, Error> {
+        match rung {
+            Rung::TpBtf => match self.attach_typed(job) {
+                Ok(()) => Ok(Rung::TpBtf),
+                Err(why_not) => self.fall_back(job, &why_not, |probe, job| {
+                    probe.load_raw(job)?;
+                    probe.attach_raw(job)
+                }),
+            },
+            Rung::RawTracepoint => self.fall_back(job, "loaded so", Self::attach_raw),
+            _ => Ok(Rung::None),
+        }
+    }
+
+    /// The raw tracepoint instead of the typed one, or nothing if the job can be done without.
+    fn fall_back(
+        &mut self,
+        job: Job,
+        why_not: &str,
+        take: impl FnOnce(&mut Self, Job) -> Result<(), String>,
+    ) -> Result<Rung, Error> {
+        match take(self, job) {
             Ok(()) => {
                 log::info!("{}: raw tracepoint, because: {why_not}", job.name);
                 Ok(Rung::RawTracepoint)
@@ -205,24 +232,32 @@ impl Probe {
         }
     }
 
-    fn attach_typed(&mut self, job: Job) -> Result<(), String> {
+    fn load_typed(&mut self, job: Job) -> Result<(), String> {
         let program = self.ebpf.program_mut(job.typed).ok_or("no such program")?;
         let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
         program
             .load(job.tracepoint, &self.btf)
-            .map_err(|error| chain(&error))?;
-        program.attach().map_err(|error| chain(&error))?;
-        Ok(())
+            .map_err(|error| chain(&error))
+    }
+
+    fn attach_typed(&mut self, job: Job) -> Result<(), String> {
+        let program = self.ebpf.program_mut(job.typed).ok_or("no such program")?;
+        let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
+        program.attach().map(drop).map_err(|error| chain(&error))
+    }
+
+    fn raw(&mut self, job: Job) -> Result<&mut RawTracePoint, String> {
+        let program = self.ebpf.program_mut(job.raw).ok_or("no such program")?;
+        program.try_into().map_err(|error| chain(&error))
+    }
+
+    fn load_raw(&mut self, job: Job) -> Result<(), String> {
+        self.raw(job)?.load().map_err(|error| chain(&error))
     }
 
     fn attach_raw(&mut self, job: Job) -> Result<(), String> {
-        let program = self.ebpf.program_mut(job.raw).ok_or("no such program")?;
-        let program: &mut RawTracePoint = program.try_into().map_err(|error| chain(&error))?;
-        program.load().map_err(|error| chain(&error))?;
-        program
-            .attach(job.tracepoint)
-            .map_err(|error| chain(&error))?;
-        Ok(())
+        let attached = self.raw(job)?.attach(job.tracepoint);
+        attached.map(drop).map_err(|error| chain(&error))
     }
 
     fn attach_majors(&mut self, cpus: &[u32]) -> Result<(), Error> {

@@ -140,6 +140,7 @@ impl Session {
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
         probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
+        let begin_ns = Clock::monotonic_ns();
         still_there(chosen)?;
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         log::info!("{entered} threads were stuck in a fault before");
@@ -151,6 +152,8 @@ impl Session {
         let stop = Arc::new(AtomicBool::new(false));
         let tracer = Tracer {
             ring: probe.take_ring()?,
+            begin_ns,
+            end_ns: u64::MAX,
             probe,
             enricher,
             stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),

@@ -55,6 +55,11 @@ impl Stacks for Probe {
 pub(super) struct Tracer {
     pub(super) probe: Probe,
     pub(super) ring: RingBuf<MapData>,
+    /// When everything was attached, by the programs' clock: minor faults that ended earlier do not
+    /// count.
+    pub(super) begin_ns: u64,
+    /// When it begins to be detached; the largest number before.
+    pub(super) end_ns: u64,
     pub(super) enricher: Enricher,
     pub(super) stuck: StuckThreads,
     pub(super) accounts: Accounts,
@@ -79,6 +84,7 @@ struct Progress {
     told: Counters,
     received: u64,
     unknown_kinds: u64,
+    outside: u64,
     watched: HashMap<u32, PerfEventLinkId>,
     /// The session's receiver is gone: nothing more is wanted.
     closed: bool,
@@ -114,6 +120,7 @@ impl Tracer {
     /// that received + lost = emitted can be checked.
     fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
         let still = self.probe.inflight();
+        self.end_ns = Clock::monotonic_ns();
         self.probe.detach_majors()?;
         let accounts = std::mem::take(&mut self.accounts).close();
         self.probe.detach();
@@ -164,6 +171,12 @@ impl Tracer {
         match event {
             Decoded::Fault(event) => {
                 progress.received += 1;
+                let outside = event.end_ns < self.begin_ns || event.end_ns > self.end_ns;
+                if outside && event.flags & flag::MAJOR == 0 {
+                    // Nothing would have told that it was major.
+                    progress.outside += 1;
+                    return;
+                }
                 let pid = event.tgid;
                 self.introduce(pid, progress);
                 let fault = self.enricher.fault(event, &self.probe);
@@ -333,12 +346,18 @@ impl Tracer {
         }
         progress.told = now;
         let unknown = std::mem::take(&mut progress.unknown_kinds);
-        if unknown > 0 {
-            progress.batch.push(Record::Lost(Lost {
-                class: LossClass::Lost,
-                reason: "unknown_record".into(),
-                count: unknown,
-            }));
+        let outside = std::mem::take(&mut progress.outside);
+        for (class, reason, count) in [
+            (LossClass::Lost, "unknown_record", unknown),
+            (LossClass::Filtered, "ended_while_attaching", outside),
+        ] {
+            if count > 0 {
+                progress.batch.push(Record::Lost(Lost {
+                    class,
+                    reason: reason.into(),
+                    count,
+                }));
+            }
         }
         progress.batch.extend(
             self.enricher

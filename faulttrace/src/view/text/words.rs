@@ -225,6 +225,7 @@ pub(super) fn reason(reason: &str) -> Option<&'static str> {
         "filter_full" => "processes that could not be added to the traced ones",
         "unknown_record" => "records of a kind that this faulttrace does not know",
         "filtered_faults" => "faults held back by --min-duration or --major-only",
+        "ended_while_attaching" => "minor faults that ended while faulttrace attached or detached",
         "filtered_majors" => "of these: major faults",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
