@@ -113,6 +113,11 @@ pub fn file_page(ctx: *mut c_void) {
         if same || entry.flags & flag::GUP == 0 {
             if now.saturating_sub(entry.in_ns) < RETRY_NS {
                 slot.file_ns = now;
+                if entry.flags & (flag::NO_START | flag::HAS_FILE) == flag::NO_START {
+                    entry.flags |= flag::HAS_FILE;
+                    entry.page_offset = page_offset;
+                    (entry.inode, entry.device) = file_of(ctx);
+                }
             }
             return;
         }
@@ -131,12 +136,20 @@ pub fn file_page(ctx: *mut c_void) {
             what: what::FILE,
         };
     }
-    let host: u64 = member(argument(ctx, 0) as *const u8, &config::OFF_MAPPING_HOST);
-    let super_block: u64 = member(host as *const u8, &config::OFF_INODE_SB);
-    slot.inode = member(host as *const u8, &config::OFF_INODE_INO);
-    slot.device = member(super_block as *const u8, &config::OFF_SB_DEV);
+    (slot.inode, slot.device) = file_of(ctx);
     slot.page_offset = page_offset;
     slot.file_ns = now;
+}
+
+/// Inode and device of the file whose mapping is the tracepoint's first argument.
+#[inline(always)]
+fn file_of(ctx: *mut c_void) -> (u64, u32) {
+    let host: u64 = member(argument(ctx, 0) as *const u8, &config::OFF_MAPPING_HOST);
+    let super_block: u64 = member(host as *const u8, &config::OFF_INODE_SB);
+    (
+        member(host as *const u8, &config::OFF_INODE_INO),
+        member(super_block as *const u8, &config::OFF_SB_DEV),
+    )
 }
 
 /// Tracepoint rseq:rseq_update: the thread is about to return to user mode after it was switched

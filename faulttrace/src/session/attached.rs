@@ -21,16 +21,23 @@ pub(super) fn enter_stuck(
     enricher: &mut Enricher,
     chosen: &Chosen,
 ) -> Result<usize, crate::probe::Error> {
-    let candidates = if chosen.all {
-        stuck::scan_all()
-    } else {
-        stuck::scan(&chosen.processes())
+    let scan = || {
+        let found = if chosen.all {
+            stuck::scan_all()
+        } else {
+            stuck::scan(&chosen.processes())
+        };
+        let traced = |thread: &StuckThread| chosen.traces(thread.pid, thread.tid);
+        found.into_iter().filter(traced).collect::<Vec<_>>()
     };
+    if scan().is_empty() {
+        return Ok(0);
+    }
+    // That takes a while, in which some of them will go on: so look again.
+    probe.prepare_to_find();
+    let candidates = scan();
     let mut entered = Vec::new();
-    for thread in candidates
-        .iter()
-        .filter(|thread| chosen.traces(thread.pid, thread.tid))
-    {
+    for thread in &candidates {
         let inserted = probe.insert_inflight(entry_of(thread, Clock::monotonic_ns()))?;
         if !inserted {
             // The programs saw it leave the CPU meanwhile and know more than we do.
@@ -43,16 +50,7 @@ pub(super) fn enter_stuck(
         }
         entered.push(thread);
     }
-    if entered.is_empty() {
-        return Ok(0);
-    }
-    let found = match probe.find_stuck() {
-        Ok(found) => found,
-        Err(error) => {
-            log::warn!("what threads were stuck on before is not known: {error}");
-            Vec::new()
-        }
-    };
+    let found = probe.find_stuck();
     for thread in &entered {
         register_kernel_stack(thread, enricher);
     }
