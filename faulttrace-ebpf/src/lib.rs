@@ -66,6 +66,8 @@ pub mod flag {
     pub const GROUP_DEAD: u32 = 1 << 10;
     /// The user stack has been captured, whether or not it could be read.
     pub const USER_STACK_TRIED: u32 = 1 << 11;
+    /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
+    pub const BORN: u32 = 1 << 12;
 }
 
 /// A stack as captured, value of map `STACKS`; the key is its 64-bit id.

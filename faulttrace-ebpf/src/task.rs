@@ -27,7 +27,7 @@ pub fn fork(ctx: *mut c_void) {
     let (parent, thread) = current();
     let follow = config::FOLLOW.load() != 0 && traced(parent, thread);
     if follow || matches(&comm) {
-        add(tgid, comm);
+        add(tgid, comm, flag::BORN);
     }
 }
 
@@ -39,7 +39,7 @@ pub fn exec(ctx: *mut c_void) {
     if traced(tgid, tid) {
         send(kind::EXEC, 0, tgid, tid, 0, comm);
     } else if FILTER.load() == filter::SET && matches(&comm) {
-        add(tgid, comm);
+        add(tgid, comm, 0);
     }
 }
 
@@ -62,7 +62,7 @@ pub fn rename(ctx: *mut c_void) {
     if let Ok(comm) = comm
         && matches(&comm)
     {
-        add(tgid, comm);
+        add(tgid, comm, 0);
     }
 }
 
@@ -112,10 +112,10 @@ fn comm_of(task: *const u8) -> [u8; COMM_LEN] {
 }
 
 #[inline(always)]
-fn add(tgid: u32, comm: [u8; COMM_LEN]) {
+fn add(tgid: u32, comm: [u8; COMM_LEN], flags: u32) {
     if TGIDS.insert(tgid, 1, 0).is_ok() {
         info!(tgid, "process {} joins those traced", tgid);
-        send(kind::ADDED, 0, tgid, tgid, 0, comm);
+        send(kind::ADDED, flags, tgid, tgid, 0, comm);
     } else {
         maps::count(counter::FILTER_FULL);
         warn!(tgid, "no room for process {} among those traced", tgid);

@@ -145,6 +145,24 @@ impl StackMap {
         // It may be gone already.
         let _ = self.0.remove(&id);
     }
+
+    /// Removes the user stacks of processes that are not wanted any more; how many.
+    pub(super) fn sweep(&mut self, wanted: impl Fn(u32) -> bool) -> usize {
+        let unwanted = |(id, Plain(value)): (u64, Plain<StackValue>)| {
+            (value.tgid != 0 && !wanted(value.tgid)).then_some(id)
+        };
+        // An entry that goes meanwhile ends the iteration early, which only leaves some for later.
+        let ids: Vec<u64> = self
+            .0
+            .iter()
+            .filter_map(Result::ok)
+            .filter_map(unwanted)
+            .collect();
+        for id in &ids {
+            self.remove(*id);
+        }
+        ids.len()
+    }
 }
 
 pub(super) struct CounterMap(PerCpuArray<MapData, u64>);

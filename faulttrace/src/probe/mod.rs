@@ -237,6 +237,11 @@ impl Probe {
         self.stacks.remove(id);
     }
 
+    /// Makes room: forgets the user stacks of processes that are not wanted any more.
+    pub fn sweep_stacks(&mut self, wanted: impl Fn(u32) -> bool) -> usize {
+        self.stacks.sweep(wanted)
+    }
+
     /// Sum over CPUs of each counter.
     pub fn counters(&self) -> Result<Counters, Error> {
         self.counters.read()

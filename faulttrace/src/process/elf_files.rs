@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::maps::{FileId, Mapping};
 use crate::model::Name;
@@ -40,15 +40,20 @@ impl Origin {
 #[derive(Debug)]
 pub(super) struct ElfFile {
     pub(super) id: FileId,
-    file: OnceLock<Option<File>>,
+    /// Only success is remembered: another process may still have what this one took along.
+    file: Mutex<Option<File>>,
 }
 
 impl ElfFile {
     /// A path by which this process can open it; `None` if it could not be opened. May block as
     /// long as its file system does.
     pub(super) fn path(&self, origin: &Origin) -> Option<PathBuf> {
-        let file = self.file.get_or_init(|| open(self.id, origin)).as_ref()?;
-        Some(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.is_none() {
+            *file = open(self.id, origin);
+        }
+        let number = file.as_ref()?.as_raw_fd();
+        Some(PathBuf::from(format!("/proc/self/fd/{number}")))
     }
 }
 
@@ -66,7 +71,7 @@ impl ElfFiles {
         let new = || {
             Arc::new(ElfFile {
                 id,
-                file: OnceLock::new(),
+                file: Mutex::new(None),
             })
         };
         Some(Arc::clone(files.entry(id).or_insert_with(new)))
@@ -77,10 +82,10 @@ fn open(id: FileId, origin: &Origin) -> Option<File> {
     let Origin { pid, range, .. } = origin;
     // The link leads to the very file that is mapped; following it takes CAP_CHECKPOINT_RESTORE.
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", range.start, range.end);
-    if let Some(file) = open_regular(Path::new(&link)) {
+    let same = |file: &File| file.metadata().is_ok_and(|found| is_same(&found, id));
+    if let Some(file) = open_regular(Path::new(&link)).filter(same) {
         return Some(file);
     }
-    let same = |file: &File| file.metadata().is_ok_and(|found| id_of(&found) == id);
     if let Some(exe) = open_regular(Path::new(&format!("/proc/{pid}/exe"))).filter(same) {
         return Some(exe);
     }
@@ -92,22 +97,24 @@ fn open(id: FileId, origin: &Origin) -> Option<File> {
 
 /// Opens nothing but plain files: to open a device or a pipe can have effects.
 fn open_regular(path: &Path) -> Option<File> {
-    if !fs::metadata(path).ok()?.is_file() {
+    // Looked at without being opened, then opened as what was looked at.
+    let seen = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+        .ok()?;
+    if !seen.metadata().ok()?.is_file() {
         return None;
     }
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .ok()
+    File::open(format!("/proc/self/fd/{}", seen.as_raw_fd())).ok()
 }
 
-fn id_of(found: &fs::Metadata) -> FileId {
-    let dev = libc::major(found.dev()) << 20 | libc::minor(found.dev());
-    FileId {
-        dev,
-        ino: found.ino(),
-    }
+/// Whether a file is the one of the memory map. Where a file system makes up devices (overlayfs,
+/// btrfs), the two need not agree on them.
+fn is_same(found: &fs::Metadata, id: FileId) -> bool {
+    let (major, minor) = (libc::major(found.dev()), libc::minor(found.dev()));
+    let made_up = major == 0 || id.dev >> 20 == 0;
+    found.ino() == id.ino && (made_up || major << 20 | minor == id.dev)
 }
 
 #[cfg(test)]

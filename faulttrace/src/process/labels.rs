@@ -18,6 +18,8 @@ use crate::model::{Frame, LossClass, Lost, MappingKind, Name, Place, Stack};
 const MAP_WAIT: Duration = Duration::from_millis(100);
 /// How long names are waited for, if nothing is late already.
 const NAME_WAIT: Duration = Duration::from_millis(500);
+/// When a stack is named again for which something was missing.
+const NAME_AGAIN: Duration = Duration::from_secs(1);
 /// How many paths are remembered by file.
 const MAX_PATHS: usize = 100_000;
 /// How many stacks are kept with their names.
@@ -43,6 +45,8 @@ struct Known {
     stack: Arc<Stack>,
     /// Names are to come.
     waits: bool,
+    /// Something was missing that may be there then.
+    again_at: Option<Instant>,
 }
 
 /// The lookups.
@@ -140,9 +144,17 @@ impl Labels {
     /// process.
     pub fn user_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) -> Arc<Stack> {
         match self.known(pid, id) {
-            Some(known) if !known.waits => return Arc::clone(&known.stack),
-            Some(_) => self.absorb(),
-            None => self.name_stack(pid, id, frames, truncated),
+            Some(known) if !known.waits && known.again_at.is_none() => {
+                return Arc::clone(&known.stack);
+            }
+            Some(known)
+                if known
+                    .again_at
+                    .is_none_or(|again_at| Instant::now() < again_at) =>
+            {
+                self.absorb();
+            }
+            _ => self.name_stack(pid, id, frames, truncated),
         }
         let Some(known) = self.known(pid, id) else {
             return Arc::new(Stack {
@@ -175,7 +187,10 @@ impl Labels {
     fn name_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) {
         self.absorb();
         let unmapped = |space: &Space| frames.iter().any(|address| space.find(*address).is_none());
-        if unmapped(self.space(pid)) && self.read_now(pid) {
+        let mut complete = !unmapped(self.space(pid));
+        if !complete && self.read_now(pid) {
+            // What is not there now will not be.
+            complete = true;
             let helped = !unmapped(self.space(pid));
             self.space(pid).read_helped(helped);
         }
@@ -207,11 +222,18 @@ impl Labels {
                 frames: wanted,
             });
             if !waits {
+                complete = false;
                 self.count("symbols_late", 1);
             }
         }
         let stack = Arc::new(stack);
-        self.keep(pid, Known { stack, waits });
+        let again_at = (!complete).then(|| Instant::now() + NAME_AGAIN);
+        let known = Known {
+            stack,
+            waits,
+            again_at,
+        };
+        self.keep(pid, known);
         // While something is late already, waiting would only hold up everything else.
         if waits && caught_up {
             let deadline = Instant::now() + NAME_WAIT;
@@ -262,6 +284,7 @@ impl Labels {
         if !matches!(mapping.kind, MappingKind::Exe | MappingKind::File) {
             let jit = Jit {
                 pid,
+                epoch: self.epochs.get(&pid).copied().unwrap_or(0),
                 own_pid: snapshot.own_pid,
                 uid: snapshot.uid,
             };
@@ -281,12 +304,13 @@ impl Labels {
             };
         }
         let offset = mapping.offset_of(address);
-        let source = match mapping.file.and_then(|file| self.files.get(file)) {
-            Some(file) => symbols::Place::Elf {
+        let source = match mapping.file.map(|file| self.files.get(file)) {
+            Some(Some(file)) => symbols::Place::Elf {
                 file,
                 origin: Origin::new(pid, mapping),
                 offset,
             },
+            Some(None) => symbols::Place::TooManyFiles,
             None => symbols::Place::Nowhere,
         };
         Wanted {
@@ -382,6 +406,10 @@ impl Labels {
             return false;
         }
         self.reader.request(pid);
+        if !self.reader.is_waiting_for(pid) {
+            // Too many reads hang already.
+            return false;
+        }
         let deadline = now + MAP_WAIT;
         while let Some(answer) = self.reader.next(Some(deadline)) {
             let it_is = answer.pid == pid;
@@ -421,7 +449,7 @@ impl Labels {
             }
             Err(error) => {
                 log::info!("memory map of {pid}: {error}");
-                self.space(pid).fail();
+                self.space(pid).fail(&error);
             }
         }
     }
@@ -439,6 +467,9 @@ impl Labels {
     fn take_names(&mut self, done: Done) {
         if done.unreadable > 0 {
             self.count("symbol_files_unreadable", done.unreadable);
+        }
+        if done.unopened > 0 {
+            self.count("symbol_files_gone", done.unopened);
         }
         if self.epochs.get(&done.pid).copied().unwrap_or(0) != done.epoch {
             return;

@@ -31,6 +31,13 @@ pub(super) struct Snapshot {
     pub(super) took: Duration,
 }
 
+/// What a thread tells.
+enum Told {
+    Answer(Answer),
+    /// It has ended.
+    Ended(u64),
+}
+
 /// The answer to a request.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -42,10 +49,10 @@ pub(super) struct Answer {
 /// Sends requests, takes answers.
 pub(super) struct MapReader {
     files: ElfFiles,
-    sender: Sender<Answer>,
-    receiver: Receiver<Answer>,
+    sender: Sender<Told>,
+    receiver: Receiver<Told>,
     asked: HashMap<u32, u64>,
-    /// Reads whose thread has not answered, wanted or not.
+    /// Reads whose thread has not ended, wanted or not.
     running: HashSet<u64>,
     next_token: u64,
 }
@@ -94,14 +101,20 @@ impl MapReader {
     /// The next answer that is wanted, waiting for it until `deadline`; `None` means do not wait.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Answer> {
         loop {
-            let answer = match deadline {
+            let told = match deadline {
                 None => self.receiver.try_recv().ok()?,
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     self.receiver.recv_timeout(left).ok()?
                 }
             };
-            self.running.remove(&answer.token);
+            let answer = match told {
+                Told::Ended(token) => {
+                    self.running.remove(&token);
+                    continue;
+                }
+                Told::Answer(answer) => answer,
+            };
             if self.asked.get(&answer.pid) == Some(&answer.token) {
                 self.asked.remove(&answer.pid);
                 return Some(answer);
@@ -110,7 +123,7 @@ impl MapReader {
     }
 }
 
-fn answer(pid: u32, token: u64, sender: &Sender<Answer>, files: &ElfFiles) {
+fn answer(pid: u32, token: u64, sender: &Sender<Told>, files: &ElfFiles) {
     let result = read(pid);
     let programs = result.as_ref().map_or_else(
         |_| Vec::new(),
@@ -124,7 +137,7 @@ fn answer(pid: u32, token: u64, sender: &Sender<Answer>, files: &ElfFiles) {
         },
     );
     // Nobody listens any more once the session has ended.
-    let _ = sender.send(Answer { pid, token, result });
+    let _ = sender.send(Told::Answer(Answer { pid, token, result }));
     // The process may end any time: open its programs while that is possible. Whoever needs one
     // meanwhile waits for this.
     for (id, origin) in programs {
@@ -132,17 +145,20 @@ fn answer(pid: u32, token: u64, sender: &Sender<Answer>, files: &ElfFiles) {
             let _ = file.path(&origin);
         }
     }
+    let _ = sender.send(Told::Ended(token));
 }
 
 fn read(pid: u32) -> io::Result<Snapshot> {
     let began = Instant::now();
-    let mut bytes = Vec::new();
-    File::open(format!("/proc/{pid}/maps"))?
-        .take(MAX_BYTES)
-        .read_to_end(&mut bytes)?;
-    // A process that has ended or is a kernel thread has an empty map.
+    let mut bytes = read_bounded(&format!("/proc/{pid}/maps"))?;
     if bytes.is_empty() {
-        return Err(io::ErrorKind::NotFound.into());
+        // Its first thread has ended before the others, or it has ended.
+        bytes = threads::list(pid)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|tid| read_bounded(&format!("/proc/{pid}/task/{tid}/maps")).ok())
+            .find(|bytes| !bytes.is_empty())
+            .ok_or(io::ErrorKind::NotFound)?;
     }
     let took = began.elapsed();
     let (mappings, malformed) = maps::parse(&bytes);
@@ -160,6 +176,12 @@ fn read(pid: u32) -> io::Result<Snapshot> {
         uid,
         took,
     })
+}
+
+fn read_bounded(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -13,13 +13,19 @@ use crate::model::Name;
 
 /// Longer ones are read up to here.
 const MAX_BYTES: u64 = 64 << 20;
+/// More functions are left out.
+const MAX_FUNCTIONS: usize = 300_000;
 /// How often a map that grows is read again.
 const REREAD: Duration = Duration::from_millis(200);
+/// Reading is to take at most this part of the time.
+const READ_SHARE: u32 = 20;
 
 /// Whose map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Jit {
     pub(super) pid: u32,
+    /// Tells its program from earlier ones of the same id.
+    pub(super) epoch: u64,
     /// Its id in its own pid namespace, by which it names the file.
     pub(super) own_pid: u32,
     /// Whoever may write to /tmp could write such a file.
@@ -39,6 +45,8 @@ pub(super) struct PerfMap {
     /// Size and time of change of what was read.
     version: Option<(u64, i64, i64)>,
     looked_at: Option<Instant>,
+    /// How long reading took.
+    took: Duration,
 }
 
 impl PerfMap {
@@ -51,10 +59,12 @@ impl PerfMap {
     }
 
     fn refresh(&mut self, jit: Jit) {
-        if self.looked_at.is_some_and(|at| at.elapsed() < REREAD) {
+        let pause = REREAD.max(self.took * READ_SHARE);
+        if self.looked_at.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
-        self.looked_at = Some(Instant::now());
+        let began = Instant::now();
+        self.looked_at = Some(began);
         let Some((file, found)) = open(jit) else {
             return;
         };
@@ -63,12 +73,15 @@ impl PerfMap {
         if version != self.version && file.take(MAX_BYTES).read_to_end(&mut bytes).is_ok() {
             self.entries = parse(&bytes);
             self.version = version;
+            self.took = began.elapsed();
         }
     }
 }
 
 fn open(jit: Jit) -> Option<(File, Metadata)> {
-    let Jit { pid, own_pid, uid } = jit;
+    let Jit {
+        pid, own_pid, uid, ..
+    } = jit;
     let path = format!("/proc/{pid}/root/tmp/perf-{own_pid}.map");
     let file = OpenOptions::new()
         .read(true)
@@ -100,6 +113,7 @@ fn parse(bytes: &[u8]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = bytes
         .split(|byte| *byte == b'\n')
         .filter_map(line)
+        .take(MAX_FUNCTIONS)
         .collect();
     // Stable: of code compiled twice to one place, the later is found.
     entries.sort_by_key(|entry| entry.start);
@@ -118,6 +132,7 @@ mod tests {
         };
         let nobody = Jit {
             pid: u32::MAX,
+            epoch: 0,
             own_pid: u32::MAX,
             uid: 0,
         };

@@ -1,6 +1,7 @@
 //! One process's address space as last read, and what lies where in it.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::map_reader::Snapshot;
@@ -28,6 +29,10 @@ impl FileHint {
     }
 }
 
+/// Bits of the minor number in a device's; file systems without a disk have major number 0.
+const MINOR_BITS: u32 = 20;
+/// How many files under two ids are remembered.
+const MAX_ALIASES: usize = 10_000;
 /// How old a map may get while it is being used.
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// Reading is to take at most this part of the time.
@@ -75,11 +80,16 @@ impl Space {
         self.snapshot = Some(snapshot);
         self.read_at = Some(Instant::now());
         self.waited_in_vain = false;
+        self.gone = false;
     }
 
-    /// Its memory map could not be read: it has ended, or may not be looked at.
-    pub(super) fn fail(&mut self) {
-        self.gone = true;
+    /// Its memory map could not be read: for good if it has ended or may not be looked at.
+    pub(super) fn fail(&mut self, error: &io::Error) {
+        self.gone = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+        ) || error.raw_os_error() == Some(libc::ESRCH);
+        self.read_at = Some(Instant::now());
         self.waited_in_vain = false;
     }
 
@@ -155,7 +165,12 @@ impl Space {
         let mapping = self.find(address)?;
         let file = mapping.file?;
         let same_page = page_of(mapping.offset_of(address)) == page_of(hint.page_offset);
-        let path = mapping.path.clone().filter(|_| same_page)?;
+        // Else the address was mapped anew since, from another file at the same offset.
+        let overlaid = file.dev >> MINOR_BITS == 0 && file.dev != hint.dev;
+        if !same_page || !overlaid || self.aliases.len() >= MAX_ALIASES {
+            return None;
+        }
+        let path = mapping.path.clone()?;
         self.aliases.insert(hint.id(), file);
         Some(path)
     }
@@ -212,7 +227,8 @@ mod tests {
 
     const MAPS: &[u8] = b"\
 1000-5000 r--s 00002000 08:01 99 /data/x\n\
-8000-9000 rw-p 00000000 00:00 0 [heap]\n";
+8000-9000 rw-p 00000000 00:00 0 [heap]\n\
+a000-b000 r--s 00003000 00:1f 99 /merged/y\n";
 
     fn space() -> Space {
         let mut space = Space::default();
@@ -262,14 +278,18 @@ mod tests {
             space.place(Some(0x2345), Some(hint(99, 0x3000))),
             Answer::Sure(file(0x3000))
         );
-        let other = hint(7, 0x3000);
-        assert_eq!(space.place(Some(0x2345), Some(other)), Answer::Stale);
-        assert_eq!(space.learn_alias(0x2345, hint(7, 0x9000)), None);
-        assert!(space.learn_alias(0x2345, other).is_some());
-        assert_eq!(
-            space.place(Some(0x2345), Some(other)),
-            Answer::Sure(file(0x3000))
-        );
+        // On overlayfs, the layer below is meant.
+        let below = hint(7, 0x3000);
+        assert_eq!(space.place(Some(0xa345), Some(below)), Answer::Stale);
+        assert_eq!(space.learn_alias(0xa345, hint(7, 0x9000)), None);
+        assert!(space.learn_alias(0xa345, below).is_some());
+        let merged = Place {
+            path: Some(Name::from("/merged/y")),
+            ..file(0x3000)
+        };
+        assert_eq!(space.place(Some(0xa345), Some(below)), Answer::Sure(merged));
+        // On a disk, the address was mapped anew.
+        assert_eq!(space.learn_alias(0x2345, below), None);
     }
 
     #[test]

@@ -23,7 +23,11 @@ const QUEUE: usize = 1024;
 /// How many addresses are remembered with their names.
 const MAX_REMEMBERED: usize = 100_000;
 /// How many just-in-time compilers' maps are kept.
-const MAX_JITS: usize = 64;
+const MAX_JITS: usize = 16;
+/// More calls inlined into one place are left out.
+const MAX_INLINED: usize = 64;
+/// Reading nested debug information takes stack; what is not used costs nothing.
+const STACK_BYTES: usize = 64 << 20;
 /// Longer names are cut: a hostile file could hold one of any length.
 const MAX_NAME: usize = 4096;
 
@@ -50,6 +54,8 @@ pub(super) struct Wanted {
 pub(super) enum Place {
     /// Nowhere.
     Nowhere,
+    /// In a file, but too many are open already.
+    TooManyFiles,
     /// In a program or library.
     Elf {
         file: Arc<ElfFile>,
@@ -69,6 +75,8 @@ pub(super) struct Done {
     pub(super) frames: Vec<Frame>,
     /// Files that could not be read, each told once.
     pub(super) unreadable: u64,
+    /// Frames without a name because their file could not be opened.
+    pub(super) unopened: u64,
 }
 
 /// The thread, as the others see it.
@@ -84,6 +92,7 @@ impl Symbols {
         let (sender, done) = channel();
         thread::Builder::new()
             .name("symbols".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || Worker::new().run(&todo, &sender))?;
         Ok(Self {
             jobs,
@@ -125,6 +134,8 @@ struct Worker {
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read; told once.
     unreadable: HashMap<FileId, bool>,
+    /// Frames whose file could not be opened, since the last answer.
+    unopened: u64,
 }
 
 impl Worker {
@@ -134,6 +145,7 @@ impl Worker {
             remembered: HashMap::new(),
             jits: HashMap::new(),
             unreadable: HashMap::new(),
+            unopened: 0,
         }
     }
 
@@ -154,6 +166,7 @@ impl Worker {
                 epoch: job.epoch,
                 frames,
                 unreadable,
+                unopened: std::mem::take(&mut self.unopened),
             };
             if sender.send(done).is_err() {
                 return;
@@ -170,6 +183,10 @@ impl Worker {
         } = wanted;
         match source {
             Place::Nowhere => frames.push(plain),
+            Place::TooManyFiles => {
+                self.unopened += 1;
+                frames.push(plain);
+            }
             Place::Jit(jit) => frames.push(self.jit_frame(jit, plain, before)),
             Place::Elf {
                 file,
@@ -215,28 +232,38 @@ impl Worker {
         if self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.clear();
         }
-        let frames: Arc<[Frame]> = self.look_up(key, file, origin).into();
+        let Some(frames) = self.look_up(key, file, origin) else {
+            self.unopened += 1;
+            return Arc::new([]);
+        };
+        let frames: Arc<[Frame]> = frames.into();
         self.remembered.insert(key, Arc::clone(&frames));
         frames
     }
 
-    fn look_up(&mut self, key: (FileId, u64), file: &ElfFile, origin: &Origin) -> Vec<Frame> {
+    /// Empty if there is no name; `None` if the file could not be opened, which may succeed through
+    /// another process.
+    fn look_up(
+        &mut self,
+        key: (FileId, u64),
+        file: &ElfFile,
+        origin: &Origin,
+    ) -> Option<Vec<Frame>> {
         if self.unreadable.contains_key(&key.0) {
-            return Vec::new();
+            return Some(Vec::new());
         }
-        let found = file.path(origin).and_then(|path| {
-            let symbolizer = &self.symbolizer;
-            let found = catch_unwind(AssertUnwindSafe(|| look_up(symbolizer, &path, key.1)));
-            if found.is_err() {
-                // What it had cached may be half made.
-                self.symbolizer = symbolizer_again();
-            }
-            found.ok().flatten()
-        });
-        found.unwrap_or_else(|| {
+        let path = file.path(origin)?;
+        let symbolizer = &self.symbolizer;
+        let found = catch_unwind(AssertUnwindSafe(|| look_up(symbolizer, &path, key.1)));
+        if found.is_err() {
+            // What it had cached may be half made.
+            self.symbolizer = symbolizer_again();
+        }
+        let frames = found.ok().flatten();
+        if frames.is_none() {
             self.unreadable.insert(key.0, false);
-            Vec::new()
-        })
+        }
+        Some(frames.unwrap_or_default())
     }
 }
 
@@ -257,8 +284,14 @@ fn symbolizer_again() -> Symbolizer {
 
 /// `None` if the file cannot be read; empty if it has no name for that offset.
 fn look_up(symbolizer: &Symbolizer, path: &Path, offset: u64) -> Option<Vec<Frame>> {
-    let source = Source::Elf(Elf::new(path));
-    match symbolizer.symbolize_single(&source, Input::FileOffset(offset)) {
+    let with_debug = Source::Elf(Elf::new(path));
+    let mut found = symbolizer.symbolize_single(&with_debug, Input::FileOffset(offset));
+    if let Err(error) = &found {
+        log::info!("debug information of {}: {error:#}", path.display());
+        // Separate debug information may not fit; the symbol table still does.
+        found = symbolizer.symbolize_single(&table_of(path), Input::FileOffset(offset));
+    }
+    match found {
         Ok(Symbolized::Sym(sym)) => {
             let mut frames = frames_of(&sym);
             if let Some(function) = frames.last_mut() {
@@ -275,13 +308,18 @@ fn look_up(symbolizer: &Symbolizer, path: &Path, offset: u64) -> Option<Vec<Fram
     }
 }
 
+/// The symbol table alone.
+fn table_of(path: &Path) -> Source<'static> {
+    let mut table = Elf::new(path);
+    table.debug_syms = false;
+    Source::Elf(table)
+}
+
 /// The name in the symbol table, if it is the same with its module or class: debug information of
 /// the smaller kinds has bare names.
 fn qualified(symbolizer: &Symbolizer, path: &Path, offset: u64, bare: &str) -> Option<Name> {
-    let mut table = Elf::new(path);
-    table.debug_syms = false;
     let found = symbolizer
-        .symbolize_single(&Source::Elf(table), Input::FileOffset(offset))
+        .symbolize_single(&table_of(path), Input::FileOffset(offset))
         .ok()?;
     let name = found.as_sym()?.name.as_ref();
     let without_parameters = |name: &str| name.find(['<', '(']).unwrap_or(name.len());
@@ -299,10 +337,15 @@ fn frames_of(sym: &Sym<'_>) -> Vec<Frame> {
         line: code.and_then(|code| code.line),
         ..Frame::default()
     };
-    let inlined = sym.inlined.iter().rev().map(|call| Frame {
-        inlined: true,
-        ..located(&call.name, call.code_info.as_ref())
-    });
+    let inlined = sym
+        .inlined
+        .iter()
+        .rev()
+        .take(MAX_INLINED)
+        .map(|call| Frame {
+            inlined: true,
+            ..located(&call.name, call.code_info.as_ref())
+        });
     let function = Frame {
         offset: u64::try_from(sym.offset).ok(),
         ..located(&sym.name, sym.code_info.as_deref())
@@ -381,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_program_is_unreadable_once() {
+    fn a_file_that_cannot_be_opened_is_tried_again() {
         let mut wanted = wanted(our_own_function_has_a_name_and_a_line as *const () as u64);
         if let Place::Elf { file, .. } = &mut wanted.source {
             let absent = FileId { dev: 0, ino: 1 };
@@ -391,9 +434,10 @@ mod tests {
         if let Place::Elf { file, origin, .. } = &wanted.source {
             let nowhere = maps::parse(b"1-2 r-xp 0 0:0 1 /nowhere\n").0;
             let gone = Origin::new(u32::MAX, &nowhere[0]);
-            assert!(worker.look_up((file.id, 0), file, &gone).is_empty());
-            assert!(worker.look_up((file.id, 8), file, origin).is_empty());
+            assert_eq!(worker.look_up((file.id, 0), file, &gone), None);
+            assert_eq!(worker.look_up((file.id, 8), file, origin), None);
         }
-        assert_eq!(worker.unreadable.len(), 1);
+        // Another process may have it.
+        assert!(worker.unreadable.is_empty() && worker.remembered.is_empty());
     }
 }

@@ -12,6 +12,14 @@ enum Whom {
     Thread { pid: u32, tid: u32 },
 }
 
+impl Whom {
+    fn pid(self) -> u32 {
+        match self {
+            Whom::Process(pid) | Whom::Thread { pid, .. } => pid,
+        }
+    }
+}
+
 /// How far one count has come.
 #[derive(Debug, Clone, Copy)]
 struct Account {
@@ -28,6 +36,8 @@ struct Account {
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     accounts: HashMap<Whom, Account>,
+    /// Of processes that ended and whose ids are in use again.
+    closed: Vec<(u32, Option<u64>)>,
     /// An exit was not seen, so the sums over ended threads are incomplete.
     exits_lost: bool,
 }
@@ -56,7 +66,18 @@ impl Accounts {
         self.open(Whom::Process(pid), Some(0), Some(0));
     }
 
+    /// Begins with a process that joins those traced: as a child of one of them, or because it took
+    /// a name that is wanted. What it counted before the latter is not known.
+    pub(super) fn open_joined(&mut self, pid: u32, born: bool) {
+        let start = born.then_some(0);
+        self.open(Whom::Process(pid), start, start);
+    }
+
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
+        // An id that was given to a new process: the old one's count stays.
+        if let Some(ended) = self.accounts.get(&whom).filter(|account| account.ended) {
+            self.closed.push((whom.pid(), self.delta(whom, ended)));
+        }
         self.accounts.insert(
             whom,
             Account {
@@ -87,11 +108,11 @@ impl Accounts {
     /// Ends all: to be called right after the programs are detached.
     pub(super) fn close(self) -> Vec<Accounting> {
         let mut deltas: HashMap<u32, Option<u64>> = HashMap::new();
-        for (whom, account) in &self.accounts {
-            let pid = match whom {
-                Whom::Process(pid) | Whom::Thread { pid, .. } => *pid,
-            };
-            let delta = self.delta(*whom, account);
+        let open = self
+            .accounts
+            .iter()
+            .map(|(whom, account)| (whom.pid(), self.delta(*whom, account)));
+        for (pid, delta) in open.chain(self.closed.iter().copied()) {
             let sum = deltas.entry(pid).or_insert(Some(0));
             *sum = sum.zip(delta).map(|(sum, delta)| sum + delta);
         }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya_log::EbpfLogger;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -126,6 +127,7 @@ impl Session {
         chosen: &Chosen,
         mut launched: Option<Launched>,
     ) -> Result<Self, Failure> {
+        raise_file_limit();
         let clock = Clock::new().map_err(|error| Failure::Failed(error.into()))?;
         let symbols = KernelSymbols::load().map_err(|error| Failure::target(&error))?;
         let types = KernelTypes::of_running_kernel()?;
@@ -350,6 +352,16 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
         pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
         force_raw: plan.rungs.raw,
         verbose: plan.verbose,
+    }
+}
+
+/// Programs and libraries of the targets are kept open. After the command was launched, which is to
+/// have its usual limit.
+fn raise_file_limit() {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limits.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        log::info!("the number of open files stays limited: {error}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which threads have been stuck for how long, and when to say so again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use faulttrace_ebpf::Inflight;
@@ -87,8 +87,8 @@ impl StuckThreads {
 
     /// Forgets the threads that have no entry any more.
     pub(super) fn keep_only(&mut self, entries: &[Inflight]) {
-        self.reported
-            .retain(|tid, _| entries.iter().any(|entry| entry.tid == *tid));
+        let tids: HashSet<u32> = entries.iter().map(|entry| entry.tid).collect();
+        self.reported.retain(|tid, _| tids.contains(tid));
     }
 }
 

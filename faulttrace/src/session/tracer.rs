@@ -27,10 +27,16 @@ use crate::process::threads;
 const REST_MS: u16 = 10;
 /// How often the threads in a fault are looked at.
 const STUCK_EVERY: Duration = Duration::from_millis(25);
+/// Looking is to take at most this part of the time.
+const LOOK_SHARE: u32 = 10;
 /// How often losses are told, and the targets' life is checked.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+/// How long at least between two searches for stacks that are not needed any more.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 /// Records handed over at once.
 const BATCH: usize = 1024;
+/// How many batches can be in the ring: the largest, 1 GiB, holds more than these.
+const MAX_ROUNDS: usize = 64;
 /// How often a thread is looked at whose fault may be over.
 const ASK_PERIOD_NS: u64 = 1_000_000;
 
@@ -85,6 +91,7 @@ struct Progress {
     received: u64,
     unknown_kinds: u64,
     outside: u64,
+    swept_at: Option<Instant>,
     watched: HashMap<u32, PerfEventLinkId>,
     /// The session's receiver is gone: nothing more is wanted.
     closed: bool,
@@ -102,7 +109,8 @@ impl Tracer {
             let now = Instant::now();
             if now >= stuck_at {
                 self.look_at_stuck(&mut progress);
-                stuck_at = now + STUCK_EVERY;
+                // With thousands of threads stuck, looking at them takes a while itself.
+                stuck_at = now + STUCK_EVERY.max(now.elapsed() * LOOK_SHARE);
             }
             if now >= housekeeping_at {
                 self.housekeeping(&mut progress)?;
@@ -197,7 +205,8 @@ impl Tracer {
             }
             kind::ADDED => {
                 if self.follow {
-                    self.accounts.open_child(pid);
+                    self.accounts
+                        .open_joined(pid, event.flags & flag::BORN != 0);
                     if !self.endless {
                         self.awaited.push(Awaited::process(pid));
                     }
@@ -265,11 +274,15 @@ impl Tracer {
             }
         }
         self.stuck.keep_only(&entries);
+        if progress.watched.is_empty() {
+            return;
+        }
+        let tids: HashSet<u32> = entries.iter().map(|entry| entry.tid).collect();
         let over: Vec<u32> = progress
             .watched
             .keys()
             .copied()
-            .filter(|tid| !entries.iter().any(|entry| entry.tid == *tid))
+            .filter(|tid| !tids.contains(tid))
             .collect();
         for tid in over {
             if let Some(link) = progress.watched.remove(&tid)
@@ -309,8 +322,11 @@ impl Tracer {
         if gone.is_empty() {
             return Ok(());
         }
-        // Its exit may be in the ring yet.
-        while self.drain(progress)? > 0 {
+        // Its exit may be in the ring yet, but others may fill the ring without end.
+        for _ in 0..MAX_ROUNDS {
+            if self.drain(progress)? == 0 {
+                break;
+            }
             self.hand_over(progress);
         }
         for awaited in gone {
@@ -343,6 +359,19 @@ impl Tracer {
         }
         if now.get(counter::TASKS_LOST) > 0 {
             self.accounts.exits_lost();
+        }
+        let full = now.get(counter::STACKS_FULL) > progress.told.get(counter::STACKS_FULL);
+        if full
+            && progress
+                .swept_at
+                .is_none_or(|at| at.elapsed() > SWEEP_PAUSE)
+        {
+            // Some were recorded for faults that were then held back or lost.
+            let swept = self
+                .probe
+                .sweep_stacks(|tgid| threads::process_stat(tgid).is_ok());
+            log::info!("forgot {swept} stacks of processes that have ended");
+            progress.swept_at = Some(Instant::now());
         }
         progress.told = now;
         let unknown = std::mem::take(&mut progress.unknown_kinds);

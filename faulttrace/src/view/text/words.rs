@@ -238,6 +238,7 @@ pub(super) fn reason(reason: &str) -> Option<&'static str> {
         }
         "address_not_mapped" => "faults at an address that the memory map did not have any more",
         "symbols_late" => "stacks shown without names: the symbols were not read in time",
+        "symbol_files_gone" => "frames without a name: their file could not be opened",
         "symbol_files_unreadable" => "programs or libraries whose symbols could not be read",
         "stacks_full" => "stacks not recorded because there were too many (--max-stacks)",
         "user_stack_unreadable" => "faults without a user stack: it could not be read",
