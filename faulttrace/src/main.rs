@@ -5,9 +5,16 @@ use std::process::ExitCode;
 
 use faulttrace::cli::{self, Command, ExitStatus, Plan};
 use faulttrace::preflight;
+use faulttrace::process::names_helper;
 use faulttrace::session::{self, Failure};
 
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == names_helper::ARGUMENT)
+    {
+        return names_helper::serve();
+    }
     let command = match cli::parse_from(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use faulttrace_tests::harness::process::must;
-use faulttrace_tests::harness::programs::{compile_c, compile_rust, line_of};
+use faulttrace_tests::harness::programs::{compile_c, compile_c_hostile, compile_rust, line_of};
 use faulttrace_tests::harness::record::{Fault, Frame};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::Tracer;
@@ -104,6 +104,27 @@ fn c_with_inlined_function_and_line() {
     trace(&slow, &mut run(&program, &slow), || ())
         .iter()
         .for_each(check_nested);
+}
+
+#[test]
+fn hostile_debug_information_costs_no_more_than_itself() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("hostile");
+    compile_c_hostile("nested.c", &program);
+    for fault in &trace(&slow, &mut run(&program, &slow), || ()) {
+        // The names of its symbol table, without lines; and those of other files.
+        let functions = fault.facts.functions();
+        assert!(
+            functions.starts_with(&["middle", "outer", "main"]),
+            "{functions:?}"
+        );
+        assert_eq!(stack(fault)[0].line, None, "{fault:?}");
+        assert!(
+            functions.iter().any(|name| name.contains("libc_start")),
+            "{functions:?}"
+        );
+    }
 }
 
 /// Where a function of the program is in its file: (begin, end).

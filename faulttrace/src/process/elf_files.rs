@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::maps::{FileId, Mapping};
@@ -41,19 +41,17 @@ impl Origin {
 pub(super) struct ElfFile {
     pub(super) id: FileId,
     /// Only success is remembered: another process may still have what this one took along.
-    file: Mutex<Option<File>>,
+    file: Mutex<Option<Arc<File>>>,
 }
 
 impl ElfFile {
-    /// A path by which this process can open it; `None` if it could not be opened. May block as
-    /// long as its file system does.
-    pub(super) fn path(&self, origin: &Origin) -> Option<PathBuf> {
+    /// The file; `None` if it could not be opened. May block as long as its file system does.
+    pub(super) fn open(&self, origin: &Origin) -> Option<Arc<File>> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.is_none() {
-            *file = open(self.id, origin);
+            *file = open(self.id, origin).map(Arc::new);
         }
-        let number = file.as_ref()?.as_raw_fd();
-        Some(PathBuf::from(format!("/proc/self/fd/{number}")))
+        file.clone()
     }
 }
 
@@ -121,6 +119,7 @@ fn is_same(found: &fs::Metadata, id: FileId) -> bool {
 mod tests {
     use super::*;
     use crate::process::maps;
+    use std::os::unix::fs::FileExt as _;
 
     #[test]
     fn our_own_program_opens_and_is_itself() {
@@ -133,9 +132,10 @@ mod tests {
             .expect("mapped");
         let files = ElfFiles::default();
         let file = files.get(mapping.file.expect("a file")).expect("room");
-        let path = file.path(&Origin::new(pid, mapping)).expect("opens");
-        let opened = fs::read(path).expect("readable");
-        assert_eq!(opened.get(..4), Some(b"\x7fELF".as_slice()));
+        let opened = file.open(&Origin::new(pid, mapping)).expect("opens");
+        let mut magic = [0; 4];
+        opened.read_exact_at(&mut magic, 0).expect("readable");
+        assert_eq!(&magic, b"\x7fELF");
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         let file = ElfFiles::default()
             .get(FileId { dev: 0, ino: 1 })
             .expect("room");
-        assert_eq!(file.path(&origin), None);
+        assert!(file.open(&origin).is_none());
     }
 
     #[test]

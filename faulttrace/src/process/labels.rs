@@ -9,6 +9,7 @@ use super::elf_files::{ElfFiles, Origin};
 use super::kernel::KernelSymbols;
 use super::map_reader::{self, MapReader};
 use super::maps::FileId;
+use super::names_helper::Helper;
 use super::perf_map::Jit;
 use super::space::{Answer, FileHint, Space, place_of_hint};
 use super::symbols::{self, Done, Job, Symbols, Wanted};
@@ -71,7 +72,8 @@ impl Labels {
     /// Starts with nothing known of any process.
     pub fn start(options: LabelOptions, kernel: KernelSymbols) -> Self {
         let files = ElfFiles::default();
-        let symbols = options.symbols.then(Symbols::start);
+        let names = || Box::new(Helper::default());
+        let symbols = options.symbols.then(|| Symbols::start(names()));
         let symbols = symbols.and_then(|started| {
             started
                 .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))

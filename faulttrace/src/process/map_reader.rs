@@ -142,7 +142,7 @@ fn answer(pid: u32, token: u64, sender: &Sender<Told>, files: &ElfFiles) {
     // meanwhile waits for this.
     for (id, origin) in programs {
         if let Some(file) = files.get(id) {
-            let _ = file.path(&origin);
+            let _ = file.open(&origin);
         }
     }
     let _ = sender.send(Told::Ended(token));

@@ -1,11 +1,13 @@
 //! What is learnt of the target from outside the programs.
 
 mod elf_files;
+mod elf_names;
 pub mod kernel;
 mod labels;
 pub mod launch;
 mod map_reader;
 mod maps;
+pub mod names_helper;
 pub mod namespaces;
 mod perf_map;
 mod space;

@@ -3,17 +3,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
-
 use super::elf_files::{ElfFile, Origin};
+use super::elf_names::{ElfFrame, Names};
 use super::maps::FileId;
 use super::perf_map::{Jit, PerfMap};
 use crate::model::{Frame, Name};
@@ -24,10 +20,6 @@ const QUEUE: usize = 1024;
 const MAX_REMEMBERED: usize = 100_000;
 /// How many just-in-time compilers' maps are kept.
 const MAX_JITS: usize = 16;
-/// More calls inlined into one place are left out.
-const MAX_INLINED: usize = 64;
-/// Reading nested debug information takes stack; what is not used costs nothing.
-const STACK_BYTES: usize = 64 << 20;
 /// Longer names are cut: a hostile file could hold one of any length.
 const MAX_NAME: usize = 4096;
 
@@ -87,13 +79,12 @@ pub(super) struct Symbols {
 }
 
 impl Symbols {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(names: Box<dyn Names>) -> io::Result<Self> {
         let (jobs, todo) = sync_channel(QUEUE);
         let (sender, done) = channel();
         thread::Builder::new()
             .name("symbols".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || Worker::new().run(&todo, &sender))?;
+            .spawn(move || Worker::new(names).run(&todo, &sender))?;
         Ok(Self {
             jobs,
             done,
@@ -129,7 +120,7 @@ impl Symbols {
 
 /// What the thread owns.
 struct Worker {
-    symbolizer: Symbolizer,
+    names: Box<dyn Names>,
     remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read; told once.
@@ -139,9 +130,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Self {
+    fn new(names: Box<dyn Names>) -> Self {
         Self {
-            symbolizer: symbolizer(),
+            names,
             remembered: HashMap::new(),
             jits: HashMap::new(),
             unreadable: HashMap::new(),
@@ -252,105 +243,24 @@ impl Worker {
         if self.unreadable.contains_key(&key.0) {
             return Some(Vec::new());
         }
-        let path = file.path(origin)?;
-        let symbolizer = &self.symbolizer;
-        let found = catch_unwind(AssertUnwindSafe(|| look_up(symbolizer, &path, key.1)));
-        if found.is_err() {
-            // What it had cached may be half made.
-            self.symbolizer = symbolizer_again();
-        }
-        let frames = found.ok().flatten();
-        if frames.is_none() {
+        let opened = file.open(origin)?;
+        let found = self.names.look_up(key.0, &opened, key.1);
+        if found.is_none() {
             self.unreadable.insert(key.0, false);
         }
-        Some(frames.unwrap_or_default())
+        Some(found.unwrap_or_default().iter().map(frame_of).collect())
     }
 }
 
-fn symbolizer() -> Symbolizer {
-    // A descriptor of ours always means the same file, so there is nothing to reload.
-    Symbolizer::builder()
-        .enable_auto_reload(false)
-        .enable_code_info(true)
-        .enable_inlined_fns(true)
-        .enable_demangling(true)
-        .build()
-}
-
-fn symbolizer_again() -> Symbolizer {
-    log::warn!("reading symbols failed inside the symbolizer; that file is left out");
-    symbolizer()
-}
-
-/// `None` if the file cannot be read; empty if it has no name for that offset.
-fn look_up(symbolizer: &Symbolizer, path: &Path, offset: u64) -> Option<Vec<Frame>> {
-    let with_debug = Source::Elf(Elf::new(path));
-    let mut found = symbolizer.symbolize_single(&with_debug, Input::FileOffset(offset));
-    if let Err(error) = &found {
-        log::info!("debug information of {}: {error:#}", path.display());
-        // Separate debug information may not fit; the symbol table still does.
-        found = symbolizer.symbolize_single(&table_of(path), Input::FileOffset(offset));
-    }
-    match found {
-        Ok(Symbolized::Sym(sym)) => {
-            let mut frames = frames_of(&sym);
-            if let Some(function) = frames.last_mut() {
-                function.function = qualified(symbolizer, path, offset, &sym.name)
-                    .or_else(|| function.function.take());
-            }
-            Some(frames)
-        }
-        Ok(Symbolized::Unknown(_)) => Some(Vec::new()),
-        Err(error) => {
-            log::info!("symbols of {}: {error:#}", path.display());
-            None
-        }
-    }
-}
-
-/// The symbol table alone.
-fn table_of(path: &Path) -> Source<'static> {
-    let mut table = Elf::new(path);
-    table.debug_syms = false;
-    Source::Elf(table)
-}
-
-/// The name in the symbol table, if it is the same with its module or class: debug information of
-/// the smaller kinds has bare names.
-fn qualified(symbolizer: &Symbolizer, path: &Path, offset: u64, bare: &str) -> Option<Name> {
-    let found = symbolizer
-        .symbolize_single(&table_of(path), Input::FileOffset(offset))
-        .ok()?;
-    let name = found.as_sym()?.name.as_ref();
-    let without_parameters = |name: &str| name.find(['<', '(']).unwrap_or(name.len());
-    let bare = bare.get(..without_parameters(bare))?;
-    let (_, last) = name.split_at(name.rfind("::")? + 2);
-    let is_it = last.get(..without_parameters(last)) == Some(bare);
-    is_it.then(|| cut(name.as_bytes()))
-}
-
-/// Innermost first: inlined calls before the function they are in.
-fn frames_of(sym: &Sym<'_>) -> Vec<Frame> {
-    let located = |name: &str, code: Option<&CodeInfo<'_>>| Frame {
-        function: Some(cut(name.as_bytes())),
-        file: code.map(|code| cut(code.to_path().as_os_str().as_encoded_bytes())),
-        line: code.and_then(|code| code.line),
+fn frame_of(found: &ElfFrame) -> Frame {
+    Frame {
+        function: Some(cut(found.function.as_bytes())),
+        offset: found.offset,
+        file: found.file.as_deref().map(cut),
+        line: found.line,
+        inlined: found.inlined,
         ..Frame::default()
-    };
-    let inlined = sym
-        .inlined
-        .iter()
-        .rev()
-        .take(MAX_INLINED)
-        .map(|call| Frame {
-            inlined: true,
-            ..located(&call.name, call.code_info.as_ref())
-        });
-    let function = Frame {
-        offset: u64::try_from(sym.offset).ok(),
-        ..located(&sym.name, sym.code_info.as_deref())
-    };
-    inlined.chain([function]).collect()
+    }
 }
 
 fn cut(name: &[u8]) -> Name {
@@ -361,6 +271,7 @@ fn cut(name: &[u8]) -> Name {
 mod tests {
     use super::*;
     use crate::process::elf_files::ElfFiles;
+    use crate::process::elf_names::InProcess;
     use crate::process::maps;
     use std::time::Duration;
 
@@ -389,7 +300,7 @@ mod tests {
     }
 
     fn named(wanted: Wanted) -> Done {
-        let mut symbols = Symbols::start().expect("started");
+        let mut symbols = Symbols::start(Box::new(InProcess::default())).expect("started");
         assert!(symbols.ask(Job {
             pid: 1,
             stack: 2,
@@ -430,7 +341,7 @@ mod tests {
             let absent = FileId { dev: 0, ino: 1 };
             *file = ElfFiles::default().get(absent).expect("room");
         }
-        let mut worker = Worker::new();
+        let mut worker = Worker::new(Box::new(InProcess::default()));
         if let Place::Elf { file, origin, .. } = &wanted.source {
             let nowhere = maps::parse(b"1-2 r-xp 0 0:0 1 /nowhere\n").0;
             let gone = Origin::new(u32::MAX, &nowhere[0]);

@@ -1,10 +1,12 @@
 //! Small programs that tests compile at run time, because what is tested is how they were built.
 
+use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::process::{run, tail};
+use super::process::{must, run, tail};
 
 /// The directory of their sources.
 pub fn sources() -> PathBuf {
@@ -13,6 +15,10 @@ pub fn sources() -> PathBuf {
 
 /// Compiles a C program with debug information and frame pointers.
 pub fn compile_c(source: &str, to: &Path) {
+    compile_c_with(source, to, &[]);
+}
+
+fn compile_c_with(source: &str, to: &Path, options: &[&str]) {
     let mut command = Command::new("gcc");
     command.args([
         "-g",
@@ -21,10 +27,31 @@ pub fn compile_c(source: &str, to: &Path) {
         "-fno-optimize-sibling-calls",
     ]);
     command
+        .args(options)
         .args(["-Wall", "-Werror", "-o"])
         .arg(to)
         .arg(sources().join(source));
     compile(&mut command);
+}
+
+/// Compiles a C program with compressed debug information that claims to be larger than any memory.
+pub fn compile_c_hostile(source: &str, to: &Path) {
+    compile_c_with(source, to, &["-gz=zlib"]);
+    let sections = must("readelf", ["-SW".as_ref(), to.as_os_str()]);
+    let line = sections
+        .lines()
+        .find(|line| line.contains(" .debug_info "))
+        .expect("debug information");
+    let fields = line.rsplit(']').next().expect("fields");
+    let offset = fields.split_whitespace().nth(3).expect("an offset");
+    let offset = u64::from_str_radix(offset, 16).expect("hexadecimal");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(to)
+        .expect("the program");
+    // ch_size of an Elf64_Chdr.
+    file.write_all_at(&(1_u64 << 60).to_ne_bytes(), offset + 8)
+        .expect("change the program");
 }
 
 /// Compiles a Rust program with optimization, debug information and frame pointers.
@@ -58,7 +85,7 @@ fn compile(command: &mut Command) {
 
 /// The number of the line that has this marker.
 pub fn line_of(source: &str, marker: &str) -> u32 {
-    let text = std::fs::read_to_string(sources().join(source)).expect("read a source");
+    let text = fs::read_to_string(sources().join(source)).expect("read a source");
     let index = text.lines().position(|line| line.contains(marker));
     u32::try_from(index.expect("the marker is in the source") + 1).expect("a short source")
 }

@@ -1,0 +1,141 @@
+//! Names of places in programs and libraries, by blazesym.
+//!
+//! What it reads is hostile: a file made for it can exhaust memory or stack, or vanish while it is
+//! mapped, and each of these ends the process. So the tracer has it done by another process
+//! (`names_helper`); this is what runs there.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use serde::{Deserialize, Serialize};
+
+use super::maps::FileId;
+
+/// More calls inlined into one place are left out.
+const MAX_INLINED: usize = 64;
+
+/// A function, or a call inlined into the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ElfFrame {
+    pub(super) function: String,
+    pub(super) offset: Option<u64>,
+    pub(super) file: Option<Vec<u8>>,
+    pub(super) line: Option<u32>,
+    pub(super) inlined: bool,
+}
+
+/// Whoever knows the names in files.
+pub(super) trait Names: Send {
+    /// The frames at an offset in a file, innermost first; empty if it has no name there, `None` if
+    /// it cannot be read. A file always comes with the same id.
+    fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
+}
+
+/// Reads the files itself.
+pub(super) struct Reader(Symbolizer);
+
+impl Default for Reader {
+    fn default() -> Self {
+        // A descriptor of ours always means the same file, so there is nothing to reload.
+        Self(
+            Symbolizer::builder()
+                .enable_auto_reload(false)
+                .enable_code_info(true)
+                .enable_inlined_fns(true)
+                .enable_demangling(true)
+                .build(),
+        )
+    }
+}
+
+impl Reader {
+    /// As [`Names::look_up`], with or without debug information. The file must stay open under its
+    /// descriptor.
+    pub(super) fn look_up(&self, file: &File, offset: u64, debug: bool) -> Option<Vec<ElfFrame>> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let input = || Input::FileOffset(offset);
+        let mut found = if debug {
+            self.0
+                .symbolize_single(&Source::Elf(Elf::new(&path)), input())
+        } else {
+            self.0.symbolize_single(&table_of(&path), input())
+        };
+        if debug && found.is_err() {
+            // Separate debug information may not fit; the symbol table still does.
+            found = self.0.symbolize_single(&table_of(&path), input());
+        }
+        match found {
+            Ok(Symbolized::Sym(sym)) => {
+                let mut frames = frames_of(&sym);
+                if debug
+                    && let Some(function) = frames.last_mut()
+                    && let Some(name) = self.qualified(&path, offset, &sym.name)
+                {
+                    function.function = name;
+                }
+                Some(frames)
+            }
+            Ok(Symbolized::Unknown(_)) => Some(Vec::new()),
+            Err(_) => None,
+        }
+    }
+
+    /// The name in the symbol table, if it is the same with its module or class: debug information
+    /// of the smaller kinds has bare names.
+    fn qualified(&self, path: &Path, offset: u64, bare: &str) -> Option<String> {
+        let found = self
+            .0
+            .symbolize_single(&table_of(path), Input::FileOffset(offset))
+            .ok()?;
+        let name = found.as_sym()?.name.as_ref();
+        let without_parameters = |name: &str| name.find(['<', '(']).unwrap_or(name.len());
+        let bare = bare.get(..without_parameters(bare))?;
+        let (_, last) = name.split_at(name.rfind("::")? + 2);
+        let is_it = last.get(..without_parameters(last)) == Some(bare);
+        is_it.then(|| name.to_owned())
+    }
+}
+
+/// The symbol table alone.
+fn table_of(path: &Path) -> Source<'static> {
+    let mut table = Elf::new(path);
+    table.debug_syms = false;
+    Source::Elf(table)
+}
+
+/// Innermost first: inlined calls before the function they are in.
+fn frames_of(sym: &Sym<'_>) -> Vec<ElfFrame> {
+    let located = |name: &str, code: Option<&CodeInfo<'_>>| ElfFrame {
+        function: name.to_owned(),
+        offset: None,
+        file: code.map(|code| code.to_path().as_os_str().as_encoded_bytes().to_vec()),
+        line: code.and_then(|code| code.line),
+        inlined: false,
+    };
+    let inlined = sym.inlined.iter().rev().take(MAX_INLINED);
+    let inlined = inlined.map(|call| ElfFrame {
+        inlined: true,
+        ..located(&call.name, call.code_info.as_ref())
+    });
+    let function = ElfFrame {
+        offset: u64::try_from(sym.offset).ok(),
+        ..located(&sym.name, sym.code_info.as_deref())
+    };
+    inlined.chain([function]).collect()
+}
+
+/// For tests: no other process.
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct InProcess(Vec<File>);
+
+#[cfg(test)]
+impl Names for InProcess {
+    fn look_up(&mut self, _: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
+        self.0.push(file.try_clone().ok()?);
+        Reader::default().look_up(file, offset, true)
+    }
+}

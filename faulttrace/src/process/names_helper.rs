@@ -1,0 +1,365 @@
+//! The process that reads programs and libraries for the tracer, and the tracer's side of it.
+//!
+//! One question at a time: a message with a number for the file and an offset, with the file's
+//! descriptor when it is asked about for the first time; the answer is JSON. If the process dies or
+//! does not answer, another process is started, and the file that was asked about is read without
+//! its debug information from then on, or not at all if that was no better.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, send, sendmsg, socketpair,
+};
+
+use super::elf_names::{ElfFrame, Names, Reader};
+use super::maps::FileId;
+
+/// The only argument of this program when it is to be the helper. Not for users.
+pub const ARGUMENT: &str = "__names-helper";
+
+/// How long an answer may take: large debug information takes seconds.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// Longest answer; the socket's buffer takes more.
+const MAX_ANSWER: usize = 128 * 1024;
+/// Memory that the helper may allocate; files are mapped besides.
+const MAX_DATA: u64 = 2 << 30;
+/// A file's number, whether to read debug information, and an offset.
+const QUESTION_BYTES: usize = 16;
+
+/// The tracer's side.
+#[derive(Default)]
+pub(super) struct Helper {
+    process: Option<Process>,
+    /// Files whose debug information cannot be read.
+    without_debug: HashSet<FileId>,
+}
+
+struct Process {
+    child: Child,
+    socket: OwnedFd,
+    /// Numbers of the files that it has.
+    sent: HashMap<FileId, u32>,
+}
+
+impl Names for Helper {
+    fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
+        if !self.without_debug.contains(&id) {
+            match self.ask(id, file, true, offset) {
+                Ok(found) => return found,
+                Err(error) => {
+                    log::warn!("debug information of a file is left out: {error}");
+                    self.without_debug.insert(id);
+                }
+            }
+        }
+        self.ask(id, file, false, offset).unwrap_or_else(|error| {
+            log::warn!("symbols of a file are left out: {error}");
+            None
+        })
+    }
+}
+
+impl Helper {
+    fn ask(
+        &mut self,
+        id: FileId,
+        file: &File,
+        debug: bool,
+        offset: u64,
+    ) -> io::Result<Option<Vec<ElfFrame>>> {
+        let process = match &mut self.process {
+            Some(process) => process,
+            none => none.insert(Process::start()?),
+        };
+        let answer = process.ask(id, file, debug, offset);
+        if answer.is_err() {
+            self.process = None;
+        }
+        answer
+    }
+}
+
+impl Process {
+    fn start() -> io::Result<Self> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        let child = Command::new("/proc/self/exe")
+            .arg(ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self {
+            child,
+            socket: ours,
+            sent: HashMap::new(),
+        })
+    }
+
+    fn ask(
+        &mut self,
+        id: FileId,
+        file: &File,
+        debug: bool,
+        offset: u64,
+    ) -> io::Result<Option<Vec<ElfFrame>>> {
+        let new = u32::try_from(self.sent.len()).map_err(io::Error::other)?;
+        let number = self.sent.get(&id).copied();
+        let question = question(number.unwrap_or(new), debug, offset);
+        let descriptor = [file.as_raw_fd()];
+        let with_file = [ControlMessage::ScmRights(&descriptor)];
+        sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(&question)],
+            if number.is_none() { &with_file } else { &[] },
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        if number.is_none() {
+            self.sent.insert(id, new);
+        }
+        self.wait()?;
+        let mut answer = vec![0; MAX_ANSWER];
+        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let answer = answer.get(..length).unwrap_or_default();
+        serde_json::from_slice(answer).map_err(io::Error::other)
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let deadline = Instant::now() + ANSWER_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(0) | Err(nix::Error::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have died already. Killed, it is gone at once, even if a file system hangs it.
+        let _ = self.child.kill();
+        let _ = self.child.try_wait();
+    }
+}
+
+fn question(number: u32, debug: bool, offset: u64) -> [u8; QUESTION_BYTES] {
+    let mut bytes = [0; QUESTION_BYTES];
+    bytes[..4].copy_from_slice(&number.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&u32::from(debug).to_ne_bytes());
+    bytes[8..].copy_from_slice(&offset.to_ne_bytes());
+    bytes
+}
+
+/// The helper: answers until the tracer is gone. Standard input is its socket.
+pub fn serve() -> ExitCode {
+    confine();
+    let stdin = io::stdin();
+    let mut files = HashMap::new();
+    let reader = Reader::default();
+    while let Ok(Some(question)) = receive(stdin.as_fd()) {
+        let number = question.number;
+        if let Some(file) = question.file {
+            files.insert(number, file);
+        }
+        let found = files
+            .get(&number)
+            .and_then(|file| reader.look_up(file, question.offset, question.debug));
+        let answer = encode(found);
+        if send(stdin.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL).is_err() {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Gives up what is not needed. Whatever fails here leaves the helper with more than it needs.
+fn confine() {
+    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    let _ = prctl::set_no_new_privs();
+    let _ = setrlimit(Resource::RLIMIT_DATA, MAX_DATA, MAX_DATA);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    drop_capabilities();
+}
+
+/// Keeps the right to read any file (which opening one's own descriptor again asks for) alone.
+fn drop_capabilities() {
+    /// `_LINUX_CAPABILITY_VERSION_3`, `CAP_DAC_READ_SEARCH` of include/uapi/linux/capability.h.
+    const VERSION_3: u32 = 0x2008_0522;
+    const READ_ANY: u32 = 1 << 2;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let kept = |bits| Data {
+        effective: bits,
+        permitted: bits,
+        inheritable: 0,
+    };
+    let data = [kept(READ_ANY), kept(0)];
+    // SAFETY: capset reads a header and, for this version, two data structures, which live here.
+    unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+}
+
+/// What the tracer asks.
+struct Question {
+    number: u32,
+    debug: bool,
+    offset: u64,
+    file: Option<File>,
+}
+
+/// The next question; `None` when the tracer is gone.
+fn receive(socket: BorrowedFd<'_>) -> nix::Result<Option<Question>> {
+    let mut bytes = [0; QUESTION_BYTES];
+    let mut space = nix::cmsg_space!(RawFd);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    if message.bytes != QUESTION_BYTES {
+        return Ok(None);
+    }
+    let mut file = None;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            for descriptor in descriptors {
+                // SAFETY: the kernel has just made this descriptor for us.
+                file = Some(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }));
+            }
+        }
+    }
+    let (number, rest) = bytes.split_at(4);
+    let (debug, offset) = rest.split_at(4);
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
+    Ok(Some(Question {
+        number: word(number),
+        debug: word(debug) != 0,
+        offset: offset.try_into().map_or(0, u64::from_ne_bytes),
+        file,
+    }))
+}
+
+/// An answer that fits: if all of it does not, the function alone, or nothing.
+fn encode(found: Option<Vec<ElfFrame>>) -> Vec<u8> {
+    let json = |found: &Option<Vec<ElfFrame>>| {
+        serde_json::to_vec(found)
+            .ok()
+            .filter(|json| json.len() <= MAX_ANSWER)
+    };
+    json(&found)
+        .or_else(|| {
+            let function = found.and_then(|frames| frames.into_iter().next_back())?;
+            json(&Some(vec![function]))
+        })
+        .unwrap_or_else(|| b"null".to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: usize) -> ElfFrame {
+        ElfFrame {
+            function: "f".repeat(length),
+            offset: Some(1),
+            file: None,
+            line: None,
+            inlined: false,
+        }
+    }
+
+    #[test]
+    fn answers_fit() {
+        let read = |bytes: &[u8]| -> Option<Vec<ElfFrame>> {
+            serde_json::from_slice(bytes).expect("an answer")
+        };
+        assert_eq!(read(&encode(None)), None);
+        let both = vec![frame(3), frame(4)];
+        assert_eq!(read(&encode(Some(both.clone()))), Some(both));
+        let long = encode(Some(vec![frame(MAX_ANSWER), frame(4)]));
+        assert_eq!(read(&long), Some(vec![frame(4)]));
+        assert_eq!(read(&encode(Some(vec![frame(MAX_ANSWER)]))), None);
+    }
+
+    #[test]
+    fn a_helper_that_ends_at_once_costs_the_file_only() {
+        // The test program is no helper: given the argument it runs no test and ends.
+        let mut helper = Helper::default();
+        let file = File::open("/proc/self/exe").expect("our own program");
+        let id = FileId { dev: 0, ino: 1 };
+        assert_eq!(helper.look_up(id, &file, 0), None);
+        assert!(helper.process.is_none());
+    }
+
+    #[test]
+    fn questions_arrive_with_their_file() {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .expect("sockets");
+        let file = File::open("/proc/self/exe").expect("our own program");
+        let descriptor = [file.as_raw_fd()];
+        let with_file = [ControlMessage::ScmRights(&descriptor)];
+        sendmsg::<()>(
+            ours.as_raw_fd(),
+            &[IoSlice::new(&question(7, true, 0x1234))],
+            &with_file,
+            MsgFlags::empty(),
+            None,
+        )
+        .expect("sent");
+        let got = receive(theirs.as_fd())
+            .expect("received")
+            .expect("a question");
+        assert_eq!((got.number, got.debug, got.offset), (7, true, 0x1234));
+        let length = |file: &File| file.metadata().expect("metadata").len();
+        assert_eq!(length(&got.file.expect("a file")), length(&file));
+        drop(ours);
+        assert!(receive(theirs.as_fd()).expect("the end").is_none());
+    }
+}
