@@ -61,7 +61,12 @@ fn send(entry: &Inflight, end_ns: u64) {
         blocked_ns: entry.blocked_ns,
         runqueue_ns: entry.runqueue_ns,
         user_stack: entry.user_stack,
-        kernel_stack: entry.kernel_stack,
+        kernel_stack: if entry.kernel_stack == 0 {
+            // Its only sleep was not seen to end.
+            entry.last_kernel_stack
+        } else {
+            entry.kernel_stack
+        },
         inode: entry.inode,
         page_offset: entry.page_offset,
         device: entry.device,

@@ -127,7 +127,17 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
 fn went_on(entry: &mut Inflight, now: u64) {
     if entry.in_ns == 0 {
         maps::count(counter::SWITCHES_UNSEEN);
-        entry.blocked_ns += now.saturating_sub(entry.out_ns);
+        slept(entry, now.saturating_sub(entry.out_ns));
+    }
+}
+
+/// Counts a sleep, and keeps the stack of the longest.
+#[inline(always)]
+fn slept(entry: &mut Inflight, slept_ns: u64) {
+    entry.blocked_ns += slept_ns;
+    if slept_ns >= entry.longest_sleep_ns && entry.last_kernel_stack != 0 {
+        entry.longest_sleep_ns = slept_ns;
+        entry.kernel_stack = entry.last_kernel_stack;
     }
 }
 
@@ -281,13 +291,8 @@ fn enter(slot: &mut Slot, tid: u32) {
     if woken > now {
         woken = now;
     }
-    let slept = woken.saturating_sub(out);
-    entry.blocked_ns += slept;
+    slept(entry, woken.saturating_sub(out));
     entry.runqueue_ns += now - woken;
-    if slept >= entry.longest_sleep_ns && entry.last_kernel_stack != 0 {
-        entry.longest_sleep_ns = slept;
-        entry.kernel_stack = entry.last_kernel_stack;
-    }
     entry.in_ns = now;
     slot.tid = tid;
     slot.what = what::MARK;

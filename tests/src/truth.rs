@@ -54,6 +54,9 @@ pub struct Worker {
     /// Time from its first touch to its last in which it did not run: its own clock's time less its
     /// CPU time, ns; 0 where that was not measured.
     pub lost_ns: u64,
+    /// Of that, runnable but waiting for a CPU, as the kernel counts it (/proc/thread-self/schedstat);
+    /// 0 where that was not measured.
+    pub queued_ns: u64,
     pub touches: Vec<Touch>,
 }
 

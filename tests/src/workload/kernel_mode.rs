@@ -113,6 +113,7 @@ pub fn run(args: &KernelModeArgs) {
         name: String::new(),
         touch_ns,
         lost_ns: 0,
+        queued_ns: 0,
         touches,
     };
     done_then_exit(&before.done(vec![worker]));

@@ -52,6 +52,7 @@ pub fn run(args: &MmapLockArgs) {
             name: String::new(),
             touch_ns,
             lost_ns: 0,
+            queued_ns: 0,
             touches,
         };
         let mut done = before.done(vec![worker]);

@@ -69,6 +69,7 @@ pub fn touch_pages(file: &Path, first: usize, touches: usize) -> Done {
         name: String::new(),
         touch_ns,
         lost_ns: 0,
+        queued_ns: 0,
         touches: touched,
     };
     before.done(vec![worker])

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use crate::clock::{monotonic_ns, thread_cpu_ns};
+use crate::clock::{monotonic_ns, thread_cpu_ns, thread_queued_ns};
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Touch, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
@@ -92,11 +92,9 @@ pub fn run(args: TouchArgs) {
                 // Room for the results now: no other fault of ours while it counts.
                 let mut touches = Vec::with_capacity(args.touches);
                 start.wait();
-                let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
+                let begin = Times::now();
                 touch_all(&args, &mapping, index, &mut touches);
-                let ran_ns = thread_cpu_ns() - begin_cpu_ns;
-                let lost_ns = (monotonic_ns() - begin_ns).saturating_sub(ran_ns);
-                worker(&args, index, lost_ns, touches)
+                worker(&args, index, &begin, touches)
             })
         })
         .collect();
@@ -138,13 +136,33 @@ pub fn touch_one(mapping: &Mapping, page: usize, verify: bool) -> Touch {
     }
 }
 
-fn worker(args: &TouchArgs, index: usize, lost_ns: u64, touches: Vec<Touch>) -> Worker {
+/// This thread's clocks.
+struct Times {
+    wall_ns: u64,
+    cpu_ns: u64,
+    queued_ns: u64,
+}
+
+impl Times {
+    fn now() -> Times {
+        Times {
+            wall_ns: monotonic_ns(),
+            cpu_ns: thread_cpu_ns(),
+            queued_ns: thread_queued_ns(),
+        }
+    }
+}
+
+fn worker(args: &TouchArgs, index: usize, begin: &Times, touches: Vec<Touch>) -> Worker {
+    let end = Times::now();
+    let ran_ns = end.cpu_ns - begin.cpu_ns;
     Worker {
         pid: std::process::id(),
         tid: tid(),
         name: String::from_utf8_lossy(&args.thread_name(index)).into_owned(),
         touch_ns: touches.iter().map(Touch::elapsed_ns).sum(),
-        lost_ns,
+        lost_ns: (end.wall_ns - begin.wall_ns).saturating_sub(ran_ns),
+        queued_ns: end.queued_ns - begin.queued_ns,
         touches,
     }
 }
