@@ -3,6 +3,8 @@
 //!
 //! They live in `.rodata`, so the verifier knows their values and drops the branches not taken.
 
+use core::ffi::c_void;
+
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
 use faulttrace_ebpf::{NO_SYSCALL, filter};
@@ -178,6 +180,13 @@ fn inner_id(task: *const u8) -> u32 {
     } else {
         0
     }
+}
+
+/// A tracepoint's argument; both kinds of tracepoint programs see an array of words.
+#[inline(always)]
+pub fn argument(ctx: *mut c_void, index: usize) -> u64 {
+    // SAFETY: the verifier checks every access to the context against the tracepoint's arguments.
+    unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(index)) }
 }
 
 /// The current `task_struct`.

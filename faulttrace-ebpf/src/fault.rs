@@ -7,9 +7,8 @@ use aya_ebpf::programs::PerfEventContext;
 use aya_log_ebpf::info;
 use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, counter, flag, kind};
 
-use crate::config::{self, current, current_task, member, traced};
+use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::sched::argument;
 use crate::{end, stack};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's

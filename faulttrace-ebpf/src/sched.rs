@@ -7,20 +7,13 @@ use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
 use faulttrace_ebpf::{Inflight, NO_SYSCALL, counter, flag};
 
-use crate::config::{self, current, current_task, member, traced};
+use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
 use crate::stack::{self, KernelStack, Where};
 use crate::{end, fault};
 
 /// include/linux/sched.h; a thread that waits for a page of a device sleeps in it, killable or not.
 const TASK_UNINTERRUPTIBLE: u32 = 2;
-
-/// A tracepoint's argument; both kinds of tracepoint programs see an array of words.
-#[inline(always)]
-pub fn argument(ctx: *mut c_void, index: usize) -> u64 {
-    // SAFETY: the verifier checks every access to the context against the tracepoint's arguments.
-    unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(index)) }
-}
 
 /// Tracepoint sched:sched_switch(preempt, prev, next, prev_state); current is still `prev`.
 #[inline(always)]

@@ -6,10 +6,9 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 use aya_log_ebpf::{debug, info, warn};
 use faulttrace_ebpf::{COMM_LEN, TaskEvent, counter, filter, flag, kind};
 
-use crate::config::{self, FILTER, current, member, traced};
+use crate::config::{self, FILTER, argument, current, member, traced};
 use crate::end;
 use crate::maps::{self, EVENTS, TGIDS, TIDS};
-use crate::sched::argument;
 
 /// Tracepoint sched:sched_process_fork(parent, child); current is the parent.
 #[inline(always)]

@@ -10,6 +10,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::monotonic_ns;
+use crate::workload::tid;
 
 /// What a workload says when it is set up and waits for `go`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -58,6 +59,19 @@ pub struct Worker {
     /// 0 where that was not measured.
     pub queued_ns: u64,
     pub touches: Vec<Touch>,
+}
+
+impl Worker {
+    /// The calling thread, with what it did.
+    pub fn here(touches: Vec<Touch>) -> Worker {
+        Worker {
+            pid: std::process::id(),
+            tid: tid(),
+            touch_ns: touches.iter().map(Touch::elapsed_ns).sum(),
+            touches,
+            ..Worker::default()
+        }
+    }
 }
 
 /// One touch of one page.

@@ -7,6 +7,7 @@
 
 mod accounting;
 mod attached;
+mod failure;
 mod output;
 mod run;
 mod signals;
@@ -14,4 +15,5 @@ mod stuck;
 mod targets;
 mod tracer;
 
-pub use run::{Failure, run};
+pub use failure::Failure;
+pub use run::run;

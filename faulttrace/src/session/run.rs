@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::accounting::Accounts;
 use super::attached;
+use super::failure::Failure;
 use super::output::Output;
 use super::signals::{self, Arrived, Signals};
 use super::stuck::StuckThreads;
@@ -37,40 +38,6 @@ use crate::view::{self, View};
 const BATCHES: usize = 16;
 /// How often views may say what they held back.
 const TICK: Duration = Duration::from_millis(50);
-
-/// Why a session could not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// A privilege, a kernel feature or the target is missing; the text says how to mend it.
-    #[error("{0}")]
-    NotPossible(String),
-    /// The command could not be launched.
-    #[error(transparent)]
-    Launch(#[from] launch::Error),
-    /// Anything else.
-    #[error(transparent)]
-    Failed(#[from] anyhow::Error),
-}
-
-impl Failure {
-    pub(super) fn target(error: &dyn std::error::Error) -> Self {
-        Self::NotPossible(error.to_string())
-    }
-}
-
-impl From<crate::probe::Error> for Failure {
-    fn from(error: crate::probe::Error) -> Self {
-        Self::NotPossible(format!(
-            "{error}\nfor what this kernel offers: faulttrace doctor"
-        ))
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 /// What a session came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::cli::{CommPattern, Targets};
 use crate::probe::{CommTables, Filter};
 use crate::process::{namespaces, threads};
 
-use super::run::Failure;
+use super::failure::Failure;
 
 /// Something whose end the session waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

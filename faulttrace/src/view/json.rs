@@ -2,6 +2,7 @@
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
 mod record;
+mod scalar;
 mod stacks;
 mod summary;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::mem::Mapping;
-use crate::truth::{Counters, Touch, Worker};
+use crate::truth::{Counters, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
 use crate::workload::tid;
 use crate::workload::touch::touch_one;
@@ -36,16 +36,6 @@ pub fn run(args: &AlternateArgs) {
         touches.push(touch_one(&mapping, page, false));
         thread::sleep(Duration::from_millis(args.sleep_ms));
     }
-    let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
-    let pid = std::process::id();
-    let worker = Worker {
-        pid,
-        tid: pid,
-        name: String::new(),
-        touch_ns,
-        lost_ns: 0,
-        queued_ns: 0,
-        touches,
-    };
+    let worker = Worker::here(touches);
     done_then_exit(&before.done(vec![worker]));
 }

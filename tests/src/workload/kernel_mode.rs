@@ -105,16 +105,6 @@ pub fn run(args: &KernelModeArgs) {
             });
         }
     }
-    let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
-    let pid = std::process::id();
-    let worker = Worker {
-        pid,
-        tid: pid,
-        name: String::new(),
-        touch_ns,
-        lost_ns: 0,
-        queued_ns: 0,
-        touches,
-    };
+    let worker = Worker::here(touches);
     done_then_exit(&before.done(vec![worker]));
 }

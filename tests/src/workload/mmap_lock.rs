@@ -44,17 +44,7 @@ pub fn run(args: &MmapLockArgs) {
         let touches = wait_often(&range, walked, args.waits);
         stop.store(true, Ordering::Relaxed);
         let held = holder.join().expect("the holder");
-        let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
-        let pid = std::process::id();
-        let worker = Worker {
-            pid,
-            tid: pid,
-            name: String::new(),
-            touch_ns,
-            lost_ns: 0,
-            queued_ns: 0,
-            touches,
-        };
+        let worker = Worker::here(touches);
         let mut done = before.done(vec![worker]);
         done.figures.insert("holds".to_owned(), held);
         done_then_exit(&done);

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::mem::Mapping;
-use crate::truth::{Counters, Done, Touch, Worker};
-use crate::workload::tid;
+use crate::truth::{Counters, Done, Worker};
 use crate::workload::touch::touch_one;
 
 /// Touch pages at once, report to a file, exit.
@@ -61,16 +60,6 @@ pub fn touch_pages(file: &Path, first: usize, touches: usize) -> Done {
     let touched: Vec<_> = (first..first + touches)
         .map(|page| touch_one(&mapping, page, false))
         .collect();
-    let touch_ns = touched.iter().map(Touch::elapsed_ns).sum();
-    let pid = std::process::id();
-    let worker = Worker {
-        pid,
-        tid: tid(),
-        name: String::new(),
-        touch_ns,
-        lost_ns: 0,
-        queued_ns: 0,
-        touches: touched,
-    };
+    let worker = Worker::here(touched);
     before.done(vec![worker])
 }

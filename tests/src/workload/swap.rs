@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::mem::{Mapping, PAGE};
-use crate::truth::{Counters, Touch, Worker};
+use crate::truth::{Counters, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
 use crate::workload::tid;
 use crate::workload::touch::touch_one;
@@ -35,17 +35,7 @@ pub fn run(args: &SwapArgs) {
     for page in 0..args.pages {
         touches.push(touch_one(&mapping, page, false));
     }
-    let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
-    let pid = std::process::id();
-    let worker = Worker {
-        pid,
-        tid: pid,
-        name: String::new(),
-        touch_ns,
-        lost_ns: 0,
-        queued_ns: 0,
-        touches,
-    };
+    let worker = Worker::here(touches);
     let mut done = before.done(vec![worker]);
     done.figures
         .insert("swapped_pages".to_owned(), swapped * 1024 / PAGE as u64);

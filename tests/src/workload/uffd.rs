@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::mem::{Mapping, PAGE};
-use crate::truth::{Counters, Touch, Worker};
+use crate::truth::{Counters, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
 use crate::workload::touch::touch_one;
 use crate::workload::{name_thread, tid};
@@ -140,17 +140,7 @@ pub fn run(args: &UffdArgs) {
         for page in 0..args.pages {
             touches.push(touch_one(&memory, page, false));
         }
-        let touch_ns = touches.iter().map(Touch::elapsed_ns).sum();
-        let pid = std::process::id();
-        let worker = Worker {
-            pid,
-            tid: pid,
-            name: String::new(),
-            touch_ns,
-            lost_ns: 0,
-            queued_ns: 0,
-            touches,
-        };
+        let worker = Worker::here(touches);
         done_then_exit(&before.done(vec![worker]));
     });
 }

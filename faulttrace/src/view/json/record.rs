@@ -3,30 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};
 use crate::model::{
     Access, End, Facts, Fault, LossClass, Lost, MappingKind, Mode, Name, Place, ProcessEnd,
     ProcessInfo, Stack, Start, Stuck,
 };
 use crate::view::escape::Escaped;
-
-/// A number as `"0x…"`: addresses and ids do not fit into the doubles that many readers of JSON
-/// have for numbers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Hex(pub(super) u64);
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&format_args!("{:#x}", self.0))
-    }
-}
-
-/// A name that may be unknown.
-pub(super) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
-    name.map(|name| Escaped(name.as_bytes()))
-}
 
 /// Whether the file was deleted; unknown where no file is known.
 pub(super) fn deleted(deleted: bool, path: Option<&Name>) -> Option<bool> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::record::{Hex, escaped};
+use super::scalar::{Hex, escaped};
 use crate::model::{Frame, Stack};
 use crate::view::escape::Escaped;
 

@@ -5,7 +5,8 @@ use std::hash::Hash;
 
 use serde::Serialize;
 
-use super::record::{UserStackPart, class_name, deleted, escaped, mapping_name};
+use super::record::{UserStackPart, class_name, deleted, mapping_name};
+use super::scalar::escaped;
 use super::stacks::StackCache;
 use super::{Failed, NOT_SERIALIZED};
 use crate::model::summary::{

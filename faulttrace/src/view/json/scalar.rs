@@ -1,0 +1,22 @@
+//! How single values are written.
+
+use serde::{Serialize, Serializer};
+
+use crate::model::Name;
+use crate::view::escape::Escaped;
+
+/// A number as `"0x…"`: addresses and ids do not fit into the doubles that many readers of JSON
+/// have for numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hex(pub(super) u64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+/// A name that may be unknown.
+pub(super) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
+    name.map(|name| Escaped(name.as_bytes()))
+}
