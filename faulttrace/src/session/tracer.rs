@@ -11,7 +11,7 @@ use aya::maps::{MapData, RingBuf};
 use aya::programs::perf_event::PerfEventLinkId;
 use aya_log::EbpfLogger;
 use faulttrace_ebpf::counter::{self, Class};
-use faulttrace_ebpf::{TaskEvent, flag, kind};
+use faulttrace_ebpf::{COMM_LEN, TaskEvent, flag, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
@@ -186,7 +186,7 @@ impl Tracer {
                     return;
                 }
                 let pid = event.tgid;
-                self.introduce(pid, progress);
+                self.introduce(pid, &event.comm, progress);
                 let fault = self.enricher.fault(event, &self.probe);
                 progress.batch.push(Record::Fault(Arc::new(fault)));
             }
@@ -201,7 +201,7 @@ impl Tracer {
             kind::EXEC => {
                 self.enricher.labels().process_exec(pid);
                 self.known.remove(&pid);
-                self.introduce(pid, progress);
+                self.introduce(pid, &event.comm, progress);
             }
             kind::ADDED => {
                 if self.follow {
@@ -211,7 +211,7 @@ impl Tracer {
                         self.awaited.push(Awaited::process(pid));
                     }
                 }
-                self.introduce(pid, progress);
+                self.introduce(pid, &event.comm, progress);
             }
             _ => {
                 let last = event.flags & flag::GROUP_DEAD != 0;
@@ -245,13 +245,15 @@ impl Tracer {
     }
 
     /// Tells who a process is when its id appears for the first time.
-    fn introduce(&mut self, pid: u32, progress: &mut Progress) {
+    fn introduce(&mut self, pid: u32, comm: &[u8; COMM_LEN], progress: &mut Progress) {
         if !self.known.insert(pid) {
             return;
         }
+        // It may have ended since; then the name that the kernel told must do.
         let info = threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
             pid,
-            ..ProcessInfo::default()
+            name: name_of(comm),
+            exe: None,
         });
         progress.batch.push(Record::Process(Arc::new(info)));
     }
@@ -266,7 +268,7 @@ impl Tracer {
             match self.stuck.look(entry, now_ns) {
                 Verdict::Wait => {}
                 Verdict::Report(report) => {
-                    self.introduce(entry.tgid, progress);
+                    self.introduce(entry.tgid, &entry.comm, progress);
                     let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
                     progress.batch.push(Record::Stuck(Arc::new(stuck)));
                 }
