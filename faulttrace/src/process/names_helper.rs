@@ -202,6 +202,7 @@ pub fn serve() -> ExitCode {
 
 /// Gives up what is not needed. Whatever fails here leaves the helper with more than it needs.
 fn confine() {
+    let _ = prctl::set_name(c"faulttrace-name");
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     let _ = prctl::set_no_new_privs();
     let _ = setrlimit(Resource::RLIMIT_DATA, MAX_DATA, MAX_DATA);
