@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -26,6 +26,7 @@ pub struct Running {
     input: Option<ChildStdin>,
     lines: Receiver<Line>,
     errors: Arc<Mutex<Vec<u8>>>,
+    errors_reader: JoinHandle<()>,
 }
 
 impl Running {
@@ -64,7 +65,7 @@ impl Running {
         });
         let errors = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&errors);
-        thread::spawn(move || {
+        let errors_reader = thread::spawn(move || {
             let mut part = [0; 4096];
             while let Ok(count @ 1..) = error_output.read(&mut part) {
                 sink.lock()
@@ -79,6 +80,7 @@ impl Running {
             input,
             lines,
             errors,
+            errors_reader,
         }
     }
 
@@ -137,7 +139,15 @@ impl Running {
     /// Waits for its end. Panics at the deadline.
     pub fn wait(&mut self, deadline: Instant) -> ExitStatus {
         match wait_until(&mut self.child, deadline) {
-            Some(status) => status,
+            Some(status) => {
+                // What it said last may still be on its way. A child of its own that lives on keeps
+                // the pipe open, hence the bound.
+                let bound = Instant::now() + Duration::from_secs(2);
+                while !self.errors_reader.is_finished() && Instant::now() < bound {
+                    thread::yield_now();
+                }
+                status
+            }
             None => self.fail("did not end in time"),
         }
     }

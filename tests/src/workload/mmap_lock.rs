@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Touch, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
@@ -64,12 +66,21 @@ fn hold(range: &Mapping, stop: &AtomicBool) -> u64 {
     held
 }
 
+/// How often the calling thread went to sleep (`ru_nvcsw`).
+fn sleeps() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD)
+        .expect("getrusage of oneself")
+        .voluntary_context_switches()
+}
+
 /// Reads fresh pages until enough touches have waited; those that have.
 fn wait_often(range: &Mapping, walked: usize, waits: usize) -> Vec<Touch> {
     let mut waited = Vec::with_capacity(waits);
     for page in walked..range.pages() {
+        let before = sleeps();
         let touch = touch_one(range, page, false);
-        if touch.elapsed_ns() >= WAITED_NS {
+        // A touch may also be long because its thread was preempted.
+        if touch.elapsed_ns() >= WAITED_NS && sleeps() > before {
             waited.push(touch);
         }
         if waited.len() == waits {
