@@ -204,6 +204,16 @@ pub fn member<T: Copy + Default>(base: *const u8, offset: &Global<u64>) -> T {
         .unwrap_or_default()
 }
 
+/// Inode number and device of an inode: which file it is.
+#[inline(always)]
+pub fn file_id(inode: u64) -> (u64, u32) {
+    let super_block: u64 = member(inode as *const u8, &OFF_INODE_SB);
+    (
+        member(inode as *const u8, &OFF_INODE_INO),
+        member(super_block as *const u8, &OFF_SB_DEV),
+    )
+}
+
 /// Number of the system call that the current thread is in, or `NO_SYSCALL`.
 #[inline(always)]
 pub fn system_call() -> u32 {

@@ -144,11 +144,7 @@ pub fn file_page(ctx: *mut c_void) {
 #[inline(always)]
 fn file_of(ctx: *mut c_void) -> (u64, u32) {
     let host: u64 = member(argument(ctx, 0) as *const u8, &config::OFF_MAPPING_HOST);
-    let super_block: u64 = member(host as *const u8, &config::OFF_INODE_SB);
-    (
-        member(host as *const u8, &config::OFF_INODE_INO),
-        member(super_block as *const u8, &config::OFF_SB_DEV),
-    )
+    config::file_id(host)
 }
 
 /// Tracepoint rseq:rseq_update: the thread is about to return to user mode after it was switched

@@ -121,9 +121,7 @@ fn take(vmf: *const u8, mm: u64, entry: &mut Inflight) -> bool {
     entry.flags |= flag::HAS_ADDRESS;
     if file != 0 {
         let inode: u64 = member(file as *const u8, &config::OFF_FILE_INODE);
-        let super_block: u64 = member(inode as *const u8, &config::OFF_INODE_SB);
-        entry.inode = member(inode as *const u8, &config::OFF_INODE_INO);
-        entry.device = member(super_block as *const u8, &config::OFF_SB_DEV);
+        (entry.inode, entry.device) = config::file_id(inode);
         entry.page_offset = member(vmf, &config::OFF_VMF_PGOFF);
         entry.flags |= flag::HAS_FILE;
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::maps::{FileId, Mapping};
+use super::maps::{FileId, MINOR_BITS, Mapping};
 use crate::model::Name;
 
 /// How many are kept open. Each costs two descriptors, of 1,024 that a process has by default.
@@ -111,8 +111,8 @@ fn open_regular(path: &Path) -> Option<File> {
 /// btrfs), the two need not agree on them.
 fn is_same(found: &fs::Metadata, id: FileId) -> bool {
     let (major, minor) = (libc::major(found.dev()), libc::minor(found.dev()));
-    let made_up = major == 0 || id.dev >> 20 == 0;
-    found.ino() == id.ino && (made_up || major << 20 | minor == id.dev)
+    let made_up = major == 0 || id.has_made_up_device();
+    found.ino() == id.ino && (made_up || major << MINOR_BITS | minor == id.dev)
 }
 
 #[cfg(test)]

@@ -17,6 +17,16 @@ pub(super) struct FileId {
     pub(super) ino: u64,
 }
 
+/// Bits of the minor number in a device's.
+pub(super) const MINOR_BITS: u32 = 20;
+
+impl FileId {
+    /// Whether its file system is on no disk, so that the kernel made its device up: major number 0.
+    pub(super) fn has_made_up_device(self) -> bool {
+        self.dev >> MINOR_BITS == 0
+    }
+}
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mapping {
@@ -93,7 +103,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     let ino: u64 = word(&mut rest)?.parse().ok()?;
     let (start, end) = range.split_once('-')?;
     let (major, minor) = device.split_once(':')?;
-    let dev = u32::try_from(hex(major)? << 20 | hex(minor)?).ok()?;
+    let dev = u32::try_from(hex(major)? << MINOR_BITS | hex(minor)?).ok()?;
     let label = rest.trim_ascii_start();
     let shared = permissions.as_bytes().get(3) == Some(&b's');
     let file = (ino != 0).then_some(FileId { dev, ino });

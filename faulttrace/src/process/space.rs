@@ -29,8 +29,6 @@ impl FileHint {
     }
 }
 
-/// Bits of the minor number in a device's; file systems without a disk have major number 0.
-const MINOR_BITS: u32 = 20;
 /// How many files under two ids are remembered.
 const MAX_ALIASES: usize = 10_000;
 /// How old a map may get while it is being used.
@@ -166,7 +164,7 @@ impl Space {
         let file = mapping.file?;
         let same_page = page_of(mapping.offset_of(address)) == page_of(hint.page_offset);
         // Else the address was mapped anew since, from another file at the same offset.
-        let overlaid = file.dev >> MINOR_BITS == 0 && file.dev != hint.dev;
+        let overlaid = file.has_made_up_device() && file.dev != hint.dev;
         if !same_page || !overlaid || self.aliases.len() >= MAX_ALIASES {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Names of user addresses, found on a thread of its own: reading symbols can take seconds, and
 //! hang with the file system that holds them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -123,8 +123,10 @@ struct Worker {
     names: Box<dyn Names>,
     remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
     jits: HashMap<Jit, PerfMap>,
-    /// Files that cannot be read; told once.
-    unreadable: HashMap<FileId, bool>,
+    /// Files that cannot be read.
+    unreadable: HashSet<FileId>,
+    /// How many of them are new since the last answer.
+    newly_unreadable: u64,
     /// Frames whose file could not be opened, since the last answer.
     unopened: u64,
 }
@@ -135,7 +137,8 @@ impl Worker {
             names,
             remembered: HashMap::new(),
             jits: HashMap::new(),
-            unreadable: HashMap::new(),
+            unreadable: HashSet::new(),
+            newly_unreadable: 0,
             unopened: 0,
         }
     }
@@ -146,17 +149,12 @@ impl Worker {
             for wanted in job.frames {
                 self.name(wanted, &mut frames);
             }
-            let mut unreadable = 0;
-            for told in self.unreadable.values_mut().filter(|told| !**told) {
-                *told = true;
-                unreadable += 1;
-            }
             let done = Done {
                 pid: job.pid,
                 stack: job.stack,
                 epoch: job.epoch,
                 frames,
-                unreadable,
+                unreadable: std::mem::take(&mut self.newly_unreadable),
                 unopened: std::mem::take(&mut self.unopened),
             };
             if sender.send(done).is_err() {
@@ -240,13 +238,14 @@ impl Worker {
         file: &ElfFile,
         origin: &Origin,
     ) -> Option<Vec<Frame>> {
-        if self.unreadable.contains_key(&key.0) {
+        if self.unreadable.contains(&key.0) {
             return Some(Vec::new());
         }
         let opened = file.open(origin)?;
         let found = self.names.look_up(key.0, &opened, key.1);
         if found.is_none() {
-            self.unreadable.insert(key.0, false);
+            self.unreadable.insert(key.0);
+            self.newly_unreadable += 1;
         }
         Some(found.unwrap_or_default().iter().map(frame_of).collect())
     }

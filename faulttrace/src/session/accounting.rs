@@ -61,11 +61,6 @@ impl Accounts {
         self.open(Whom::Thread { pid, tid }, count, count);
     }
 
-    /// Begins with a process that was born traced.
-    pub(super) fn open_child(&mut self, pid: u32) {
-        self.open(Whom::Process(pid), Some(0), Some(0));
-    }
-
     /// Begins with a process that joins those traced: as a child of one of them, or because it took
     /// a name that is wanted. What it counted before the latter is not known.
     pub(super) fn open_joined(&mut self, pid: u32, born: bool) {

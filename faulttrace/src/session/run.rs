@@ -378,7 +378,7 @@ fn identity(pid: u32) -> ProcessInfo {
 fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
     for pid in &chosen.pids {
         if born_here {
-            accounts.open_child(*pid);
+            accounts.open_joined(*pid, true);
         } else {
             accounts.open_process(*pid);
         }

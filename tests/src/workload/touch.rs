@@ -157,12 +157,9 @@ fn worker(args: &TouchArgs, index: usize, begin: &Times, touches: Vec<Touch>) ->
     let end = Times::now();
     let ran_ns = end.cpu_ns - begin.cpu_ns;
     Worker {
-        pid: std::process::id(),
-        tid: tid(),
         name: String::from_utf8_lossy(&args.thread_name(index)).into_owned(),
-        touch_ns: touches.iter().map(Touch::elapsed_ns).sum(),
         lost_ns: (end.wall_ns - begin.wall_ns).saturating_sub(ran_ns),
         queued_ns: end.queued_ns - begin.queued_ns,
-        touches,
+        ..Worker::here(touches)
     }
 }
