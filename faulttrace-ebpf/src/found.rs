@@ -59,10 +59,10 @@ pub fn task(ctx: *mut c_void) {
         return;
     };
     let mm: u64 = member(task, &config::OFF_TASK_MM);
-    let found = search(registers as u64, mm, entry);
+    search(registers as u64, mm, entry);
     let written = UserRegisters {
         tid,
-        found: u32::from(found),
+        padding: 0,
         ip: member(registers, &config::OFF_REGS_IP),
         sp: member(registers, &config::OFF_REGS_SP),
         bp: member(registers, &config::OFF_REGS_BP),
@@ -80,14 +80,13 @@ pub fn task(ctx: *mut c_void) {
 
 /// From the outermost frame inwards, so that of faults within faults the one that counts is found.
 #[inline(always)]
-fn search(registers: u64, mm: u64, entry: &mut Inflight) -> bool {
+fn search(registers: u64, mm: u64, entry: &mut Inflight) {
     for word in 1..WORDS {
         let candidate = (registers - word * 8).wrapping_sub(config::OFF_VMF_VMA.load());
         if take(candidate as *const u8, mm, entry) {
-            return true;
+            return;
         }
     }
-    false
 }
 
 /// Whether a `struct vm_fault` lies here: its first member must be a mapping of this very process,

@@ -191,8 +191,8 @@ pub struct FaultEvent {
 pub struct UserRegisters {
     /// Thread id.
     pub tid: u32,
-    /// 1: the fault itself was found on the thread's kernel stack.
-    pub found: u32,
+    /// Unused, zero.
+    pub padding: u32,
     /// Instruction pointer.
     pub ip: u64,
     /// Stack pointer.
