@@ -123,6 +123,7 @@ impl Enricher {
             on_cpu_ns: duration_ns - blocked_ns - runqueue_ns,
             switches: event.switches,
             end,
+            longest_sleep: None,
         }
     }
 

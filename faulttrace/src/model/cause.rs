@@ -10,7 +10,7 @@ mod tests;
 use super::{MappingKind, Mode};
 use rules::{ENTRIES, HANDLER, RULES, Verdict};
 
-/// The cause classes of docs (design: "Causes"). `as_str` is the stable name in JSON.
+/// The cause classes of docs (design: "Causes"). Its stable names are in `model/names.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// A read of the file that this fault started itself.
@@ -48,28 +48,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Stable name, as in JSON and traces.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Cause::FileRead => "file_read",
-            Cause::ReadWait => "read_wait",
-            Cause::FileWait => "file_wait",
-            Cause::SwapIn => "swap_in",
-            Cause::Zswap => "zswap",
-            Cause::MmapLock => "mmap_lock",
-            Cause::DirectReclaim => "direct_reclaim",
-            Cause::MemcgReclaim => "memcg_reclaim",
-            Cause::Compaction => "compaction",
-            Cause::Writeback => "writeback",
-            Cause::Fuse => "fuse",
-            Cause::Nfs => "nfs",
-            Cause::Userfaultfd => "userfaultfd",
-            Cause::Cow => "cow",
-            Cause::Migration => "migration",
-            Cause::Unknown => "unknown",
-        }
-    }
-
     /// The cause of a sleep, from the kernel functions of the stack it slept in.
     ///
     /// `kernel_functions` innermost first; compiler suffixes are ignored. `major` is `None` while

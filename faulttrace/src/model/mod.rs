@@ -4,12 +4,15 @@
 //! every view is a fold over that stream and cannot tell where it came from.
 
 pub mod cause;
+mod names;
+mod site;
 pub mod summary;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
+pub use site::{Measure, Site};
 
 /// One item of the stream that every view consumes, in the order it happened.
 #[derive(Debug, Clone)]
@@ -216,6 +219,37 @@ pub struct Fault {
     pub switches: u32,
     /// How its end is known.
     pub end: End,
+    /// Its longest sleep; `None` if it did not sleep, or if where the sleep lies in it is not known.
+    pub longest_sleep: Option<Sleep>,
+}
+
+/// One sleep inside a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sleep {
+    /// From the beginning of the fault until the thread left the CPU, ns.
+    pub after_ns: u64,
+    /// Asleep, until it was woken, ns.
+    pub blocked_ns: u64,
+    /// From then until it got a CPU, ns.
+    pub runqueue_ns: u64,
+    /// Who woke it; `None` if that was not seen.
+    pub waker: Option<Waker>,
+}
+
+/// Who made a sleeping thread runnable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Waker {
+    /// An interrupt, whichever task it interrupted: a device that has finished, a timer.
+    Interrupt,
+    /// A task, in its own work or in a system call.
+    Task {
+        /// Process id (tgid); 0 for a thread of the kernel's idle loop.
+        pid: u32,
+        /// Thread id.
+        tid: u32,
+        /// The thread's `comm`.
+        name: Name,
+    },
 }
 
 /// A fault that is not over.
@@ -299,6 +333,8 @@ pub struct Frame {
     pub module: Option<Name>,
     /// Offset of the address in the module's file, bytes.
     pub module_offset: Option<u64>,
+    /// The module's build id (ELF note `NT_GNU_BUILD_ID`), raw bytes.
+    pub build_id: Option<Name>,
     /// Source file.
     pub file: Option<Name>,
     /// Source line, from 1.

@@ -18,6 +18,7 @@ pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
         offset: Some(0x1c),
         module: Some(Name::from("/usr/bin/server")),
         module_offset: Some(0x1000 + u64::from(line)),
+        build_id: None,
         file: (!file.is_empty()).then(|| Name::from(file)),
         line: (!file.is_empty()).then_some(line),
         inlined: false,
@@ -105,6 +106,7 @@ pub(crate) fn fault() -> Fault {
         on_cpu_ns: 100_000,
         switches: 2,
         end: End::Exact,
+        longest_sleep: None,
     }
 }
 

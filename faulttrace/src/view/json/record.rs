@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};
 use crate::model::{
-    Access, End, Facts, Fault, LossClass, Lost, MappingKind, Mode, Name, Place, ProcessEnd,
-    ProcessInfo, Stack, Start, Stuck,
+    Access, Facts, Fault, LossClass, Lost, MappingKind, Name, Place, ProcessEnd, ProcessInfo,
+    Stack, Start, Stuck,
 };
 use crate::view::escape::Escaped;
 
@@ -109,7 +109,7 @@ impl<'a> LostLine<'a> {
 
     pub(super) fn of(class: LossClass, reason: &'a [u8], count: u64) -> Self {
         LostLine {
-            class: class_name(class),
+            class: class.as_str(),
             reason: Escaped(reason),
             count,
         }
@@ -144,7 +144,7 @@ impl<'a> FaultLine<'a> {
             runqueue_ns: fault.runqueue_ns,
             on_cpu_ns: fault.on_cpu_ns,
             switches: fault.switches,
-            end: end_name(fault.end),
+            end: fault.end.as_str(),
             end_ns: fault.end_ns,
             stacks: StacksPart::new(&fault.facts, stacks),
         }
@@ -204,15 +204,15 @@ impl<'a> FactsPart<'a> {
             pid: facts.pid,
             tid: facts.tid,
             thread: Escaped(facts.thread.as_bytes()),
-            mode: mode_name(facts.mode),
+            mode: facts.mode.as_str(),
             syscall: escaped(facts.syscall.as_ref()),
-            access: facts.access.map(access_name),
+            access: facts.access.map(Access::as_str),
             address: facts.address.map(Hex),
             cause: facts.cause.map(crate::model::Cause::as_str),
             path: escaped(path.as_ref()),
             offset: *offset,
             deleted: deleted(*is_deleted, path.as_ref()),
-            mapping: mapping.map(mapping_name),
+            mapping: mapping.map(MappingKind::as_str),
             began_before_attach: facts.began_before_attach,
         }
     }
@@ -252,53 +252,5 @@ impl UserStackPart {
             user_stack: stack.and_then(|stack| stacks.json(stack)),
             user_stack_truncated: stack.map(|stack| stack.truncated),
         }
-    }
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::User => "user",
-        Mode::Kernel => "kernel",
-        Mode::Gup => "gup",
-    }
-}
-
-fn access_name(access: Access) -> &'static str {
-    match access {
-        Access::Read => "read",
-        Access::Write => "write",
-        Access::Exec => "exec",
-    }
-}
-
-fn end_name(end: End) -> &'static str {
-    match end {
-        End::Exact => "exact",
-        End::Approximate => "approximate",
-        End::Died => "died",
-    }
-}
-
-/// Stable name of a kind of memory.
-pub(super) fn mapping_name(mapping: MappingKind) -> &'static str {
-    match mapping {
-        MappingKind::File => "file",
-        MappingKind::Exe => "exe",
-        MappingKind::Anon => "anon",
-        MappingKind::Heap => "heap",
-        MappingKind::Stack => "stack",
-        MappingKind::Shmem => "shmem",
-        MappingKind::Memfd => "memfd",
-        MappingKind::Special => "special",
-    }
-}
-
-/// Stable name of a class of loss.
-pub(super) fn class_name(class: LossClass) -> &'static str {
-    match class {
-        LossClass::Lost => "lost",
-        LossClass::Filtered => "filtered",
-        LossClass::Approximate => "approximate",
-        LossClass::Unreadable => "unreadable",
     }
 }

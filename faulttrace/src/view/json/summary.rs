@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use serde::Serialize;
 
-use super::record::{UserStackPart, class_name, deleted, mapping_name};
+use super::record::{UserStackPart, deleted};
 use super::scalar::escaped;
 use super::stacks::StackCache;
 use super::{Failed, NOT_SERIALIZED};
@@ -13,7 +13,7 @@ use crate::model::summary::{
     ByCause, ByFile, ByStack, ByThread, ProcessSummary, Remainder, StillStuck, Summary, Table,
     Tally,
 };
-use crate::model::{Cause, LossClass};
+use crate::model::{Cause, LossClass, MappingKind};
 use crate::view::escape::Escaped;
 
 /// One record per process, then the total unless that would repeat the only process.
@@ -144,7 +144,7 @@ impl Common {
 
     fn count(&mut self, class: LossClass, reason: &str, count: u64) {
         let reason = Escaped(reason.as_bytes()).to_string();
-        let of_class = self.lost_by_class.entry(class_name(class)).or_default();
+        let of_class = self.lost_by_class.entry(class.as_str()).or_default();
         for sum in [
             of_class.entry(reason.clone()).or_default(),
             self.lost.entry(reason).or_default(),
@@ -248,7 +248,7 @@ struct FilePart<'a> {
 fn files(table: &ByFile) -> Vec<Row<FilePart<'_>>> {
     rows(table, |key, ()| FilePart {
         path: escaped(key.path.as_ref()),
-        mapping: key.mapping.map(mapping_name),
+        mapping: key.mapping.map(MappingKind::as_str),
         deleted: deleted(key.deleted, key.path.as_ref()),
     })
 }
