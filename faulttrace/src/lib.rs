@@ -10,4 +10,5 @@ pub mod preflight;
 pub mod probe;
 pub mod process;
 pub mod session;
+pub mod trace;
 pub mod view;

@@ -321,7 +321,7 @@ pub struct Stack {
 }
 
 /// One frame of a stack.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// The address: for callers the return address as captured.
     pub address: u64,

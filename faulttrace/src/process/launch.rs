@@ -1,7 +1,7 @@
 //! Starts a command as the user who called sudo, held back before its first instruction until the
 //! programs are attached.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -9,7 +9,9 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Gid, Pid, Uid, User, getgrouplist, setgid, setgroups, setuid};
+use nix::unistd::{Pid, setgid, setgroups, setuid};
+
+use super::caller::{self, Caller, caller};
 
 /// Why a command could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +25,8 @@ pub enum Error {
         source: io::Error,
     },
     /// The user who called sudo is not what sudo says.
-    #[error("SUDO_UID and SUDO_GID name no user: {0}")]
-    User(String),
+    #[error(transparent)]
+    User(#[from] caller::Error),
     /// Anything else.
     #[error("start a process: {0}")]
     Start(#[from] io::Error),
@@ -117,43 +119,6 @@ fn hold_back(
     };
     // SAFETY: between fork and exec, only system calls on memory allocated before.
     unsafe { command.pre_exec(before_exec) };
-}
-
-/// The user who called sudo.
-struct Caller {
-    name: String,
-    home: std::path::PathBuf,
-    uid: Uid,
-    gid: Gid,
-    groups: Vec<Gid>,
-}
-
-/// The user to run the command as; `None` without sudo, or if root called it.
-fn caller() -> Result<Option<Caller>, Error> {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<u32>().ok())
-    };
-    let (Some(uid), Some(gid)) = (number("SUDO_UID"), number("SUDO_GID")) else {
-        return Ok(None);
-    };
-    if uid == 0 || !Uid::effective().is_root() {
-        return Ok(None);
-    }
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    let user = User::from_uid(uid)
-        .map_err(io::Error::from)?
-        .ok_or_else(|| Error::User(uid.to_string()))?;
-    let name = CString::new(user.name.clone()).map_err(|error| Error::User(error.to_string()))?;
-    let groups = getgrouplist(&name, gid).map_err(io::Error::from)?;
-    Ok(Some(Caller {
-        name: user.name,
-        home: user.dir,
-        uid,
-        gid,
-        groups,
-    }))
 }
 
 impl Launched {

@@ -1,0 +1,271 @@
+//! The file of a trace that is being written: made so that nobody else can read or replace it, and
+//! kept from filling the page cache. What is in it is SQLite's business.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+use super::{Error, Result};
+use crate::process::caller::Caller;
+
+/// Owner only.
+const MODE: u32 = 0o600;
+/// How much is written before it is dropped from the page cache.
+const DROP_EVERY: u64 = 4 << 20;
+
+/// A trace's file, with SQLite's journal beside it.
+pub(super) struct TraceFile {
+    /// Its path, through no symbolic link.
+    path: PathBuf,
+    /// A descriptor of our own. It must outlive SQLite's: closing any descriptor of a file gives up
+    /// the process's locks on it (fcntl(2)).
+    file: File,
+    /// Up to where writing to the disk has been begun.
+    begun: u64,
+}
+
+impl TraceFile {
+    /// Makes an empty file, and an empty journal so that SQLite opens that instead of making one
+    /// whenever it needs it, at a moment that others could choose.
+    ///
+    /// It is made as the user who called sudo, and this thread keeps that user's rights on files; or,
+    /// where that user may not write, as root, if nobody else may either.
+    pub(super) fn create(path: &Path, force: bool, owner: Option<&Caller>) -> Result<Self> {
+        let Some(owner) = owner else {
+            return Self::make(path, force, None);
+        };
+        let roots_groups = rights::of_user(owner).map_err(|source| io_error(path, source))?;
+        match Self::make(path, force, None) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                rights::of_root(&roots_groups).map_err(|source| io_error(path, source))?;
+                refuse_unless_roots(path)?;
+                Self::make(path, force, Some(owner))
+            }
+            made => made,
+        }
+    }
+
+    fn make(path: &Path, force: bool, owner: Option<&Caller>) -> Result<Self> {
+        let path = resolve(path)?;
+        refuse_shared(&path)?;
+        clear_the_way(&path, force)?;
+        let file = make(&path, owner)?;
+        let journal = journal_of(&path);
+        remove(&journal)?;
+        make(&journal, owner)?;
+        Ok(Self {
+            path,
+            file,
+            begun: 0,
+        })
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in it.
+    pub(super) fn size(&self) -> Result<u64> {
+        let metadata = self.file.metadata();
+        metadata
+            .map(|metadata| metadata.len())
+            .map_err(|source| self.io(source))
+    }
+
+    /// Fails if its name does not lead to it any more: then nobody would ever find what is written.
+    pub(super) fn check_place(&self) -> Result<()> {
+        let ours = self.file.metadata().map_err(|source| self.io(source))?;
+        let there = fs::symlink_metadata(&self.path);
+        match there {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            _ => Err(Error::Vanished(self.path.clone())),
+        }
+    }
+
+    /// Begins to write out what is new, without waiting for it, and drops what was begun before
+    /// from the page cache: memory is what the target is short of.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let size = self.size()?;
+        if size < self.begun.saturating_add(DROP_EVERY) {
+            return Ok(());
+        }
+        let begun = i64::try_from(self.begun).unwrap_or(i64::MAX);
+        // Both are hints: where they are not heeded, the kernel does as it does for any file.
+        let _ = posix_fadvise(
+            &self.file,
+            0,
+            begun,
+            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        );
+        // SAFETY: a system call on a descriptor that is open, without memory of ours.
+        let _ = unsafe {
+            libc::sync_file_range(self.file.as_raw_fd(), begun, 0, libc::SYNC_FILE_RANGE_WRITE)
+        };
+        self.begun = size;
+        Ok(())
+    }
+
+    /// Waits until all of it is on the disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|source| self.io(source))
+    }
+
+    fn io(&self, source: io::Error) -> Error {
+        io_error(&self.path, source)
+    }
+}
+
+pub(super) fn io_error(path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// SQLite's journal of a database.
+pub(super) fn journal_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-journal");
+    PathBuf::from(name)
+}
+
+/// The directory without symbolic links, and the name in it.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::NoFileName(path.to_owned()))?;
+    let directory = parent_of(path);
+    let directory = directory
+        .canonicalize()
+        .map_err(|source| io_error(directory, source))?;
+    Ok(directory.join(name))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// In a directory that everybody can write, only the sticky bit keeps others from putting a link in
+/// the place of the trace or its journal.
+fn refuse_shared(path: &Path) -> Result<()> {
+    const WRITABLE_BY_ALL: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let (directory, metadata) = directory_of(path)?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0 {
+        return Err(Error::SharedDirectory { directory, mode });
+    }
+    Ok(())
+}
+
+/// What root makes for a user must be where nobody else can put something in its place.
+fn refuse_unless_roots(path: &Path) -> Result<()> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let (directory, metadata) = directory_of(path)?;
+    let mode = metadata.mode() & 0o7777;
+    if metadata.uid() != 0 || mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(io_error(&directory, io::ErrorKind::PermissionDenied.into()));
+    }
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> Result<(PathBuf, fs::Metadata)> {
+    let directory = parent_of(path);
+    match fs::metadata(directory) {
+        Ok(metadata) => Ok((directory.to_owned(), metadata)),
+        Err(source) => Err(io_error(directory, source)),
+    }
+}
+
+/// Removes what is to be replaced.
+fn clear_the_way(path: &Path, force: bool) -> Result<()> {
+    let there = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(io_error(path, source)),
+        Ok(there) => there,
+    };
+    if !force {
+        return Err(Error::Exists(path.to_owned()));
+    }
+    if !there.is_file() {
+        return Err(Error::NotReplaceable(path.to_owned()));
+    }
+    remove(path)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a file that was not there, and gives it to `owner`.
+fn make(path: &Path, owner: Option<&Caller>) -> Result<File> {
+    let made = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path);
+    let made = made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists(path.to_owned()),
+        _ => io_error(path, error),
+    })?;
+    if let Some(owner) = owner {
+        let (uid, gid) = (owner.uid.as_raw(), owner.gid.as_raw());
+        fchown(&made, Some(uid), Some(gid)).map_err(|error| io_error(path, error))?;
+    }
+    Ok(made)
+}
+
+/// With whose rights this thread uses files. The kernel keeps them for each thread (setfsuid(2));
+/// so the rest of the tracer stays root.
+mod rights {
+    use std::io;
+
+    use nix::unistd::{Gid, Uid, getgroups};
+
+    use crate::process::caller::Caller;
+
+    /// Those of a user. Returns the groups that the thread had.
+    pub(super) fn of_user(user: &Caller) -> io::Result<Vec<Gid>> {
+        let before = getgroups()?;
+        set_groups(&user.groups)?;
+        set(user.uid, user.gid);
+        Ok(before)
+    }
+
+    /// Those of root again.
+    pub(super) fn of_root(groups: &[Gid]) -> io::Result<()> {
+        set(Uid::from_raw(0), Gid::from_raw(0));
+        set_groups(groups)
+    }
+
+    fn set(uid: Uid, gid: Gid) {
+        // Both cannot fail for root, and tell the former id, not success.
+        nix::unistd::setfsgid(gid);
+        nix::unistd::setfsuid(uid);
+    }
+
+    /// Not libc's function: that one changes all threads.
+    fn set_groups(groups: &[Gid]) -> io::Result<()> {
+        let groups: Vec<libc::gid_t> = groups.iter().map(|group| group.as_raw()).collect();
+        // SAFETY: the kernel reads as many ids as there are.
+        let done = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Reads a trace: the same records that the live views were given, in their order or backwards.
+//!
+//! A trace may come from anybody. SQLite is told to trust nothing in it; that what is read are plain
+//! tables is checked first (`check`); every scan must get on, row by row, and can be no longer than
+//! the file (`scan`); what is remembered is bounded (`sites`); and a number that makes no sense is an
+//! error that says where.
+
+mod check;
+mod open;
+mod others;
+mod scan;
+mod sites;
+mod start;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row};
+
+use super::rows::absolute;
+use super::{Error, Result};
+use crate::model::{Measure, Record, Site, Sleep, Start, Waker};
+use others::Others;
+use scan::Scan;
+use sites::Sites;
+pub use start::{Meta, State};
+
+/// In which order records are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they were reported.
+    OldestFirst,
+    /// The other way round.
+    NewestFirst,
+}
+
+impl Order {
+    fn sql(self) -> &'static str {
+        match self {
+            Order::OldestFirst => "ASC",
+            Order::NewestFirst => "DESC",
+        }
+    }
+}
+
+/// One record, as it comes out of the file.
+#[derive(Debug)]
+pub enum Item<'a> {
+    /// A fault, in its two halves. Equal ids are equal sites.
+    Fault {
+        /// Id of the site.
+        site_id: u64,
+        /// What it has in common with others.
+        site: &'a Arc<Site>,
+        /// Its own numbers.
+        measure: Measure,
+    },
+    /// Any other record but `Start`, which is in [`Meta`].
+    Other(Record),
+}
+
+impl Item<'_> {
+    /// The record.
+    pub fn into_record(self) -> Record {
+        match self {
+            Item::Fault { site, measure, .. } => Record::Fault(Arc::new(site.fault(measure))),
+            Item::Other(record) => record,
+        }
+    }
+}
+
+/// An opened trace.
+pub struct Trace {
+    path: PathBuf,
+    db: Connection,
+    /// Bytes in the file, of which no table can have more rows.
+    size: u64,
+    meta: Meta,
+}
+
+impl Trace {
+    /// Opens a trace and checks that it is one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (db, size) = open::open(path)?;
+        let with_path = Errors { path };
+        check::check(&db, &with_path)?;
+        let meta = start::read(&db, &with_path, size)?;
+        Ok(Self {
+            path: path.to_owned(),
+            db,
+            size,
+            meta,
+        })
+    }
+
+    /// What is known of the whole trace.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The `start` record.
+    pub fn start(&self) -> &Arc<Start> {
+        &self.meta.start
+    }
+
+    /// How many faults there are, at most: for a progress bar, told without counting.
+    pub fn faults_at_most(&self) -> u64 {
+        let bounds = self.db.query_row(
+            "SELECT min(rowid), max(rowid) FROM faults NOT INDEXED",
+            [],
+            |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+        );
+        match bounds {
+            Ok((Some(first), Some(last))) => last.abs_diff(first).saturating_add(1),
+            _ => 0,
+        }
+    }
+
+    /// Hands out every site that faults can be of.
+    pub fn sites(&self, mut take: impl FnMut(u64, &Arc<Site>)) -> Result<()> {
+        let errors = self.errors();
+        let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
+        let mut statement = self.prepare("SELECT rowid FROM sites NOT INDEXED ORDER BY rowid")?;
+        let mut scan = Scan::new(
+            &mut statement,
+            "sites",
+            Order::OldestFirst,
+            self.size,
+            errors,
+        )?;
+        while let Some((id, _)) = scan.next()? {
+            let site = sites.get(id)?;
+            if site.over {
+                take(id.cast_unsigned(), &site.site);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out all records until `take` has enough of them.
+    pub fn records(
+        &self,
+        order: Order,
+        mut take: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let errors = self.errors();
+        let base_ns = self.meta.base_ns;
+        let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
+        let mut sleeps = self.prepare(SLEEP)?;
+        let mut others = Others::new(&self.db, order, errors)?;
+        let mut others = others.begin(self.size, errors)?;
+        let mut statement = self.prepare(&format!("{FAULTS} {}", order.sql()))?;
+        let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
+        while let Some((id, row)) = faults.next()? {
+            while others.come_before(id)
+                && let Some(other) = others.next(&mut sites, base_ns)?
+            {
+                if take(Item::Other(other)).is_break() {
+                    return Ok(());
+                }
+            }
+            let fault = Fault::read(row).map_err(|error| errors.row("faults", id, &error))?;
+            let sleep = fault.sleep(id, &mut sites, &mut sleeps)?;
+            let found = sites.get(fault.site)?;
+            if !found.over {
+                return Err(errors.damaged(format!("fault {id} has the site of a stuck thread")));
+            }
+            let (address, offset) = found.at.join(fault.at, self.page_bytes());
+            let measure = fault.measure(base_ns, (address, offset), sleep);
+            let item = Item::Fault {
+                site_id: fault.site.cast_unsigned(),
+                site: &found.site,
+                measure,
+            };
+            if take(item).is_break() {
+                return Ok(());
+            }
+        }
+        while let Some(other) = others.next(&mut sites, base_ns)? {
+            if take(Item::Other(other)).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn page_bytes(&self) -> u64 {
+        self.meta.page_bytes
+    }
+
+    fn errors(&self) -> Errors<'_> {
+        Errors { path: &self.path }
+    }
+
+    fn prepare(&self, sql: &str) -> Result<rusqlite::Statement<'_>> {
+        let prepared = self.db.prepare(sql);
+        prepared.map_err(|source| self.errors().database(source))
+    }
+}
+
+/// `NOT INDEXED`: an index of a hostile file need not say what its table does.
+const FAULTS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, switches, at, \
+                      slept_after_ns, waker FROM faults NOT INDEXED ORDER BY rowid";
+const SLEEP: &str = "SELECT blocked_ns, runqueue_ns FROM sleeps NOT INDEXED WHERE rowid = ?";
+
+/// A row of `faults`.
+struct Fault {
+    site: i64,
+    end: i64,
+    duration_ns: u64,
+    blocked_ns: u64,
+    runqueue_ns: u64,
+    switches: u32,
+    at: Option<i64>,
+    slept_after: Option<i64>,
+    waker: Option<i64>,
+}
+
+impl Fault {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+        Ok(Self {
+            site: row.get(1)?,
+            end: row.get(2)?,
+            duration_ns: number(3)?,
+            blocked_ns: number(4)?,
+            runqueue_ns: number(5)?,
+            switches: row.get(6)?,
+            at: row.get(7)?,
+            slept_after: row.get(8)?,
+            waker: row.get(9)?,
+        })
+    }
+
+    /// Its longest sleep: a row of its own if it slept more than once.
+    fn sleep(
+        &self,
+        id: i64,
+        sites: &mut Sites<'_>,
+        sleeps: &mut rusqlite::Statement<'_>,
+    ) -> Result<Option<Sleep>> {
+        let Some(after) = self.slept_after else {
+            return Ok(None);
+        };
+        let mut parts = (self.blocked_ns, self.runqueue_ns);
+        if self.switches != 1 {
+            let errors = sites.errors();
+            let mut rows = sleeps
+                .query([id])
+                .map_err(|source| errors.database(source))?;
+            if let Some(row) = rows.next().map_err(|source| errors.database(source))? {
+                let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+                let read = || -> rusqlite::Result<_> { Ok((number(0)?, number(1)?)) };
+                parts = read().map_err(|error| errors.row("sleeps", id, &error))?;
+            }
+        }
+        let waker = match self.waker {
+            None => None,
+            Some(0) => Some(Waker::Interrupt),
+            Some(thread) => {
+                let thread = sites.thread(thread)?;
+                Some(Waker::Task {
+                    pid: thread.pid,
+                    tid: thread.tid,
+                    name: thread.name,
+                })
+            }
+        };
+        Ok(Some(Sleep {
+            after_ns: after.cast_unsigned(),
+            blocked_ns: parts.0,
+            runqueue_ns: parts.1,
+            waker,
+        }))
+    }
+
+    fn measure(
+        &self,
+        base_ns: u64,
+        (address, offset): (Option<u64>, Option<u64>),
+        longest_sleep: Option<Sleep>,
+    ) -> Measure {
+        Measure {
+            end_ns: absolute(self.end, base_ns),
+            duration_ns: self.duration_ns,
+            blocked_ns: self.blocked_ns,
+            runqueue_ns: self.runqueue_ns,
+            switches: self.switches,
+            address,
+            offset,
+            longest_sleep,
+        }
+    }
+}
+
+/// Errors of one trace.
+#[derive(Debug, Clone, Copy)]
+struct Errors<'a> {
+    path: &'a Path,
+}
+
+impl Errors<'_> {
+    fn database(&self, source: rusqlite::Error) -> Error {
+        Error::Database {
+            path: self.path.to_owned(),
+            source,
+        }
+    }
+
+    fn damaged(&self, what: String) -> Error {
+        Error::Damaged {
+            path: self.path.to_owned(),
+            what,
+        }
+    }
+
+    fn not_a_trace(&self, what: String) -> Error {
+        Error::NotATrace {
+            path: self.path.to_owned(),
+            what,
+        }
+    }
+
+    fn row(&self, table: &str, id: i64, error: &rusqlite::Error) -> Error {
+        self.damaged(format!("row {id} of {table}: {error}"))
+    }
+}

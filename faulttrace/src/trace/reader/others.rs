@@ -1,0 +1,261 @@
+//! The records that are not faults: few, from several tables, in one order.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row, Statement};
+
+use super::scan::Scan;
+use super::sites::Sites;
+use super::{Errors, Order};
+use crate::model::{
+    Accounting, LossClass, Lost, Name, ProcessEnd, ProcessInfo, Record, Stuck, Transport,
+};
+use crate::trace::Result;
+use crate::trace::rows::absolute;
+
+/// The tables and their columns.
+const TABLES: [(&str, &str, Read); 6] = [
+    ("stuck", "site, begin_rel_ns, elapsed_ns, report, at", stuck),
+    ("processes", "pid, name, exe", process),
+    ("process_ends", "pid, time_rel_ns", process_end),
+    ("losses", "class, reason, count", loss),
+    ("accounts", "pid, maj_flt_delta", account),
+    ("transport", "emitted, received, lost", transport),
+];
+
+/// Reads a row.
+type Read = fn(&Row<'_>) -> rusqlite::Result<Option<Other>>;
+
+/// A record as far as its row tells.
+enum Other {
+    Whole(Record),
+    Stuck {
+        site: i64,
+        begin: Option<i64>,
+        elapsed_ns: u64,
+        report: u32,
+        at: Option<i64>,
+    },
+    ProcessEnd {
+        pid: u32,
+        time: i64,
+    },
+}
+
+/// The statements that read them.
+pub(super) struct Others<'c> {
+    statements: Vec<Statement<'c>>,
+    order: Order,
+}
+
+/// All of them, in order.
+pub(super) struct Begun<'s> {
+    tables: Vec<Cursor<'s>>,
+    order: Order,
+    errors: Errors<'s>,
+    /// The number of the next record, and its table.
+    first: Option<(i64, usize)>,
+}
+
+struct Cursor<'s> {
+    scan: Scan<'s>,
+    table: &'static str,
+    read: Read,
+    next: Option<(i64, Other)>,
+}
+
+impl<'c> Others<'c> {
+    pub(super) fn new(db: &'c Connection, order: Order, errors: Errors<'_>) -> Result<Self> {
+        let direction = order.sql();
+        let statement = |(table, columns, _): &(&str, &str, Read)| {
+            db.prepare(&format!(
+                "SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid {direction}"
+            ))
+        };
+        let statements: rusqlite::Result<_> = TABLES.iter().map(statement).collect();
+        Ok(Self {
+            statements: statements.map_err(|source| errors.database(source))?,
+            order,
+        })
+    }
+
+    pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s>> {
+        let order = self.order;
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for (statement, (table, _, read)) in self.statements.iter_mut().zip(TABLES) {
+            let mut cursor = Cursor {
+                scan: Scan::new(statement, table, order, size, errors)?,
+                table,
+                read,
+                next: None,
+            };
+            cursor.advance(errors)?;
+            tables.push(cursor);
+        }
+        let mut begun = Begun {
+            tables,
+            order,
+            errors,
+            first: None,
+        };
+        begun.find_first();
+        Ok(begun)
+    }
+}
+
+impl Cursor<'_> {
+    fn advance(&mut self, errors: Errors<'_>) -> Result<()> {
+        self.next = None;
+        while let Some((id, row)) = self.scan.next()? {
+            let read = (self.read)(row).map_err(|error| errors.row(self.table, id, &error))?;
+            // A later minor version may have kinds that this one does not know.
+            if let Some(other) = read {
+                self.next = Some((id, other));
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Begun<'_> {
+    /// Whether one of them comes before the fault of this number.
+    pub(super) fn come_before(&self, fault: i64) -> bool {
+        self.first.is_some_and(|(id, _)| match self.order {
+            Order::OldestFirst => id < fault,
+            Order::NewestFirst => id > fault,
+        })
+    }
+
+    /// The next; `None` at the end.
+    pub(super) fn next(&mut self, sites: &mut Sites<'_>, base_ns: u64) -> Result<Option<Record>> {
+        let first = self.first.and_then(|(_, table)| self.tables.get_mut(table));
+        let Some(cursor) = first else { return Ok(None) };
+        let Some((id, other)) = cursor.next.take() else {
+            return Ok(None);
+        };
+        cursor.advance(self.errors)?;
+        self.find_first();
+        complete(id, other, sites, base_ns).map(Some)
+    }
+
+    fn find_first(&mut self) {
+        let next = |(index, cursor): (usize, &Cursor<'_>)| {
+            cursor.next.as_ref().map(|(id, _)| (*id, index))
+        };
+        let all = self.tables.iter().enumerate().filter_map(next);
+        self.first = match self.order {
+            Order::OldestFirst => all.min(),
+            Order::NewestFirst => all.max(),
+        };
+    }
+}
+
+/// Adds what stands in other tables.
+fn complete(id: i64, other: Other, sites: &mut Sites<'_>, base_ns: u64) -> Result<Record> {
+    Ok(match other {
+        Other::Whole(record) => record,
+        Other::ProcessEnd { pid, time } => Record::ProcessEnd(ProcessEnd {
+            pid,
+            time_ns: absolute(time, base_ns),
+        }),
+        Other::Stuck {
+            site,
+            begin,
+            elapsed_ns,
+            report,
+            at,
+        } => {
+            let errors = sites.errors();
+            let page_bytes = sites.page_bytes();
+            let found = sites.get(site)?;
+            let mut facts = found.site.facts.clone();
+            if facts.began_before_attach != begin.is_none() {
+                let what =
+                    format!("row {id} of stuck does not agree with its site about its begin");
+                return Err(errors.damaged(what));
+            }
+            (facts.address, facts.place.offset) = found.at.join(at, page_bytes);
+            facts.begin_ns = begin.map(|begin| absolute(begin, base_ns));
+            Record::Stuck(Arc::new(Stuck {
+                facts,
+                elapsed_ns,
+                report,
+            }))
+        }
+    })
+}
+
+fn stuck(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    Ok(Some(Other::Stuck {
+        site: row.get(1)?,
+        begin: row.get(2)?,
+        elapsed_ns: row.get::<_, i64>(3)?.cast_unsigned(),
+        report: row.get(4)?,
+        at: row.get(5)?,
+    }))
+}
+
+fn process(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let process = ProcessInfo {
+        pid: row.get(1)?,
+        name: name(row, 2)?.unwrap_or_default(),
+        exe: name(row, 3)?,
+    };
+    Ok(Some(Other::Whole(Record::Process(Arc::new(process)))))
+}
+
+fn process_end(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    Ok(Some(Other::ProcessEnd {
+        pid: row.get(1)?,
+        time: row.get(2)?,
+    }))
+}
+
+fn loss(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let class: String = row.get(1)?;
+    let Some(class) = LossClass::from_name(&class) else {
+        return Ok(None);
+    };
+    let lost = Lost {
+        class,
+        reason: Cow::Owned(row.get(2)?),
+        count: row.get::<_, i64>(3)?.cast_unsigned(),
+    };
+    Ok(Some(Other::Whole(Record::Lost(lost))))
+}
+
+fn account(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let delta: Option<i64> = row.get(2)?;
+    Ok(Some(Other::Whole(Record::Accounting(Accounting {
+        pid: row.get(1)?,
+        maj_flt_delta: delta.map(i64::cast_unsigned),
+    }))))
+}
+
+fn transport(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    Ok(Some(Other::Whole(Record::Transport(Transport {
+        emitted: number(1)?,
+        received: number(2)?,
+        lost: number(3)?,
+    }))))
+}
+
+/// Text or bytes.
+pub(super) fn name(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Name>> {
+    use rusqlite::types::ValueRef;
+    Ok(match row.get_ref(index)? {
+        ValueRef::Null => None,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(Name::from(bytes)),
+        other => {
+            let what = format!("a name is of type {}", other.data_type()).into();
+            return Err(rusqlite::Error::FromSqlConversionFailure(
+                index,
+                other.data_type(),
+                what,
+            ));
+        }
+    })
+}

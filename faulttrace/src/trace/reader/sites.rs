@@ -1,0 +1,397 @@
+//! What faults refer to: sites, and with them threads, files and stacks. Remembered once read, as
+//! far as the bounds allow; what was forgotten is read again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
+
+use super::Errors;
+use super::others::name;
+use crate::model::{Access, Cause, End, Facts, Frame, MappingKind, Mode, Name, Place, Site, Stack};
+use crate::trace::Result;
+use crate::trace::rows::At;
+
+/// Sites with small ids are found by index.
+const MAX_INDEX: usize = 1 << 18;
+/// Roughly how much of what was read is remembered, bytes.
+const MAX_BYTES: usize = 48 << 20;
+/// Frames of one stack. With inlined calls there are more than were captured, but not this many.
+const MAX_FRAMES: usize = 10_000;
+/// A value and what holds it.
+const VALUE_BYTES: usize = 64;
+
+/// A site, and what of its faults' place is in it.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) site: Arc<Site>,
+    pub(super) at: At,
+    /// It is of faults that are over.
+    pub(super) over: bool,
+}
+
+/// A row of `threads`.
+#[derive(Debug, Clone)]
+pub(super) struct Thread {
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    pub(super) name: Name,
+}
+
+/// What is remembered of the tables.
+pub(super) struct Sites<'c> {
+    errors: Errors<'c>,
+    page_bytes: u64,
+    statements: Statements<'c>,
+    /// By id.
+    index: Vec<Option<Found>>,
+    beyond: HashMap<i64, Found>,
+    threads: HashMap<i64, Thread>,
+    files: HashMap<i64, (Name, bool)>,
+    modules: HashMap<i64, (Name, Option<Name>)>,
+    frames: HashMap<i64, Frame>,
+    stacks: HashMap<i64, Arc<Stack>>,
+    bytes: usize,
+}
+
+struct Statements<'c> {
+    site: Statement<'c>,
+    thread: Statement<'c>,
+    file: Statement<'c>,
+    module: Statement<'c>,
+    frame: Statement<'c>,
+    stack: Statement<'c>,
+    stack_frames: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn new(db: &'c Connection) -> rusqlite::Result<Self> {
+        let by_id = |columns: &str, table: &str| {
+            db.prepare(&format!(
+                "SELECT {columns} FROM {table} NOT INDEXED WHERE rowid = ?"
+            ))
+        };
+        Ok(Self {
+            site: by_id(
+                "thread, mode, syscall, access, major, cause, mapping, file, at, base, ended, \
+                 began_before_attach, user_stack, kernel_stack",
+                "sites",
+            )?,
+            thread: by_id("pid, tid, name", "threads")?,
+            file: by_id("path, deleted", "files")?,
+            module: by_id("path, build_id", "modules")?,
+            frame: by_id(
+                "address, function, offset, module, module_offset, file, line, inlined",
+                "frames",
+            )?,
+            stack: by_id("hash, truncated", "stacks")?,
+            stack_frames: db.prepare(
+                "SELECT frame FROM stack_frames NOT INDEXED WHERE stack = ? ORDER BY position",
+            )?,
+        })
+    }
+}
+
+impl<'c> Sites<'c> {
+    pub(super) fn new(db: &'c Connection, errors: Errors<'c>, page_bytes: u64) -> Result<Self> {
+        Ok(Self {
+            errors,
+            page_bytes,
+            statements: Statements::new(db).map_err(|source| errors.database(source))?,
+            index: Vec::new(),
+            beyond: HashMap::new(),
+            threads: HashMap::new(),
+            files: HashMap::new(),
+            modules: HashMap::new(),
+            frames: HashMap::new(),
+            stacks: HashMap::new(),
+            bytes: 0,
+        })
+    }
+
+    /// The errors of this trace.
+    pub(super) fn errors(&self) -> Errors<'c> {
+        self.errors
+    }
+
+    /// Bytes of a page.
+    pub(super) fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+
+    /// A site.
+    pub(super) fn get(&mut self, id: i64) -> Result<&Found> {
+        let index = usize::try_from(id).unwrap_or(usize::MAX);
+        let known =
+            self.index.get(index).is_some_and(Option::is_some) || self.beyond.contains_key(&id);
+        if !known {
+            let found = self.load(id)?;
+            self.remember(VALUE_BYTES * 6);
+            if index < MAX_INDEX {
+                if self.index.len() <= index {
+                    self.index.resize(index + 1, None);
+                }
+                if let Some(place) = self.index.get_mut(index) {
+                    *place = Some(found);
+                }
+            } else {
+                self.beyond.insert(id, found);
+            }
+        }
+        let found = match self.index.get(index) {
+            Some(Some(found)) => Some(found),
+            _ => self.beyond.get(&id),
+        };
+        found.ok_or_else(|| self.missing("sites", id))
+    }
+
+    /// Counts what is about to be remembered. When it is too much, all else is forgotten.
+    fn remember(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes > MAX_BYTES {
+            self.index.clear();
+            self.beyond.clear();
+            self.threads.clear();
+            self.files.clear();
+            self.modules.clear();
+            self.frames.clear();
+            self.stacks.clear();
+            self.bytes = bytes;
+        }
+    }
+
+    fn missing(&self, table: &str, id: i64) -> crate::trace::Error {
+        self.errors
+            .damaged(format!("row {id} of {table} is missing"))
+    }
+
+    fn load(&mut self, id: i64) -> Result<Found> {
+        let row = one(&mut self.statements.site, id, SiteRow::read);
+        let row = row.map_err(|error| self.errors.row("sites", id, &error))?;
+        let row = row.ok_or_else(|| self.missing("sites", id))?;
+        let thread = self.thread(row.thread)?;
+        let file = row.file.map(|file| self.file(file)).transpose()?;
+        let user_stack = row.user_stack.map(|stack| self.stack(stack)).transpose()?;
+        let kernel_stack = row
+            .kernel_stack
+            .map(|stack| self.stack(stack))
+            .transpose()?;
+        let odd = |what: &str| {
+            self.errors
+                .damaged(format!("row {id} of sites has an odd {what}"))
+        };
+        let over = match (row.major, row.ended.as_deref()) {
+            (None, None) => None,
+            (Some(major), Some(ended)) => {
+                let end = End::from_name(ended).ok_or_else(|| odd("end"))?;
+                Some((major, end))
+            }
+            _ => return Err(odd("end")),
+        };
+        let (path, deleted) = file.map_or((None, false), |(path, deleted)| (Some(path), deleted));
+        let facts = Facts {
+            begin_ns: None,
+            pid: thread.pid,
+            tid: thread.tid,
+            thread: thread.name,
+            mode: Mode::from_name(&row.mode).ok_or_else(|| odd("mode"))?,
+            syscall: row.syscall,
+            access: named(row.access.as_deref(), Access::from_name).map_err(|()| odd("access"))?,
+            address: None,
+            place: Place {
+                mapping: named(row.mapping.as_deref(), MappingKind::from_name)
+                    .map_err(|()| odd("mapping"))?,
+                path,
+                deleted,
+                offset: None,
+            },
+            cause: named(row.cause.as_deref(), Cause::from_name).map_err(|()| odd("cause"))?,
+            began_before_attach: row.began_before_attach,
+            user_stack,
+            kernel_stack,
+        };
+        let at = At::from_columns(row.at.as_deref(), row.base).ok_or_else(|| odd("place"))?;
+        let (major, end) = over.unwrap_or((false, End::Exact));
+        Ok(Found {
+            site: Arc::new(Site { facts, major, end }),
+            at,
+            over: over.is_some(),
+        })
+    }
+
+    /// A thread.
+    pub(super) fn thread(&mut self, id: i64) -> Result<Thread> {
+        if let Some(thread) = self.threads.get(&id) {
+            return Ok(thread.clone());
+        }
+        let read = |row: &Row<'_>| {
+            Ok(Thread {
+                pid: row.get(0)?,
+                tid: row.get(1)?,
+                name: name(row, 2)?.unwrap_or_default(),
+            })
+        };
+        let found = one(&mut self.statements.thread, id, read);
+        let found = found.map_err(|error| self.errors.row("threads", id, &error))?;
+        let thread = found.ok_or_else(|| self.missing("threads", id))?;
+        self.remember(VALUE_BYTES + thread.name.as_bytes().len());
+        self.threads.insert(id, thread.clone());
+        Ok(thread)
+    }
+
+    fn file(&mut self, id: i64) -> Result<(Name, bool)> {
+        if let Some(file) = self.files.get(&id) {
+            return Ok(file.clone());
+        }
+        let read = |row: &Row<'_>| Ok((name(row, 0)?.unwrap_or_default(), row.get::<_, bool>(1)?));
+        let found = one(&mut self.statements.file, id, read);
+        let found = found.map_err(|error| self.errors.row("files", id, &error))?;
+        let file = found.ok_or_else(|| self.missing("files", id))?;
+        self.remember(VALUE_BYTES + file.0.as_bytes().len());
+        self.files.insert(id, file.clone());
+        Ok(file)
+    }
+
+    fn module(&mut self, id: i64) -> Result<(Name, Option<Name>)> {
+        if let Some(module) = self.modules.get(&id) {
+            return Ok(module.clone());
+        }
+        let read = |row: &Row<'_>| Ok((name(row, 0)?.unwrap_or_default(), name(row, 1)?));
+        let found = one(&mut self.statements.module, id, read);
+        let found = found.map_err(|error| self.errors.row("modules", id, &error))?;
+        let module = found.ok_or_else(|| self.missing("modules", id))?;
+        self.remember(VALUE_BYTES * 2 + module.0.as_bytes().len());
+        self.modules.insert(id, module.clone());
+        Ok(module)
+    }
+
+    fn stack(&mut self, id: i64) -> Result<Arc<Stack>> {
+        if let Some(stack) = self.stacks.get(&id) {
+            return Ok(Arc::clone(stack));
+        }
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
+        let found = one(&mut self.statements.stack, id, read);
+        let found = found.map_err(|error| self.errors.row("stacks", id, &error))?;
+        let (hash, truncated) = found.ok_or_else(|| self.missing("stacks", id))?;
+        let ids = frame_ids(&mut self.statements.stack_frames, id);
+        let ids = ids.map_err(|error| self.errors.row("stack_frames", id, &error))?;
+        if ids.len() > MAX_FRAMES {
+            return Err(self
+                .errors
+                .damaged(format!("stack {id} has too many frames")));
+        }
+        let frames = ids
+            .into_iter()
+            .map(|frame| self.frame(frame))
+            .collect::<Result<Vec<_>>>()?;
+        let stack = Arc::new(Stack {
+            id: hash.cast_unsigned(),
+            frames,
+            truncated,
+        });
+        self.remember(VALUE_BYTES * (1 + 3 * stack.frames.len()));
+        self.stacks.insert(id, Arc::clone(&stack));
+        Ok(stack)
+    }
+
+    fn frame(&mut self, id: i64) -> Result<Frame> {
+        if let Some(frame) = self.frames.get(&id) {
+            return Ok(frame.clone());
+        }
+        let found = one(&mut self.statements.frame, id, read_frame);
+        let found = found.map_err(|error| self.errors.row("frames", id, &error))?;
+        let (mut frame, module) = found.ok_or_else(|| self.missing("frames", id))?;
+        if let Some(module) = module {
+            let (path, build_id) = self.module(module)?;
+            frame.module = Some(path);
+            frame.build_id = build_id;
+        }
+        let length = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.as_bytes().len());
+        self.remember(VALUE_BYTES * 3 + length(&frame.function) + length(&frame.file));
+        self.frames.insert(id, frame.clone());
+        Ok(frame)
+    }
+}
+
+/// A row of `sites`.
+struct SiteRow {
+    thread: i64,
+    mode: String,
+    syscall: Option<Name>,
+    access: Option<String>,
+    major: Option<bool>,
+    cause: Option<String>,
+    mapping: Option<String>,
+    file: Option<i64>,
+    at: Option<String>,
+    base: Option<i64>,
+    ended: Option<String>,
+    began_before_attach: bool,
+    user_stack: Option<i64>,
+    kernel_stack: Option<i64>,
+}
+
+impl SiteRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            thread: row.get(0)?,
+            mode: row.get(1)?,
+            syscall: name(row, 2)?,
+            access: row.get(3)?,
+            major: row.get(4)?,
+            cause: row.get(5)?,
+            mapping: row.get(6)?,
+            file: row.get(7)?,
+            at: row.get(8)?,
+            base: row.get(9)?,
+            ended: row.get(10)?,
+            began_before_attach: row.get(11)?,
+            user_stack: row.get(12)?,
+            kernel_stack: row.get(13)?,
+        })
+    }
+}
+
+fn read_frame(row: &Row<'_>) -> rusqlite::Result<(Frame, Option<i64>)> {
+    let number = |index| {
+        let value = row.get::<_, Option<i64>>(index);
+        value.map(|value| value.map(i64::cast_unsigned))
+    };
+    let frame = Frame {
+        address: row.get::<_, i64>(0)?.cast_unsigned(),
+        function: name(row, 1)?,
+        offset: number(2)?,
+        module: None,
+        module_offset: number(4)?,
+        build_id: None,
+        file: name(row, 5)?,
+        line: row.get(6)?,
+        inlined: row.get(7)?,
+    };
+    Ok((frame, row.get(3)?))
+}
+
+fn frame_ids(statement: &mut Statement<'_>, stack: i64) -> rusqlite::Result<Vec<i64>> {
+    let rows = statement.query_map([stack], |row| row.get(0))?;
+    rows.take(MAX_FRAMES + 1).collect()
+}
+
+/// The row of an id, if there is one.
+fn one<T>(
+    statement: &mut Statement<'_>,
+    id: i64,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    statement.query_row([id], read).optional()
+}
+
+/// A name that may be absent, but must mean something if it is there.
+fn named<T>(
+    name: Option<&str>,
+    find: impl FnOnce(&str) -> Option<T>,
+) -> std::result::Result<Option<T>, ()> {
+    match name {
+        None => Ok(None),
+        Some(name) => find(name).map(Some).ok_or(()),
+    }
+}

@@ -1,0 +1,421 @@
+//! The tables.
+//!
+//! Faults are what there are many of, so a row of `faults` has only what is its own, in small
+//! numbers; everything that repeats is stored once and named by a small id.
+
+use super::{Column, Table};
+
+const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -> Column {
+    Column {
+        name,
+        kind,
+        meaning,
+    }
+}
+
+const NONE: (&str, &str) = ("", "");
+const ID: &str = "INTEGER PRIMARY KEY";
+const RECORD: &str = "Number of the record: all records together are numbered in their order";
+const REFERENCE: &str = "INTEGER NOT NULL";
+
+/// All tables.
+pub const TABLES: &[Table] = &[
+    Table {
+        name: "meta",
+        meaning: "A fact about the whole trace, by name; see [meta](#keys-of-meta).",
+        columns: &[
+            column("key", "TEXT PRIMARY KEY", "Name of the fact"),
+            column("value", "ANY", "The fact"),
+        ],
+        constraint: ("", " WITHOUT ROWID"),
+    },
+    Table {
+        name: "arguments",
+        meaning: "A word of the command line of faulttrace.",
+        columns: &[
+            column("id", ID, "Position, from 1"),
+            column("argument", "TEXT NOT NULL", "The word"),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "targets",
+        meaning: "A process that was traced from the start. None with `--all`.",
+        columns: &[
+            column("id", ID, "Position, from 1"),
+            column("pid", "INTEGER NOT NULL", "Process id"),
+            column("name", "TEXT NOT NULL", "Name of its main thread"),
+            column("exe", "TEXT", "Path of its executable; NULL if unknown"),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "rungs",
+        meaning: "How one job was done on that kernel.",
+        columns: &[
+            column("id", ID, "Position, from 1"),
+            column("job", "TEXT NOT NULL", "The job"),
+            column("rung", "TEXT NOT NULL", "The way taken"),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "faults",
+        meaning: "A fault that is over. `fault_details` shows it with everything it refers to.",
+        columns: FAULTS,
+        constraint: NONE,
+    },
+    Table {
+        name: "sleeps",
+        meaning: "The longest sleep of a fault that slept more than once; of the others it is \
+                  `blocked_ns` and `runqueue_ns` of the fault itself.",
+        columns: &[
+            column("fault", ID, "`faults.id`"),
+            column("blocked_ns", "INTEGER NOT NULL", "Asleep, ns"),
+            column(
+                "runqueue_ns",
+                "INTEGER NOT NULL",
+                "Then ready to run without a CPU, ns",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "sites",
+        meaning: "What faults of one thread, in one code, on one mapping, for one reason have in \
+                  common.",
+        columns: SITES,
+        constraint: NONE,
+    },
+    Table {
+        name: "stuck",
+        meaning: "A report of a fault that had lasted longer than `--stuck-after` and was not over.",
+        columns: &[
+            column("id", ID, RECORD),
+            column("site", REFERENCE, "`sites.id`"),
+            column(
+                "begin_rel_ns",
+                "INTEGER",
+                "When it began, ns since `meta.base_ns`; NULL if before attach",
+            ),
+            column(
+                "elapsed_ns",
+                "INTEGER NOT NULL",
+                "How long it had lasted, ns",
+            ),
+            column("report", "INTEGER NOT NULL", "Which report of it, from 1"),
+            column("at", "INTEGER", "As in `faults`"),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "processes",
+        meaning: "A process was first seen, or replaced its program.",
+        columns: &[
+            column("id", ID, RECORD),
+            column("pid", "INTEGER NOT NULL", "Process id"),
+            column("name", "TEXT NOT NULL", "Name of its main thread"),
+            column("exe", "TEXT", "Path of its executable; NULL if unknown"),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "process_ends",
+        meaning: "A process ended.",
+        columns: &[
+            column("id", ID, RECORD),
+            column("pid", "INTEGER NOT NULL", "Process id"),
+            column(
+                "time_rel_ns",
+                "INTEGER NOT NULL",
+                "When, ns since `meta.base_ns`",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "losses",
+        meaning: "Something was not recorded, or not in full.",
+        columns: &[
+            column("id", ID, RECORD),
+            column(
+                "class",
+                "TEXT NOT NULL",
+                "`lost`, `filtered`, `approximate`, `unreadable`",
+            ),
+            column(
+                "reason",
+                "TEXT NOT NULL",
+                "What happened; docs/json.md has them",
+            ),
+            column(
+                "count",
+                "INTEGER NOT NULL",
+                "How many since the last such record of this reason: add them up",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "accounts",
+        meaning: "The kernel's own count of a process's major faults, at its end or the trace's.",
+        columns: &[
+            column("id", ID, RECORD),
+            column("pid", "INTEGER NOT NULL", "Process id"),
+            column(
+                "maj_flt_delta",
+                "INTEGER",
+                "How much `maj_flt` grew; NULL if it could not be read",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "transport",
+        meaning: "What went through the ring buffer: one row, when the trace was ended in order.",
+        columns: &[
+            column("id", ID, RECORD),
+            column("emitted", "INTEGER NOT NULL", "Faults offered to it"),
+            column("received", "INTEGER NOT NULL", "Faults taken out"),
+            column(
+                "lost",
+                "INTEGER NOT NULL",
+                "Faults it refused because it was full",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "threads",
+        meaning: "A thread under one name; again if it was renamed.",
+        columns: &[
+            column("id", ID, "Identity in this trace"),
+            column("pid", "INTEGER NOT NULL", "Process id"),
+            column("tid", "INTEGER NOT NULL", "Thread id"),
+            column("name", "TEXT NOT NULL", "Its name"),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "files",
+        meaning: "A file, or the kernel's label of other memory, that faults were on.",
+        columns: &[
+            column("id", ID, "Identity in this trace"),
+            column(
+                "path",
+                "TEXT NOT NULL",
+                "Path, or the label without brackets",
+            ),
+            column(
+                "deleted",
+                "INTEGER NOT NULL",
+                "1: it was deleted after it was mapped",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "modules",
+        meaning: "A program, library or kernel module that frames are in.",
+        columns: &[
+            column("id", ID, "Identity in this trace"),
+            column(
+                "path",
+                "TEXT NOT NULL",
+                "Path as mapped, or the kernel module",
+            ),
+            column(
+                "build_id",
+                "BLOB",
+                "Its build id, for symbols that were not read then; NULL if unknown",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "frames",
+        meaning: "A frame of stacks.",
+        columns: FRAMES,
+        constraint: NONE,
+    },
+    Table {
+        name: "stacks",
+        meaning: "A stack of a process or of the kernel.",
+        columns: &[
+            column("id", ID, "Identity in this trace"),
+            column(
+                "hash",
+                "INTEGER NOT NULL",
+                "`user_stack_id` of docs/json.md as a signed number",
+            ),
+            column(
+                "truncated",
+                "INTEGER NOT NULL",
+                "1: there were more frames than could be captured",
+            ),
+        ],
+        constraint: NONE,
+    },
+    Table {
+        name: "stack_frames",
+        meaning: "Which frames a stack has.",
+        columns: &[
+            column("stack", REFERENCE, "`stacks.id`"),
+            column("position", "INTEGER NOT NULL", "0 is the innermost"),
+            column("frame", REFERENCE, "`frames.id`"),
+        ],
+        constraint: (",\n  PRIMARY KEY (stack, position)", " WITHOUT ROWID"),
+    },
+];
+
+const FAULTS: &[Column] = &[
+    column("id", ID, RECORD),
+    column("site", REFERENCE, "`sites.id`"),
+    column(
+        "end_rel_ns",
+        "INTEGER NOT NULL",
+        "When it ended, ns since `meta.base_ns`",
+    ),
+    column(
+        "duration_ns",
+        "INTEGER NOT NULL",
+        "Entry to completion, ns; it began at `end_rel_ns - duration_ns`",
+    ),
+    column("blocked_ns", "INTEGER NOT NULL", "Asleep, ns"),
+    column(
+        "runqueue_ns",
+        "INTEGER NOT NULL",
+        "Ready to run, without a CPU, ns; the rest of `duration_ns` it ran",
+    ),
+    column(
+        "switches",
+        "INTEGER NOT NULL",
+        "How often the thread left the CPU",
+    ),
+    column(
+        "at",
+        "INTEGER",
+        "Where: the offset in the file (page and byte in it) if `sites.at` is `both` or `offset`, \
+         the address if it is `address`",
+    ),
+    column(
+        "slept_after_ns",
+        "INTEGER",
+        "When its longest sleep began, ns after the fault; NULL if it did not sleep or if that is \
+         not known",
+    ),
+    column(
+        "waker",
+        "INTEGER",
+        "Who ended that sleep: `threads.id`, 0 for an interrupt; NULL if unknown",
+    ),
+];
+
+const SITES: &[Column] = &[
+    column("id", ID, "Identity in this trace"),
+    column("thread", REFERENCE, "`threads.id`"),
+    column("mode", "TEXT NOT NULL", "`user`, `kernel`, `gup`"),
+    column("syscall", "TEXT", "The system call, for `kernel` and `gup`"),
+    column("access", "TEXT", "`read`, `write`, `exec`; NULL if unknown"),
+    column(
+        "major",
+        "INTEGER",
+        "1: the kernel counted it in `maj_flt`; NULL: of reports in `stuck`, where nobody knows yet",
+    ),
+    column(
+        "cause",
+        "TEXT",
+        "Why it had to wait; NULL if it did not sleep",
+    ),
+    column("mapping", "TEXT", "Kind of memory; NULL if unknown"),
+    column(
+        "file",
+        "INTEGER",
+        "`files.id`; NULL if unknown or without a name",
+    ),
+    column(
+        "at",
+        "TEXT",
+        "What is known of the place: `both` address and offset, `offset`, `address`, or NULL",
+    ),
+    column(
+        "base",
+        "INTEGER",
+        "With `both`: the address of a fault is `base` + its `at`",
+    ),
+    column(
+        "ended",
+        "TEXT",
+        "How the end is known: `exact`, `approximate`, `died`; NULL with `major`",
+    ),
+    column(
+        "began_before_attach",
+        "INTEGER NOT NULL",
+        "1: it began before faulttrace attached, so all its times are lower bounds",
+    ),
+    column(
+        "user_stack",
+        "INTEGER",
+        "`stacks.id`; NULL if it could not be read",
+    ),
+    column(
+        "kernel_stack",
+        "INTEGER",
+        "`stacks.id`: where it slept longest; NULL without a sleep",
+    ),
+];
+
+const FRAMES: &[Column] = &[
+    column("id", ID, "Identity in this trace"),
+    column(
+        "address",
+        "INTEGER NOT NULL",
+        "Instruction address, of a caller the return address; signed, `printf('%#x', address)` \
+         shows it",
+    ),
+    column("function", "TEXT", "Demangled name; NULL without a symbol"),
+    column("offset", "INTEGER", "Offset in the function, bytes"),
+    column("module", "INTEGER", "`modules.id`"),
+    column(
+        "module_offset",
+        "INTEGER",
+        "Offset in the module's file, bytes",
+    ),
+    column("file", "TEXT", "Source file"),
+    column("line", "INTEGER", "Source line, from 1"),
+    column(
+        "inlined",
+        "INTEGER NOT NULL",
+        "1: this call was inlined into the function of the next frame",
+    ),
+];
+
+/// Keys of `meta` and what they say.
+pub(super) const META: &[(&str, &str)] = &[
+    ("version", "Version of faulttrace"),
+    ("host", "Host name"),
+    ("kernel", "Kernel release, as `uname -r`"),
+    ("arch", "Machine, as `uname -m`"),
+    ("cpus", "CPUs that were online"),
+    ("page_bytes", "Size of a page, bytes"),
+    ("base_ns", "Unix time that times are counted from, ns"),
+    ("start_ns", "Unix time at which tracing began, ns"),
+    (
+        "written_ns",
+        "Unix time until which everything that was reported is in the file, ns",
+    ),
+    (
+        "state",
+        "`complete`: ended in order; `recording`: it still goes on, or faulttrace was killed; \
+         else why writing stopped",
+    ),
+    (
+        "dropped_faults",
+        "Oldest faults that were removed to keep to `--max-size`",
+    ),
+    ("dropped_majors", "Major ones of them"),
+    (
+        "dropped_stuck",
+        "Reports in `stuck` that were removed with them",
+    ),
+];

@@ -1,0 +1,473 @@
+//! What is written comes back; what is no trace is refused.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::{Error, Options, Order, State, Trace, Writer, schema};
+use crate::model::summary::samples;
+use crate::model::{
+    Cause, End, Fault, LossClass, Name, Place, Record, Sleep, Start, Stuck, Transport, Waker,
+};
+use crate::view::{Json, View as _};
+
+const MS: u64 = 1_000_000;
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn start() -> Start {
+    match samples::start() {
+        Record::Start(start) => (*start).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Faults of every kind that a trace has to tell apart, and all other records.
+fn records() -> Vec<Record> {
+    let mut slept = samples::fault();
+    slept.switches = 1;
+    slept.longest_sleep = Some(Sleep {
+        after_ns: 50_000,
+        blocked_ns: slept.blocked_ns,
+        runqueue_ns: slept.runqueue_ns,
+        waker: Some(Waker::Interrupt),
+    });
+    let mut twice = samples::fault();
+    twice.longest_sleep = Some(Sleep {
+        after_ns: 70_000,
+        blocked_ns: 9 * MS,
+        runqueue_ns: 0,
+        waker: Some(Waker::Task {
+            pid: 77,
+            tid: 78,
+            name: Name::from(&b"fuse\xff"[..]),
+        }),
+    });
+    let mut bare = samples::fault();
+    bare.facts.place = Place::default();
+    bare.facts.address = None;
+    bare.facts.user_stack = None;
+    bare.facts.kernel_stack = None;
+    bare.facts.cause = None;
+    bare.facts.access = None;
+    bare.facts.syscall = None;
+    bare.facts.begin_ns = None;
+    bare.facts.began_before_attach = true;
+    bare.major = false;
+    bare.end = End::Died;
+    let mut renamed = samples::fault();
+    renamed.facts.thread = Name::from("a\tb");
+    renamed.facts.address = Some(u64::MAX - 5);
+    renamed.facts.place.offset = None;
+    renamed.facts.place.deleted = true;
+    renamed.facts.cause = Some(Cause::Unknown);
+    let mut before = samples::stuck();
+    before.facts.begin_ns = None;
+    before.facts.began_before_attach = true;
+    let fault = |fault: Fault| Record::Fault(Arc::new(fault));
+    let stuck = |stuck: Stuck| Record::Stuck(Arc::new(stuck));
+    vec![
+        Record::Process(Arc::new(samples::process())),
+        fault(samples::fault()),
+        stuck(samples::stuck()),
+        fault(slept),
+        samples::lost(LossClass::Lost, "ring_full", 3),
+        fault(twice),
+        fault(bare),
+        stuck(before),
+        fault(renamed),
+        samples::process_end(),
+        samples::lost(LossClass::Unreadable, "symbols_late", 1),
+        samples::accounting(4700, Some(5)),
+        samples::accounting(4701, None),
+        Record::Transport(Transport {
+            emitted: 5,
+            received: 5,
+            lost: 0,
+        }),
+    ]
+}
+
+fn write(path: &Path, records: &[Record]) {
+    let mut writer = Writer::create(path, &Options::default()).expect("created");
+    writer.begin(&start()).expect("begun");
+    let (first, second) = records.split_at(records.len() / 2);
+    writer.write(first, samples::T0 + 1).expect("written");
+    writer.write(second, samples::T0 + 2).expect("written");
+    writer.finish(samples::T0 + 3).expect("finished");
+}
+
+/// What the JSON view makes of records, the only judge of whether they are the same.
+fn json<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
+    let (mut view, mut out) = (Json::new(), Vec::new());
+    for record in records {
+        view.record(record, std::time::Instant::now(), &mut out);
+    }
+    String::from_utf8(out).expect("JSON")
+}
+
+fn read(trace: &Trace, order: Order) -> Vec<Record> {
+    let mut all = Vec::new();
+    let done = trace.records(order, |item| {
+        all.push(item.into_record());
+        ControlFlow::Continue(())
+    });
+    done.expect("readable");
+    all
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    let directory = directory();
+    let path = directory.path().join("a.faulttrace");
+    let written = records();
+    write(&path, &written);
+    let trace = Trace::open(&path).expect("opened");
+    assert_eq!(**trace.start(), start());
+    assert_eq!(trace.meta().state, State::Complete);
+    assert_eq!(trace.meta().written_ns, samples::T0 + 3);
+    let found = read(&trace, Order::OldestFirst);
+    assert_eq!(json(&found), json(&written));
+    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[11], &found[12]) else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (known.maj_flt_delta, unknown.maj_flt_delta),
+        (Some(5), None)
+    );
+    let mut backwards = read(&trace, Order::NewestFirst);
+    backwards.reverse();
+    assert_eq!(json(&backwards), json(&written));
+    for (found, written) in found.iter().zip(&written) {
+        if let (Record::Fault(found), Record::Fault(written)) = (found, written) {
+            assert_eq!(found.longest_sleep, written.longest_sleep);
+        }
+    }
+    let mut names: Vec<_> = std::fs::read_dir(directory.path())
+        .expect("directory")
+        .map(|entry| entry.expect("entry").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["a.faulttrace"], "nothing is left beside it");
+}
+
+#[test]
+fn sites_are_shared() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    let many: Vec<Record> = (0..1000)
+        .map(|page| {
+            let mut fault = samples::fault();
+            fault.facts.address = Some(0x7f00_0000_0000 + page * 4096);
+            fault.facts.place.offset = Some(page * 4096);
+            samples::record(fault)
+        })
+        .collect();
+    // The samples make a stack of their own for each fault; the tracer does not.
+    let Record::Fault(first) = &many[0] else {
+        panic!()
+    };
+    let many: Vec<Record> = many
+        .iter()
+        .map(|record| {
+            let Record::Fault(fault) = record else {
+                panic!()
+            };
+            let mut fault = (**fault).clone();
+            fault.facts.user_stack.clone_from(&first.facts.user_stack);
+            fault
+                .facts
+                .kernel_stack
+                .clone_from(&first.facts.kernel_stack);
+            samples::record(fault)
+        })
+        .collect();
+    write(&path, &many);
+    let trace = Trace::open(&path).expect("opened");
+    let mut sites = 0;
+    trace.sites(|_, _| sites += 1).expect("readable");
+    assert_eq!(sites, 1);
+    assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&many));
+    assert_eq!(trace.faults_at_most(), 1000);
+}
+
+#[test]
+fn an_existing_file_is_replaced_by_force_only() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    std::fs::write(&path, "precious").expect("written");
+    let kept = Writer::create(&path, &Options::default());
+    assert!(matches!(kept, Err(Error::Exists(_))));
+    assert_eq!(std::fs::read(&path).expect("kept"), b"precious");
+    let force = Options {
+        force: true,
+        ..Options::default()
+    };
+    let writer = Writer::create(&path, &force).expect("replaced");
+    drop(writer);
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).expect("linked");
+    for options in [&Options::default(), &force] {
+        assert!(
+            Writer::create(&link, options).is_err(),
+            "links are not followed"
+        );
+    }
+    std::fs::create_dir(directory.path().join("d")).expect("made");
+    assert!(matches!(
+        Writer::create(&directory.path().join("d"), &force),
+        Err(Error::NotReplaceable(_))
+    ));
+}
+
+#[test]
+fn a_trace_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = directory();
+    let path = directory.path().join("a");
+    let mut writer = Writer::create(&path, &Options::default()).expect("created");
+    writer.begin(&start()).expect("begun");
+    for entry in std::fs::read_dir(directory.path()).expect("directory") {
+        let mode = entry
+            .expect("entry")
+            .metadata()
+            .expect("metadata")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    }
+    let open = directory.path().join("open");
+    std::fs::create_dir(&open).expect("made");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("set");
+    let refused = Writer::create(&open.join("a"), &Options::default());
+    assert!(matches!(refused, Err(Error::SharedDirectory { .. })));
+}
+
+#[test]
+fn a_file_that_vanished_is_noticed() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    let mut writer = Writer::create(&path, &Options::default()).expect("created");
+    writer.begin(&start()).expect("begun");
+    std::fs::remove_file(&path).expect("removed");
+    let gone = writer.write(&records(), 1);
+    assert!(matches!(gone, Err(Error::Vanished(_))), "{gone:?}");
+}
+
+#[test]
+fn the_oldest_make_room_and_are_counted() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    let max = 512 << 10;
+    let options = Options {
+        max_bytes: Some(max),
+        ..Options::default()
+    };
+    let mut writer = Writer::create(&path, &options).expect("created");
+    writer.begin(&start()).expect("begun");
+    let batch: Vec<Record> = (0..500).map(|_| samples::record(shared_fault())).collect();
+    for _ in 0..100 {
+        writer.write(&batch, 1).expect("written");
+    }
+    let saved = writer.finish(2).expect("finished");
+    let size = std::fs::metadata(&path).expect("there").len();
+    assert!(size <= max, "{size}");
+    let trace = Trace::open(&path).expect("opened");
+    let kept = read(&trace, Order::OldestFirst).len() as u64;
+    assert_eq!(kept + trace.meta().dropped_faults, 50_000);
+    assert_eq!(trace.meta().dropped_majors, trace.meta().dropped_faults);
+    assert_eq!(
+        (saved.faults, saved.dropped),
+        (kept, trace.meta().dropped_faults)
+    );
+    assert!(kept > 5_000, "{kept}");
+}
+
+/// A fault whose stacks are always the same, as the tracer's are.
+fn shared_fault() -> Fault {
+    static FAULT: std::sync::LazyLock<Fault> = std::sync::LazyLock::new(samples::fault);
+    FAULT.clone()
+}
+
+/// A trace that somebody has changed with SQLite's own means.
+fn changed(directory: &Path, sql: &str) -> PathBuf {
+    let path = directory.join("changed");
+    let _ = std::fs::remove_file(&path);
+    write(&path, &records());
+    let db = Connection::open(&path).expect("opened");
+    db.execute_batch(sql).expect(sql);
+    path
+}
+
+fn refusal(directory: &Path, sql: &str) -> Option<Error> {
+    let trace = match Trace::open(&changed(directory, sql)) {
+        Ok(trace) => trace,
+        Err(error) => return Some(error),
+    };
+    trace
+        .records(Order::OldestFirst, |item| {
+            drop(item.into_record());
+            ControlFlow::Continue(())
+        })
+        .err()
+}
+
+#[test]
+fn other_databases_and_later_versions_are_refused() {
+    let directory = directory();
+    let is = |sql: &str, wanted: fn(&Error) -> bool| {
+        let error = refusal(directory.path(), sql);
+        assert!(error.as_ref().is_some_and(wanted), "{sql}: {error:?}");
+    };
+    let not_a_trace = |error: &Error| matches!(error, Error::NotATrace { .. });
+    let newer = |error: &Error| {
+        matches!(
+            error,
+            Error::Newer {
+                major: 2,
+                minor: 7,
+                ..
+            }
+        )
+    };
+    is("PRAGMA application_id = 5", not_a_trace);
+    is("PRAGMA user_version = 2007", newer);
+    is("PRAGMA user_version = 3", not_a_trace);
+    is("ALTER TABLE faults RENAME TO x", not_a_trace);
+    is("DROP VIEW fault_details; ALTER TABLE faults DROP COLUMN waker", not_a_trace);
+    is("DELETE FROM meta WHERE key = 'base_ns'", not_a_trace);
+    let later =
+        "PRAGMA user_version = 1007; ALTER TABLE faults ADD COLUMN more; CREATE TABLE new(a)";
+    assert!(
+        refusal(directory.path(), later).is_none(),
+        "a later minor version is read"
+    );
+    let text = directory.path().join("text");
+    std::fs::write(
+        &text,
+        "not a database at all, just some text that is long enough",
+    )
+    .expect("written");
+    assert!(matches!(Trace::open(&text), Err(Error::Database { .. })));
+    std::fs::write(&text, "").expect("written");
+    assert!(matches!(Trace::open(&text), Err(Error::NotATrace { .. })));
+    assert!(matches!(
+        Trace::open(directory.path()),
+        Err(Error::NotATrace { .. })
+    ));
+}
+
+#[test]
+fn what_would_compute_is_refused() {
+    let directory = directory();
+    for sql in [
+        "ALTER TABLE faults RENAME TO old; CREATE VIEW faults AS WITH RECURSIVE n(i) AS (SELECT 1 \
+         UNION ALL SELECT i + 1 FROM n) SELECT i AS id, 1 AS site, 1 AS end_rel_ns, 1 AS duration_ns, \
+         1 AS blocked_ns, 1 AS runqueue_ns, 1 AS switches, 1 AS at, 1 AS slept_after_ns, 1 AS waker \
+         FROM n",
+        "ALTER TABLE losses RENAME TO old; CREATE TABLE losses(id INTEGER PRIMARY KEY, class, \
+         reason, count AS (hex(zeroblob(1000000000))))",
+        "ALTER TABLE losses RENAME TO old; CREATE TABLE losses(id INTEGER PRIMARY KEY, class, \
+         reason, count) WITHOUT ROWID",
+    ] {
+        let error = refusal(directory.path(), sql);
+        assert!(
+            matches!(error, Some(Error::NotATrace { .. })),
+            "{sql}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn rows_that_make_no_sense_are_damage() {
+    let directory = directory();
+    for sql in [
+        "UPDATE faults SET site = 999",
+        "UPDATE faults SET site = -1",
+        "UPDATE faults SET switches = 'many'",
+        "UPDATE faults SET waker = 12345, slept_after_ns = 1",
+        "UPDATE sites SET mode = 'x'",
+        "UPDATE sites SET cause = 'x'",
+        "UPDATE sites SET ended = NULL",
+        "UPDATE sites SET at = 'both', base = NULL",
+        "UPDATE sites SET user_stack = 77",
+        "UPDATE frames SET line = -5",
+        "UPDATE threads SET pid = 99999999999",
+        "DELETE FROM frames",
+        "UPDATE meta SET value = 0 WHERE key = 'page_bytes'",
+        "UPDATE meta SET value = 4097 WHERE key = 'page_bytes'",
+    ] {
+        let error = refusal(directory.path(), sql);
+        assert!(
+            matches!(error, Some(Error::Damaged { .. })),
+            "{sql}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn odd_numbers_are_survived() {
+    let directory = directory();
+    for sql in [
+        "UPDATE faults SET end_rel_ns = 9223372036854775807, duration_ns = -1, blocked_ns = -1",
+        "UPDATE faults SET end_rel_ns = -9223372036854775808, at = -1, slept_after_ns = -1",
+        "UPDATE meta SET value = -1 WHERE key IN ('base_ns', 'start_ns', 'written_ns')",
+        "UPDATE sites SET base = -9223372036854775808",
+        "UPDATE threads SET name = x'00ff0a'; UPDATE files SET path = x'00'",
+        "UPDATE losses SET count = -1; UPDATE losses SET class = 'new'",
+    ] {
+        assert!(refusal(directory.path(), sql).is_none(), "{sql}");
+    }
+}
+
+#[test]
+fn a_journal_that_names_files_is_refused() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    write(&path, &records());
+    let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    journal.resize(600, 1);
+    journal.extend([0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    std::fs::write(directory.path().join("a-journal"), &journal).expect("written");
+    let refused = Trace::open(&path).err();
+    assert!(
+        matches!(refused, Some(Error::NotATrace { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn the_questions_have_answers() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    write(&path, &records());
+    let db = Connection::open(&path).expect("opened");
+    assert_eq!(schema::QUERIES.len(), 10);
+    for query in schema::QUERIES {
+        let mut statement = db.prepare(query.sql).expect(query.question);
+        let mut rows = statement.query([]).expect(query.question);
+        let mut count = 0;
+        while rows.next().expect(query.question).is_some() {
+            count += 1;
+        }
+        assert!(count > 0, "no answer: {}", query.question);
+    }
+    for view in schema::VIEWS {
+        let sql = format!("SELECT count(*) FROM {}", view.name);
+        let rows: i64 = db.query_row(&sql, [], |row| row.get(0)).expect(view.name);
+        assert!(rows > 0, "{} is empty", view.name);
+    }
+}
+
+#[test]
+fn the_schema_is_documented() {
+    let documented = include_str!("../../../docs/trace-schema.md");
+    assert!(
+        documented == schema::markdown(),
+        "docs/trace-schema.md is not what the schema says: cargo xtask docs"
+    );
+}

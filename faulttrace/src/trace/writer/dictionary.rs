@@ -1,0 +1,262 @@
+//! Ids of what repeats. A row is written when something appears for the first time; when too much
+//! has to be remembered, all of a kind is forgotten and gets new rows, which only costs space.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::statements::{Cell, Statements};
+use crate::model::{Access, Cause, End, Facts, Frame, MappingKind, Mode, Name, Stack};
+use crate::trace::rows::At;
+
+const MAX_THREADS: usize = 65_536;
+const MAX_FILES: usize = 65_536;
+const MAX_MODULES: usize = 8_192;
+const MAX_FRAMES: usize = 131_072;
+const MAX_STACKS: usize = 32_768;
+const MAX_SITES: usize = 262_144;
+
+/// Everything that has an id.
+#[derive(Debug)]
+pub(super) struct Dictionary {
+    threads: Ids<(u32, u32, Name)>,
+    files: Ids<(Name, bool)>,
+    modules: Ids<(Name, Option<Name>)>,
+    frames: Ids<Frame>,
+    /// By the address of the stack, which is its own as long as `kept` holds it: records share
+    /// their stacks.
+    stacks: Ids<usize>,
+    kept: Vec<Arc<Stack>>,
+    sites: Ids<SiteKey>,
+}
+
+impl Default for Dictionary {
+    fn default() -> Self {
+        Self {
+            threads: Ids::new(MAX_THREADS),
+            files: Ids::new(MAX_FILES),
+            modules: Ids::new(MAX_MODULES),
+            frames: Ids::new(MAX_FRAMES),
+            stacks: Ids::new(MAX_STACKS),
+            kept: Vec::new(),
+            sites: Ids::new(MAX_SITES),
+        }
+    }
+}
+
+/// Ids by what they stand for.
+#[derive(Debug)]
+struct Ids<K> {
+    known: HashMap<K, i64>,
+    max: usize,
+    last: i64,
+}
+
+impl<K: Eq + Hash> Ids<K> {
+    fn new(max: usize) -> Self {
+        Self {
+            known: HashMap::new(),
+            max,
+            last: 0,
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<i64> {
+        self.known.get(key).copied()
+    }
+
+    /// A new id. Says whether all others were forgotten.
+    fn add(&mut self, key: K) -> (i64, bool) {
+        let full = self.known.len() >= self.max;
+        if full {
+            self.known.clear();
+        }
+        self.last += 1;
+        self.known.insert(key, self.last);
+        (self.last, full)
+    }
+}
+
+/// What a site consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SiteKey {
+    thread: i64,
+    mode: Mode,
+    syscall: Option<Name>,
+    access: Option<Access>,
+    /// Whether it was major and how its end is known; `None` of what is not over.
+    over: Option<(bool, End)>,
+    cause: Option<Cause>,
+    mapping: Option<MappingKind>,
+    file: Option<i64>,
+    at: At,
+    began_before_attach: bool,
+    user_stack: Option<i64>,
+    kernel_stack: Option<i64>,
+}
+
+impl Dictionary {
+    /// The id of a site.
+    pub(super) fn site(
+        &mut self,
+        facts: &Facts,
+        over: Option<(bool, End)>,
+        at: At,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<i64> {
+        let place = &facts.place;
+        let file = match &place.path {
+            None => None,
+            Some(path) => Some(self.file(path, place.deleted, rows)?),
+        };
+        let key = SiteKey {
+            thread: self.thread(facts.pid, facts.tid, &facts.thread, rows)?,
+            mode: facts.mode,
+            syscall: facts.syscall.clone(),
+            access: facts.access,
+            over,
+            cause: facts.cause,
+            mapping: place.mapping,
+            file,
+            at,
+            began_before_attach: facts.began_before_attach,
+            user_stack: self.optional_stack(facts.user_stack.as_ref(), rows)?,
+            kernel_stack: self.optional_stack(facts.kernel_stack.as_ref(), rows)?,
+        };
+        if let Some(id) = self.sites.get(&key) {
+            return Ok(id);
+        }
+        let (id, _) = self.sites.add(key.clone());
+        add_site(id, &key, rows)?;
+        Ok(id)
+    }
+
+    /// The id of a thread under its name.
+    pub(super) fn thread(
+        &mut self,
+        pid: u32,
+        tid: u32,
+        name: &Name,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<i64> {
+        let key = (pid, tid, name.clone());
+        if let Some(id) = self.threads.get(&key) {
+            return Ok(id);
+        }
+        let (id, _) = self.threads.add(key);
+        rows.thread
+            .row([id.into(), pid.into(), tid.into(), name.as_bytes().into()])?;
+        Ok(id)
+    }
+
+    fn file(
+        &mut self,
+        path: &Name,
+        deleted: bool,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<i64> {
+        let key = (path.clone(), deleted);
+        if let Some(id) = self.files.get(&key) {
+            return Ok(id);
+        }
+        let (id, _) = self.files.add(key);
+        rows.file
+            .row([id.into(), path.as_bytes().into(), deleted.into()])?;
+        Ok(id)
+    }
+
+    fn optional_stack(
+        &mut self,
+        stack: Option<&Arc<Stack>>,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<Option<i64>> {
+        stack.map(|stack| self.stack(stack, rows)).transpose()
+    }
+
+    fn stack(&mut self, stack: &Arc<Stack>, rows: &mut Statements<'_>) -> rusqlite::Result<i64> {
+        let key = Arc::as_ptr(stack).addr();
+        if let Some(id) = self.stacks.get(&key) {
+            return Ok(id);
+        }
+        let (id, forgotten) = self.stacks.add(key);
+        if forgotten {
+            self.kept.clear();
+        }
+        self.kept.push(Arc::clone(stack));
+        rows.stack
+            .row([id.into(), stack.id.into(), stack.truncated.into()])?;
+        for (position, frame) in (0_i64..).zip(&stack.frames) {
+            let frame = self.frame(frame, rows)?;
+            rows.stack_frame
+                .row([id.into(), position.into(), frame.into()])?;
+        }
+        Ok(id)
+    }
+
+    fn frame(&mut self, frame: &Frame, rows: &mut Statements<'_>) -> rusqlite::Result<i64> {
+        if let Some(id) = self.frames.get(frame) {
+            return Ok(id);
+        }
+        let module = match &frame.module {
+            None => None,
+            Some(path) => Some(self.module(path, frame.build_id.as_ref(), rows)?),
+        };
+        let (id, _) = self.frames.add(frame.clone());
+        let name = |name: &'_ Option<Name>| name.as_ref().map(Name::as_bytes).map(<[u8]>::to_vec);
+        let (function, file) = (name(&frame.function), name(&frame.file));
+        rows.frame.row([
+            id.into(),
+            frame.address.into(),
+            function.as_deref().into(),
+            frame.offset.into(),
+            module.into(),
+            frame.module_offset.into(),
+            file.as_deref().into(),
+            frame.line.into(),
+            frame.inlined.into(),
+        ])?;
+        Ok(id)
+    }
+
+    fn module(
+        &mut self,
+        path: &Name,
+        build_id: Option<&Name>,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<i64> {
+        let key = (path.clone(), build_id.cloned());
+        if let Some(id) = self.modules.get(&key) {
+            return Ok(id);
+        }
+        let (id, _) = self.modules.add(key);
+        // Never text, whatever its bytes are.
+        let build_id = build_id.map(|id| rusqlite::types::ValueRef::Blob(id.as_bytes()));
+        rows.module.row([
+            id.into(),
+            path.as_bytes().into(),
+            build_id.map_or(Cell(rusqlite::types::ValueRef::Null), Cell),
+        ])?;
+        Ok(id)
+    }
+}
+
+fn add_site(id: i64, key: &SiteKey, rows: &mut Statements<'_>) -> rusqlite::Result<()> {
+    let (at, base) = key.at.columns();
+    rows.site.row([
+        id.into(),
+        key.thread.into(),
+        key.mode.as_str().into(),
+        key.syscall.as_ref().map(Name::as_bytes).into(),
+        key.access.map(Access::as_str).into(),
+        key.over.map(|(major, _)| major).into(),
+        key.cause.map(Cause::as_str).into(),
+        key.mapping.map(MappingKind::as_str).into(),
+        key.file.into(),
+        at.into(),
+        base.into(),
+        key.over.map(|(_, end)| end.as_str()).into(),
+        key.began_before_attach.into(),
+        key.user_stack.into(),
+        key.kernel_stack.into(),
+    ])
+}

@@ -1,0 +1,138 @@
+//! Records to rows.
+
+use super::dictionary::Dictionary;
+use super::statements::{Cell, Statements};
+use crate::model::{Fault, Name, Record, Sleep, Start, Stuck, Waker};
+use crate::process::page_bytes;
+use crate::trace::rows::{At, relative};
+
+/// `faults.waker` of an interrupt.
+const INTERRUPT: i64 = 0;
+
+/// What the rows of records need to know.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    base_ns: u64,
+    page_bytes: u64,
+    /// Faults written.
+    pub(super) written: u64,
+}
+
+impl Faults {
+    /// Takes the beginning of the trace.
+    pub(super) fn begin(&mut self, start: &Start) {
+        self.base_ns = start.time_ns;
+        self.page_bytes = page_bytes();
+    }
+
+    /// Writes one record under its number.
+    pub(super) fn record(
+        &mut self,
+        record: &Record,
+        id: i64,
+        dictionary: &mut Dictionary,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<()> {
+        let number = Cell::from(id);
+        match record {
+            // Its row was made at the beginning.
+            Record::Start(_) => Ok(()),
+            Record::Fault(fault) => self.fault(fault, id, dictionary, rows),
+            Record::Stuck(stuck) => self.stuck(stuck, id, dictionary, rows),
+            Record::Lost(lost) => rows.loss.row([
+                number,
+                lost.class.as_str().into(),
+                (*lost.reason).into(),
+                lost.count.into(),
+            ]),
+            Record::Process(process) => rows.process.row([
+                number,
+                process.pid.into(),
+                process.name.as_bytes().into(),
+                process.exe.as_ref().map(Name::as_bytes).into(),
+            ]),
+            Record::ProcessEnd(end) => rows.process_end.row([
+                number,
+                end.pid.into(),
+                relative(end.time_ns, self.base_ns).into(),
+            ]),
+            Record::Accounting(account) => {
+                rows.account
+                    .row([number, account.pid.into(), account.maj_flt_delta.into()])
+            }
+            Record::Transport(transport) => rows.transport.row([
+                number,
+                transport.emitted.into(),
+                transport.received.into(),
+                transport.lost.into(),
+            ]),
+        }
+    }
+
+    fn fault(
+        &mut self,
+        fault: &Fault,
+        id: i64,
+        dictionary: &mut Dictionary,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<()> {
+        let facts = &fault.facts;
+        let (place, at) = At::split(facts.address, facts.place.offset, self.page_bytes);
+        let over = Some((fault.major, fault.end));
+        let site = dictionary.site(facts, over, place, rows)?;
+        let sleep = fault.longest_sleep.as_ref();
+        let waker = match sleep.and_then(|sleep| sleep.waker.as_ref()) {
+            None => None,
+            Some(Waker::Interrupt) => Some(INTERRUPT),
+            Some(Waker::Task { pid, tid, name }) => {
+                Some(dictionary.thread(*pid, *tid, name, rows)?)
+            }
+        };
+        rows.fault.row([
+            id.into(),
+            site.into(),
+            relative(fault.end_ns, self.base_ns).into(),
+            fault.duration_ns.into(),
+            fault.blocked_ns.into(),
+            fault.runqueue_ns.into(),
+            fault.switches.into(),
+            at.into(),
+            sleep.map(|sleep| sleep.after_ns).into(),
+            waker.into(),
+        ])?;
+        self.written += 1;
+        match sleep {
+            Some(sleep) if !is_all_of(sleep, fault) => {
+                rows.sleep
+                    .row([id.into(), sleep.blocked_ns.into(), sleep.runqueue_ns.into()])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stuck(
+        &mut self,
+        stuck: &Stuck,
+        id: i64,
+        dictionary: &mut Dictionary,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<()> {
+        let facts = &stuck.facts;
+        let (place, at) = At::split(facts.address, facts.place.offset, self.page_bytes);
+        let site = dictionary.site(facts, None, place, rows)?;
+        let begin = facts.begin_ns.map(|begin| relative(begin, self.base_ns));
+        rows.stuck.row([
+            id.into(),
+            site.into(),
+            begin.into(),
+            stuck.elapsed_ns.into(),
+            stuck.report.into(),
+            at.into(),
+        ])
+    }
+}
+
+/// Whether the fault slept just once, so that nothing more needs saying.
+fn is_all_of(sleep: &Sleep, fault: &Fault) -> bool {
+    (sleep.blocked_ns, sleep.runqueue_ns) == (fault.blocked_ns, fault.runqueue_ns)
+}
