@@ -6,7 +6,11 @@
 //! functions. A format that adds up (pprof, folded, flamegraph) has an entry for what was beyond a
 //! limit, so that its totals are right all the same; the others write as they read.
 
+mod about;
+mod bounded;
 mod csv;
+mod flamegraph;
+mod folded;
 mod json;
 mod names;
 #[cfg(test)]
@@ -23,6 +27,12 @@ pub enum Error {
     /// The file, or whatever is written to, refused.
     #[error("writing the export: {0}")]
     Write(#[from] io::Error),
+    /// A flame graph of nothing cannot be drawn.
+    #[error(
+        "no fault in this trace was blocked, so a flame graph of blocked time would be empty; \
+         export to csv or json to see the faults"
+    )]
+    NothingBlocked,
 }
 
 /// Turns the stream of records into a file of another tool's format.
@@ -37,6 +47,10 @@ pub trait Export {
 /// The formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// One line a stack and its time blocked: flamegraph.pl, inferno, speedscope.
+    Folded,
+    /// A flame graph of time blocked, as SVG.
+    Flamegraph,
     /// The JSON Lines of `--format json` (docs/json.md).
     Json,
     /// One row a fault: spreadsheets and data frames.
@@ -45,11 +59,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 2] = [Kind::Json, Kind::Csv];
+    pub const ALL: [Kind; 4] = [Kind::Folded, Kind::Flamegraph, Kind::Json, Kind::Csv];
 
     /// Stable name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Kind::Folded => "folded",
+            Kind::Flamegraph => "flamegraph",
             Kind::Json => "json",
             Kind::Csv => "csv",
         }
@@ -69,6 +85,8 @@ impl Kind {
 /// An export that has seen nothing yet.
 pub fn start(kind: Kind) -> Box<dyn Export> {
     match kind {
+        Kind::Folded => Box::new(folded::Folded::new()),
+        Kind::Flamegraph => Box::new(flamegraph::Flamegraph::new()),
         Kind::Json => Box::new(json::Json::new()),
         Kind::Csv => Box::new(csv::Csv::new()),
     }

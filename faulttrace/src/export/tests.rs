@@ -1,6 +1,7 @@
 //! All formats, on made-up records: those of the model's tests, many at once, and hostile ones.
 
 mod files;
+mod stacks;
 mod tables;
 
 use std::sync::Arc;
