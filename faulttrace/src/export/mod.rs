@@ -13,6 +13,7 @@ mod flamegraph;
 mod folded;
 mod json;
 mod names;
+mod pprof;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,8 @@ pub trait Export {
 /// The formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// `profile.proto`, gzip-compressed: `go tool pprof` and what reads its files.
+    Pprof,
     /// One line a stack and its time blocked: flamegraph.pl, inferno, speedscope.
     Folded,
     /// A flame graph of time blocked, as SVG.
@@ -59,11 +62,18 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Folded, Kind::Flamegraph, Kind::Json, Kind::Csv];
+    pub const ALL: [Kind; 5] = [
+        Kind::Pprof,
+        Kind::Folded,
+        Kind::Flamegraph,
+        Kind::Json,
+        Kind::Csv,
+    ];
 
     /// Stable name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Kind::Pprof => "pprof",
             Kind::Folded => "folded",
             Kind::Flamegraph => "flamegraph",
             Kind::Json => "json",
@@ -78,13 +88,14 @@ impl Kind {
 
     /// Not for a terminal.
     pub fn is_binary(self) -> bool {
-        false
+        matches!(self, Kind::Pprof)
     }
 }
 
 /// An export that has seen nothing yet.
 pub fn start(kind: Kind) -> Box<dyn Export> {
     match kind {
+        Kind::Pprof => Box::new(pprof::Pprof::new()),
         Kind::Folded => Box::new(folded::Folded::new()),
         Kind::Flamegraph => Box::new(flamegraph::Flamegraph::new()),
         Kind::Json => Box::new(json::Json::new()),

@@ -242,7 +242,7 @@ fn formats_have_names() {
         assert_eq!(Kind::from_name(kind.as_str()), Some(kind));
     }
     assert_eq!(Kind::from_name("svg"), None);
-    assert!(!Kind::Csv.is_binary());
+    assert!(Kind::Pprof.is_binary() && !Kind::Csv.is_binary());
 }
 
 #[test]
