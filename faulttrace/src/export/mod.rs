@@ -13,6 +13,7 @@ mod flamegraph;
 mod folded;
 mod json;
 mod names;
+mod perfetto;
 mod pprof;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,8 @@ pub enum Kind {
     Folded,
     /// A flame graph of time blocked, as SVG.
     Flamegraph,
+    /// A Perfetto trace: the timeline, for ui.perfetto.dev.
+    Perfetto,
     /// The JSON Lines of `--format json` (docs/json.md).
     Json,
     /// One row a fault: spreadsheets and data frames.
@@ -62,10 +65,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Pprof,
         Kind::Folded,
         Kind::Flamegraph,
+        Kind::Perfetto,
         Kind::Json,
         Kind::Csv,
     ];
@@ -76,6 +80,7 @@ impl Kind {
             Kind::Pprof => "pprof",
             Kind::Folded => "folded",
             Kind::Flamegraph => "flamegraph",
+            Kind::Perfetto => "perfetto",
             Kind::Json => "json",
             Kind::Csv => "csv",
         }
@@ -88,7 +93,7 @@ impl Kind {
 
     /// Not for a terminal.
     pub fn is_binary(self) -> bool {
-        matches!(self, Kind::Pprof)
+        matches!(self, Kind::Pprof | Kind::Perfetto)
     }
 }
 
@@ -98,6 +103,7 @@ pub fn start(kind: Kind) -> Box<dyn Export> {
         Kind::Pprof => Box::new(pprof::Pprof::new()),
         Kind::Folded => Box::new(folded::Folded::new()),
         Kind::Flamegraph => Box::new(flamegraph::Flamegraph::new()),
+        Kind::Perfetto => Box::new(perfetto::Perfetto::new()),
         Kind::Json => Box::new(json::Json::new()),
         Kind::Csv => Box::new(csv::Csv::new()),
     }
