@@ -4,6 +4,7 @@
 //! The logic is a library so that tests can call it; the binary parses, runs and maps exit codes.
 
 pub mod cli;
+pub mod export;
 pub mod ingest;
 pub mod model;
 pub mod preflight;

@@ -14,6 +14,7 @@ use crate::model::Record;
 use crate::model::summary::Summary;
 
 pub use json::Json;
+pub(crate) use text::words;
 pub use text::{Text, TextOptions};
 
 /// A fold over the stream that renders into a buffer.

@@ -1,4 +1,4 @@
-//! Times, durations and names in words.
+//! Times, durations and names in words; the exports use some of them too.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -52,7 +52,7 @@ impl Clock {
 
 /// A duration with three digits: `850 ns`, `12.4 ms`, `2 min 03 s`.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub(super) fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     if ns < 1_000 {
         return if ns == 0 {
             "0".to_owned()
@@ -102,7 +102,7 @@ pub(super) fn name(name: &Name) -> String {
 }
 
 /// `worker-3[4711]`; without a name (of a process) `pid 4711`.
-pub(super) fn with_id(text: Option<&Name>, id: u32) -> String {
+pub(crate) fn with_id(text: Option<&Name>, id: u32) -> String {
     match text {
         Some(text) => format!("{}[{id}]", name(text)),
         None => format!("pid {id}"),
@@ -161,9 +161,9 @@ pub(super) fn access(facts: &Facts) -> String {
 
 /// A place in two parts: the first may be cut when the line is full.
 #[derive(Debug)]
-pub(super) struct Where {
-    pub(super) path: String,
-    pub(super) suffix: String,
+pub(crate) struct Where {
+    pub(crate) path: String,
+    pub(crate) suffix: String,
 }
 
 /// The file and page, or the kind of memory.
@@ -176,7 +176,7 @@ pub(super) fn place(place: &Place) -> Where {
 }
 
 /// An offset means something only in a thing that others can look up.
-pub(super) fn has_offset(place: &Place) -> bool {
+pub(crate) fn has_offset(place: &Place) -> bool {
     !matches!(
         place.mapping,
         Some(MappingKind::Anon | MappingKind::Heap | MappingKind::Stack | MappingKind::Special)
@@ -185,7 +185,7 @@ pub(super) fn has_offset(place: &Place) -> bool {
 
 /// The file, or the kind of memory. What stands in brackets is never a path of a file: those
 /// begin with a slash.
-pub(super) fn file(mapping: Option<MappingKind>, path: Option<&Name>, deleted: bool) -> Where {
+pub(crate) fn file(mapping: Option<MappingKind>, path: Option<&Name>, deleted: bool) -> Where {
     let path = path.map(|path| escaped(path.as_bytes(), MAX_PATH));
     let path = match (mapping, path) {
         (None, None) => "[unknown]".to_owned(),
@@ -214,7 +214,7 @@ fn bracketed(kind: &str, label: Option<String>) -> String {
 }
 
 /// What a reason of loss means; `None` if this version does not know it.
-pub(super) fn reason(reason: &str) -> Option<&'static str> {
+pub(crate) fn reason(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "ring_full" => "faults for which the ring buffer was full (--ring-size)",
         "ring_full_majors" => "of these: major faults",

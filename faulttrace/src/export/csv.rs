@@ -1,0 +1,181 @@
+//! CSV, one row a fault, columns named like the fields of docs/json.md. Unknown is an empty cell.
+//!
+//! A cell that the target chose and that a spreadsheet would take for a formula has an apostrophe
+//! before it, and so has one that begins with an apostrophe, so that this can be undone.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use ::csv::{ByteRecord, WriterBuilder};
+
+use super::names;
+use super::{Error, Export};
+use crate::model::summary::Summary;
+use crate::model::{Access, Cause, Fault, MappingKind, Name, Record, Stack};
+use crate::view::escape::Escaped;
+
+/// The columns.
+const HEADER: [&str; 25] = [
+    "time_ns",
+    "end_ns",
+    "pid",
+    "tid",
+    "thread",
+    "mode",
+    "syscall",
+    "access",
+    "address",
+    "cause",
+    "path",
+    "offset",
+    "deleted",
+    "mapping",
+    "major",
+    "duration_ns",
+    "blocked_ns",
+    "runqueue_ns",
+    "on_cpu_ns",
+    "switches",
+    "end",
+    "began_before_attach",
+    "user_stack_id",
+    "user_stack",
+    "kernel_stack",
+];
+
+/// Stacks whose text is remembered; when there are more, all are forgotten.
+const MAX_STACKS: usize = 1024;
+
+/// The format.
+#[derive(Debug, Default)]
+pub(super) struct Csv {
+    has_header: bool,
+    row: ByteRecord,
+    /// The text of stacks seen lately, by address; the stack is held so that it stays its own.
+    texts: HashMap<usize, (Arc<Stack>, Box<str>)>,
+}
+
+impl Csv {
+    pub(super) fn new() -> Self {
+        Csv::default()
+    }
+
+    fn header(&mut self, out: &mut dyn Write) -> Result<(), Error> {
+        if self.has_header {
+            return Ok(());
+        }
+        self.has_header = true;
+        write(&ByteRecord::from(&HEADER[..]), out)
+    }
+
+    /// Fills the row, in the order of the header.
+    fn fault(&mut self, fault: &Fault) {
+        let facts = &fault.facts;
+        let place = &facts.place;
+        self.row.clear();
+        self.option(facts.begin_ns);
+        self.number(fault.end_ns);
+        self.number(facts.pid);
+        self.number(facts.tid);
+        self.name(Some(&facts.thread));
+        self.word(facts.mode.as_str());
+        self.name(facts.syscall.as_ref());
+        self.word(facts.access.map_or("", Access::as_str));
+        self.hex(facts.address);
+        self.word(facts.cause.map_or("", Cause::as_str));
+        self.name(place.path.as_ref());
+        self.option(place.offset);
+        let deleted = (place.deleted || place.path.is_some()).then_some(place.deleted);
+        self.option(deleted);
+        self.word(place.mapping.map_or("", MappingKind::as_str));
+        self.number(fault.major);
+        self.number(fault.duration_ns);
+        self.number(fault.blocked_ns);
+        self.number(fault.runqueue_ns);
+        self.number(fault.on_cpu_ns);
+        self.number(fault.switches);
+        self.word(fault.end.as_str());
+        self.number(facts.began_before_attach);
+        self.hex(facts.user_stack.as_ref().map(|stack| stack.id));
+        self.stack(facts.user_stack.as_ref());
+        self.stack(facts.kernel_stack.as_ref());
+    }
+
+    fn word(&mut self, text: &str) {
+        self.row.push_field(text.as_bytes());
+    }
+
+    fn number<T: Copy + ToString>(&mut self, number: T) {
+        self.word(&number.to_string());
+    }
+
+    fn option<T: ToString>(&mut self, number: Option<T>) {
+        self.word(&number.map(|number| number.to_string()).unwrap_or_default());
+    }
+
+    fn hex(&mut self, number: Option<u64>) {
+        self.word(&number.map(|n| format!("{n:#x}")).unwrap_or_default());
+    }
+
+    fn name(&mut self, name: Option<&Name>) {
+        let text = name.map(|name| inert(Escaped(name.as_bytes()).to_string()));
+        self.word(&text.unwrap_or_default());
+    }
+
+    fn stack(&mut self, stack: Option<&Arc<Stack>>) {
+        let Some(stack) = stack else {
+            return self.word("");
+        };
+        let address = Arc::as_ptr(stack).addr();
+        if self.texts.len() >= MAX_STACKS && !self.texts.contains_key(&address) {
+            self.texts.clear();
+        }
+        let (_, text) = self.texts.entry(address).or_insert_with(|| {
+            let text = inert(names::stack(stack, false));
+            (Arc::clone(stack), text.into_boxed_str())
+        });
+        self.row.push_field(text.as_bytes());
+    }
+}
+
+/// The text as a cell that is no formula.
+fn inert(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
+        format!("'{text}")
+    } else {
+        text
+    }
+}
+
+fn write(row: &ByteRecord, out: &mut dyn Write) -> Result<(), Error> {
+    let mut writer = WriterBuilder::new()
+        .buffer_capacity(1 << 10)
+        .from_writer(out);
+    writer.write_byte_record(row).map_err(into_io)?;
+    writer.flush()?;
+    Ok(())
+}
+
+fn into_io(error: ::csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        ::csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
+    }
+}
+
+impl Export for Csv {
+    fn record(&mut self, record: &Record, out: &mut dyn Write) -> Result<(), Error> {
+        self.header(out)?;
+        if let Record::Fault(fault) = record {
+            self.fault(fault);
+            write(&self.row, out)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
+        // A trace of nothing is a table without rows, not an empty file.
+        self.header(out)
+    }
+}

@@ -1,0 +1,5 @@
+//! The trace is decoded again and read as Perfetto reads it.
+
+mod counters;
+mod read;
+mod slices;

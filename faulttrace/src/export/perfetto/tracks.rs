@@ -1,0 +1,208 @@
+//! The lines of the timeline: told once each, before what is on them.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use super::proto::{
+    CounterDescriptor, ProcessDescriptor, ThreadDescriptor, TrackDescriptor, UNIT_BYTES, UNIT_COUNT,
+};
+use super::stream::Stream;
+use crate::export::{Error, names};
+use crate::model::{Name, ProcessInfo};
+
+/// Threads, and processes, remembered; when there are more, all are forgotten and told again.
+const MAX_KNOWN: usize = 100_000;
+
+/// Ids of tracks: what they are, above the process and the thread. Linux has at most 2^22 of both.
+fn uuid(kind: u64, pid: u32, tid: u32) -> u64 {
+    const MASK: u64 = (1 << 28) - 1;
+    kind << 56 | (u64::from(pid) & MASK) << 28 | u64::from(tid) & MASK
+}
+
+fn process_track(pid: u32) -> u64 {
+    uuid(1, pid, 0)
+}
+
+/// Track of a thread.
+pub(super) fn thread_track(pid: u32, tid: u32) -> u64 {
+    uuid(2, pid, tid)
+}
+
+/// Track of how many threads of a process are in a fault.
+pub(super) fn in_fault_track(pid: u32) -> u64 {
+    uuid(3, pid, 0)
+}
+
+/// Track of how much of its files a process has touched.
+pub(super) fn touched_track(pid: u32) -> u64 {
+    uuid(4, pid, 0)
+}
+
+/// Track of the kernel's idle loop, which is a thread on each CPU, all with id 0.
+pub(super) const IDLE_TRACK: u64 = 5 << 56;
+/// Track of what is to be said of the whole trace.
+pub(super) const NOTES_TRACK: u64 = 6 << 56;
+
+/// The tracks told so far.
+#[derive(Debug, Default)]
+pub(super) struct Tracks {
+    threads: HashMap<(u32, u32), Lane>,
+    processes: HashMap<u32, Option<ProcessInfo>>,
+    idle: bool,
+}
+
+/// The track of a thread.
+#[derive(Debug)]
+struct Lane {
+    name: Name,
+    /// The end of the last slice on it, Unix ns. None may begin before.
+    taken_until: u64,
+}
+
+impl Tracks {
+    /// The track of notes: once.
+    pub(super) fn notes(stream: &mut Stream, out: &mut dyn Write) -> Result<(), Error> {
+        stream.track(named(NOTES_TRACK, "faulttrace: notes"), out)
+    }
+
+    /// Makes sure that a process has a track, or tells who it is now.
+    pub(super) fn process(
+        &mut self,
+        pid: u32,
+        info: Option<&ProcessInfo>,
+        stream: &mut Stream,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let known = self.processes.get(&pid);
+        if known.is_some_and(|known| info.is_none() || known.as_ref() == info) {
+            return Ok(());
+        }
+        if self.processes.len() >= MAX_KNOWN {
+            self.processes.clear();
+        }
+        self.processes.insert(pid, info.cloned());
+        let process = ProcessDescriptor {
+            pid: Some(id(pid)),
+            cmdline: exe(info).into_iter().collect(),
+            process_name: info.map(|info| names::thread(&info.name)),
+        };
+        stream.track(
+            TrackDescriptor {
+                uuid: Some(process_track(pid)),
+                process: Some(process),
+                ..TrackDescriptor::default()
+            },
+            out,
+        )
+    }
+
+    /// The tracks of a process's counters: once each.
+    pub(super) fn counters(
+        pid: u32,
+        stream: &mut Stream,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let counter = |uuid, name: &str, unit, description: &str| TrackDescriptor {
+            uuid: Some(uuid),
+            name: Some(name.to_owned()),
+            parent_uuid: Some(process_track(pid)),
+            counter: Some(CounterDescriptor { unit: Some(unit) }),
+            description: Some(description.to_owned()),
+            ..TrackDescriptor::default()
+        };
+        stream.track(
+            counter(
+                in_fault_track(pid),
+                "threads in page faults",
+                UNIT_COUNT,
+                "How many threads of the process are in a fault that was recorded.",
+            ),
+            out,
+        )?;
+        stream.track(
+            counter(
+                touched_track(pid),
+                "file bytes touched by faults",
+                UNIT_BYTES,
+                "Different pages of files on which there was a recorded fault so far, \
+                 at 4 KiB each. The kernel may have mapped more around them.",
+            ),
+            out,
+        )
+    }
+
+    /// Makes sure that a thread has a track, with this name. Returns it.
+    pub(super) fn thread(
+        &mut self,
+        pid: u32,
+        tid: u32,
+        name: &Name,
+        stream: &mut Stream,
+        out: &mut dyn Write,
+    ) -> Result<u64, Error> {
+        let uuid = thread_track(pid, tid);
+        match self.threads.get_mut(&(pid, tid)) {
+            Some(lane) if lane.name == *name => return Ok(uuid),
+            Some(lane) => lane.name = name.clone(),
+            None => {
+                if self.threads.len() >= MAX_KNOWN {
+                    self.threads.clear();
+                }
+                let lane = Lane {
+                    name: name.clone(),
+                    taken_until: 0,
+                };
+                self.threads.insert((pid, tid), lane);
+            }
+        }
+        let thread = ThreadDescriptor {
+            pid: Some(id(pid)),
+            tid: Some(i64::from(tid)),
+            thread_name: Some(names::thread(name)),
+        };
+        let track = TrackDescriptor {
+            uuid: Some(uuid),
+            thread: Some(thread),
+            ..TrackDescriptor::default()
+        };
+        stream.track(track, out)?;
+        Ok(uuid)
+    }
+
+    /// The track of the idle loop.
+    pub(super) fn idle(&mut self, stream: &mut Stream, out: &mut dyn Write) -> Result<u64, Error> {
+        if !self.idle {
+            self.idle = true;
+            stream.track(named(IDLE_TRACK, "idle CPUs"), out)?;
+        }
+        Ok(IDLE_TRACK)
+    }
+
+    /// Takes the time of a slice on a thread's track; what is taken already is cut off.
+    pub(super) fn take(&mut self, pid: u32, tid: u32, begin_ns: u64, end_ns: u64) -> (u64, u64) {
+        let Some(lane) = self.threads.get_mut(&(pid, tid)) else {
+            return (begin_ns, end_ns.max(begin_ns));
+        };
+        let begin_ns = begin_ns.max(lane.taken_until);
+        let end_ns = end_ns.max(begin_ns);
+        lane.taken_until = end_ns;
+        (begin_ns, end_ns)
+    }
+}
+
+fn named(uuid: u64, name: &str) -> TrackDescriptor {
+    TrackDescriptor {
+        uuid: Some(uuid),
+        name: Some(name.to_owned()),
+        ..TrackDescriptor::default()
+    }
+}
+
+fn exe(info: Option<&ProcessInfo>) -> Option<String> {
+    info?.exe.as_ref().map(names::path)
+}
+
+/// Perfetto's process ids are signed.
+fn id(pid: u32) -> i32 {
+    i32::try_from(pid).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Reads what faulttrace exported as CSV and as JSON Lines, and prints as JSON what they add up to.
+
+Usage: check_csv_json.py CSV JSON
+
+`csv` and `json` have the totals of each; `differences` lists where the two differ, fault by fault,
+in what both have. The exit code is 0 if they do not, 1 if they do. Standard library only.
+"""
+
+import collections
+import csv
+import json
+import sys
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+SUMMED = ("duration_ns", "blocked_ns", "runqueue_ns", "on_cpu_ns", "switches")
+# The stacks are text in one, arrays in the other.
+STACKS = ("user_stack", "kernel_stack")
+
+
+def cell(value):
+    """As a cell shows it, without the apostrophe that makes a formula inert."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def bare(text):
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
+
+
+def totals(faults):
+    total = {"faults": len(faults), "majors": sum(f["major"] == "true" for f in faults)}
+    for field in SUMMED:
+        total[field] = sum(int(fault[field]) for fault in faults)
+    for field in ("cause", "thread", "pid"):
+        total[f"by_{field}"] = dict(collections.Counter(fault[field] for fault in faults))
+    return total
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    csv.field_size_limit(1 << 30)
+    with open(sys.argv[1], newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        rows = list(reader)
+    with open(sys.argv[2], encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    formulas = [
+        text for row in rows for text in row.values() if text and text.startswith(FORMULA[:-1])
+    ]
+    ragged = [index for index, row in enumerate(rows) if None in row or None in row.values()]
+    faults = [line for line in lines if line["type"] == "fault"]
+    flat = [{name: cell(value) for name, value in fault.items()} for fault in faults]
+    rows = [{name: bare(text) for name, text in row.items()} for row in rows]
+    differences = [] if len(rows) == len(flat) else [f"{len(rows)} rows, {len(flat)} faults"]
+    for index, (row, fault) in enumerate(zip(rows, flat)):
+        for name, text in row.items():
+            if name in STACKS:
+                same = bool(text) == (faults[index][name] is not None)
+            else:
+                same = text == fault[name]
+            if not same:
+                differences.append(f"fault {index}, {name}: {text!r}, {fault[name]!r}")
+    json.dump({
+        "csv": totals(rows),
+        "json": totals(flat),
+        "types": dict(collections.Counter(line["type"] for line in lines)),
+        "last_type": lines[-1]["type"] if lines else None,
+        "columns": reader.fieldnames,
+        "formulas": formulas[:20],
+        "ragged_rows": ragged[:20],
+        "differences": differences[:20],
+        "difference_count": len(differences),
+    }, sys.stdout, indent=1)
+    print()
+    sys.exit(1 if differences or formulas or ragged else 0)
+
+
+if __name__ == "__main__":
+    main()
