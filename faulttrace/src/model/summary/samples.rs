@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, ProcessEnd, ProcessInfo, Record, Stack, Start, Stuck,
+    Place, ProcessEnd, ProcessInfo, Record, Sleep, Stack, Start, Stuck, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -106,7 +106,16 @@ pub(crate) fn fault() -> Fault {
         on_cpu_ns: 100_000,
         switches: 2,
         end: End::Exact,
-        longest_sleep: None,
+        longest_sleep: Some(Sleep {
+            after_ns: 40_000,
+            blocked_ns: 12_000_000,
+            runqueue_ns: 150_000,
+            waker: Some(Waker::Task {
+                pid: 4800,
+                tid: 4801,
+                name: Name::from("server-io"),
+            }),
+        }),
     }
 }
 
