@@ -130,6 +130,7 @@ fn every_record_has_the_documented_fields() {
     assert_eq!(lines[2]["address"], "0x7f3a2c01f040");
     assert_eq!(lines[2]["user_stack_id"], "0xabcd");
     assert_eq!(lines[2]["user_stack"][0]["function"], "index::page");
+    assert_eq!(lines[2]["user_stack"][0]["build_id"], "0aff00");
     assert_eq!(lines[2]["kernel_stack_truncated"], true);
     assert_eq!(lines[2]["deleted"], false);
     assert_eq!(lines[2]["time_ns"], samples::T0);
