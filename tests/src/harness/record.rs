@@ -100,6 +100,7 @@ pub struct Frame {
     pub module: Option<String>,
     #[serde(default)]
     pub module_offset: Option<u64>,
+    pub build_id: Option<String>,
     pub file: Option<String>,
     pub line: Option<u32>,
     pub inlined: bool,
