@@ -116,6 +116,22 @@ pub const LEAVE_RANGES: usize = 6;
 #[unsafe(no_mangle)]
 pub static LEAVE: [[u64; 2]; LEAVE_RANGES] = [[0; 2]; LEAVE_RANGES];
 
+/// How many ranges of [`INTERRUPTS`] there can be.
+pub const INTERRUPT_RANGES: usize = 16;
+
+/// Entries of interrupts, and what runs softirqs, [start, end) each, ascending; unused ranges are
+/// 0, 0 and come last. All are unused if this kernel's could not be found.
+#[unsafe(no_mangle)]
+pub static INTERRUPTS: [[u64; 2]; INTERRUPT_RANGES] = [[0; 2]; INTERRUPT_RANGES];
+
+/// How many ranges of [`OUTERMOST`] there can be.
+pub const OUTERMOST_RANGES: usize = 8;
+
+/// Where the work of a task begins, which is the outermost frame of a stack that was captured
+/// whole.
+#[unsafe(no_mangle)]
+pub static OUTERMOST: [[u64; 2]; OUTERMOST_RANGES] = [[0; 2]; OUTERMOST_RANGES];
+
 /// Bit i of entry b: byte b may stand for atom i of the name pattern.
 #[unsafe(no_mangle)]
 pub static COMM_MASKS: [u32; 256] = [0; 256];
@@ -126,6 +142,30 @@ pub fn leave(range: usize, word: usize) -> u64 {
     // SAFETY: both indices are constants within bounds at every call; volatile because userspace
     // replaces the zeros the compiler sees.
     unsafe { core::ptr::read_volatile(&raw const LEAVE[range][word]) }
+}
+
+/// A range of [`INTERRUPTS`], as userspace set it.
+#[inline(always)]
+pub fn interrupt(range: usize) -> (u64, u64) {
+    // SAFETY: as for `leave`.
+    unsafe {
+        (
+            core::ptr::read_volatile(&raw const INTERRUPTS[range][0]),
+            core::ptr::read_volatile(&raw const INTERRUPTS[range][1]),
+        )
+    }
+}
+
+/// A range of [`OUTERMOST`], as userspace set it.
+#[inline(always)]
+pub fn outermost(range: usize) -> (u64, u64) {
+    // SAFETY: as for `leave`.
+    unsafe {
+        (
+            core::ptr::read_volatile(&raw const OUTERMOST[range][0]),
+            core::ptr::read_volatile(&raw const OUTERMOST[range][1]),
+        )
+    }
 }
 
 /// One word of [`COMM_MASKS`], as userspace set it.

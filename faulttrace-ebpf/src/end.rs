@@ -11,7 +11,12 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     entry.flags |= more;
     if entry.in_ns == 0 {
         // It still counts as off the CPU: its switch-in was not seen.
-        entry.blocked_ns += end_ns.saturating_sub(entry.out_ns);
+        let unseen_ns = end_ns.saturating_sub(entry.out_ns);
+        entry.blocked_ns += unseen_ns;
+        if unseen_ns >= entry.longest_sleep_ns {
+            // Where the longest sleep ended is not known.
+            entry.longest_out_ns = 0;
+        }
     }
     if entry.flags & flag::GUP != 0 {
         // No event tells that such a fault was major, but the thread's own count does.
@@ -50,7 +55,7 @@ fn send(entry: &Inflight, end_ns: u64) {
     if !passes(end_ns.saturating_sub(entry.start_ns), entry.flags) {
         return;
     }
-    emit(FaultEvent {
+    emit(entry.flags, || FaultEvent {
         kind: kind::FAULT,
         flags: entry.flags,
         tgid: entry.tgid,
@@ -69,25 +74,35 @@ fn send(entry: &Inflight, end_ns: u64) {
         },
         inode: entry.inode,
         page_offset: entry.page_offset,
+        longest_sleep_ns: entry.longest_sleep_ns,
+        longest_out_ns: entry.longest_out_ns,
+        longest_runqueue_ns: entry.longest_runqueue_ns,
         device: entry.device,
         error: entry.error,
         switches: entry.switches,
         sleeps: entry.sleeps,
         syscall: entry.syscall,
         padding: 0,
+        longest_waker: entry.longest_waker,
         comm: entry.comm,
     });
 }
 
-/// Offers a fault to the ring.
+/// Offers a fault with these flags to the ring. Made in its place there: the programs' stack has no
+/// room for it.
 #[inline(always)]
-pub fn emit(event: FaultEvent) {
+pub fn emit(flags: u32, event: impl FnOnce() -> FaultEvent) {
     maps::count(counter::FAULTS_EMITTED);
-    if EVENTS.output::<FaultEvent>(&event, wake_flags()).is_err() {
-        maps::count(counter::FAULTS_LOST);
-        if event.flags & flag::MAJOR != 0 {
-            maps::count(counter::MAJORS_LOST);
-        }
+    // Before the record is reserved, from when on it counts.
+    let wake = wake_flags();
+    if let Some(mut record) = EVENTS.reserve::<FaultEvent>(0) {
+        record.write(event());
+        record.submit(wake);
+        return;
+    }
+    maps::count(counter::FAULTS_LOST);
+    if flags & flag::MAJOR != 0 {
+        maps::count(counter::MAJORS_LOST);
     }
 }
 

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use aya_log_ebpf::info;
-use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, counter, flag, kind};
+use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, kind};
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
@@ -233,7 +233,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
             kernel_stack = stack::plain_kernel_stack_id(ctx, scratch);
         }
     }
-    end::emit(FaultEvent {
+    end::emit(flags, || FaultEvent {
         kind: kind::FAULT,
         flags,
         tgid,
@@ -247,6 +247,9 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
         kernel_stack,
         inode: slot.inode,
         page_offset: slot.page_offset,
+        longest_sleep_ns: 0,
+        longest_out_ns: 0,
+        longest_runqueue_ns: 0,
         device: slot.device,
         error: slot.error,
         switches: 0,
@@ -257,6 +260,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
             NO_SYSCALL
         },
         padding: 0,
+        longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
     });
 }

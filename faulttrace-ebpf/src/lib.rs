@@ -70,6 +70,43 @@ pub mod flag {
     pub const BORN: u32 = 1 << 12;
 }
 
+/// Values of [`Waker::kind`].
+pub mod waker {
+    /// The wake-up was not seen, or its stack does not tell.
+    pub const UNKNOWN: u32 = 0;
+    /// An interrupt, or what interrupts left to be done later (softirq).
+    pub const INTERRUPT: u32 = 1;
+    /// The task whose ids and name follow.
+    pub const TASK: u32 = 2;
+}
+
+/// Who made a sleeping thread runnable.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Waker {
+    /// One of [`waker`].
+    pub kind: u32,
+    /// Process id; 0 = it has none in the tracer's pid namespace.
+    pub tgid: u32,
+    /// Thread id; 0 = it has none in the tracer's pid namespace.
+    pub tid: u32,
+    /// Unused, zero.
+    pub padding: u32,
+    /// The task's name.
+    pub comm: [u8; COMM_LEN],
+}
+
+impl Waker {
+    /// Nobody who is known.
+    pub const UNKNOWN: Waker = Waker {
+        kind: waker::UNKNOWN,
+        tgid: 0,
+        tid: 0,
+        padding: 0,
+        comm: [0; COMM_LEN],
+    };
+}
+
 /// A stack as captured, value of map `STACKS`; the key is its 64-bit id.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -104,6 +141,10 @@ pub struct Inflight {
     pub runqueue_ns: u64,
     /// The longest sleep so far.
     pub longest_sleep_ns: u64,
+    /// When the thread left the CPU for it; 0 = not known, or there was none.
+    pub longest_out_ns: u64,
+    /// How long it was runnable after it, until it got a CPU.
+    pub longest_runqueue_ns: u64,
     /// Id of the kernel stack of the longest sleep; 0 = none.
     pub kernel_stack: u64,
     /// Id of the kernel stack of the present or last sleep.
@@ -132,8 +173,12 @@ pub struct Inflight {
     pub maj_flt: u32,
     /// Number of the system call the thread was in, or [`NO_SYSCALL`].
     pub syscall: u32,
-    /// Unused, zero.
-    pub padding: u32,
+    /// How it last left the CPU: 1 = asleep, 0 = preempted.
+    pub asleep: u32,
+    /// Who ended the present or last sleep.
+    pub waker: Waker,
+    /// Who ended the longest sleep.
+    pub longest_waker: Waker,
     /// The thread's name.
     pub comm: [u8; COMM_LEN],
 }
@@ -168,6 +213,12 @@ pub struct FaultEvent {
     pub inode: u64,
     /// See [`Inflight::page_offset`].
     pub page_offset: u64,
+    /// See [`Inflight::longest_sleep_ns`]; valid if `longest_out_ns` is not 0.
+    pub longest_sleep_ns: u64,
+    /// See [`Inflight::longest_out_ns`].
+    pub longest_out_ns: u64,
+    /// See [`Inflight::longest_runqueue_ns`].
+    pub longest_runqueue_ns: u64,
     /// See [`Inflight::device`].
     pub device: u32,
     /// See [`Inflight::error`].
@@ -180,6 +231,8 @@ pub struct FaultEvent {
     pub syscall: u32,
     /// Unused, zero.
     pub padding: u32,
+    /// See [`Inflight::longest_waker`].
+    pub longest_waker: Waker,
     /// The thread's name.
     pub comm: [u8; COMM_LEN],
 }
@@ -223,8 +276,9 @@ pub struct TaskEvent {
 
 const _: () = {
     assert!(size_of::<StackValue>() == 8 + STACK_SLOTS * 8);
-    assert!(size_of::<Inflight>() == 13 * 8 + 10 * 4 + COMM_LEN);
-    assert!(size_of::<FaultEvent>() == 4 * 4 + 9 * 8 + 6 * 4 + COMM_LEN);
+    assert!(size_of::<Waker>() == 4 * 4 + COMM_LEN);
+    assert!(size_of::<Inflight>() == 15 * 8 + 10 * 4 + 2 * size_of::<Waker>() + COMM_LEN);
+    assert!(size_of::<FaultEvent>() == 4 * 4 + 12 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<UserRegisters>() == 2 * 4 + 3 * 8);
     assert!(size_of::<FaultEvent>() != size_of::<TaskEvent>());

@@ -22,6 +22,8 @@ mod sched;
 mod stack;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod waking;
 
 #[cfg(target_arch = "bpf")]
 mod entry {

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use faulttrace_ebpf::{Inflight, StackValue, counter};
+use faulttrace_ebpf::{Inflight, STACK_SLOTS, StackValue, counter};
 
 /// The last fault that began on this CPU, or the thread with an entry in `INFLIGHT` that runs on
 /// it. A thread cannot change CPU without passing sched_switch, so one slot per CPU is enough, and
@@ -60,6 +60,13 @@ pub struct Scratch {
 pub static SLOT: PerCpuArray<Slot> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// Room to make an entry of `INFLIGHT` in.
+#[map]
+static FRESH: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
+/// Room to capture a waker's stack in. Not [`Scratch`]: the interrupt that wakes may have come while
+/// another program worked there.
+#[map]
+static WAKER_STACK: PerCpuArray<[u64; STACK_SLOTS]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static INFLIGHT: HashMap<u32, Inflight> = HashMap::with_max_entries(16384, 0);
 /// How many entries `INFLIGHT` has; almost always 0, which is what makes a context switch cheap.
@@ -101,6 +108,22 @@ pub fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH
         .get_ptr_mut(0)
         .map(|scratch| unsafe { &mut *scratch })
+}
+
+/// This CPU's room for a new entry.
+#[inline(always)]
+pub fn fresh() -> Option<&'static mut Inflight> {
+    // SAFETY: as for the slot; used by sched_switch alone, which nothing of its kind interrupts.
+    FRESH.get_ptr_mut(0).map(|entry| unsafe { &mut *entry })
+}
+
+/// This CPU's room for a waker's stack.
+#[inline(always)]
+pub fn waker_stack() -> Option<&'static mut [u64; STACK_SLOTS]> {
+    // SAFETY: as for the slot; wake-ups happen with interrupts off, so none is within another.
+    WAKER_STACK
+        .get_ptr_mut(0)
+        .map(|stack| unsafe { &mut *stack })
 }
 
 /// The entry of a thread that left the CPU in a fault.

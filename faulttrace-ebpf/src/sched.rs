@@ -5,12 +5,12 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
-use faulttrace_ebpf::{Inflight, NO_SYSCALL, counter, flag};
+use faulttrace_ebpf::{Inflight, NO_SYSCALL, Waker, counter, flag, waker};
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
 use crate::stack::{self, KernelStack, Where};
-use crate::{end, fault};
+use crate::{end, fault, waking};
 
 /// include/linux/sched.h; a thread that waits for a page of a device sleeps in it, killable or not.
 const TASK_UNINTERRUPTIBLE: u32 = 2;
@@ -120,16 +120,24 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
 fn went_on(entry: &mut Inflight, now: u64) {
     if entry.in_ns == 0 {
         maps::count(counter::SWITCHES_UNSEEN);
-        slept(entry, now.saturating_sub(entry.out_ns));
+        // What of it was a sleep, and what came after, is not known.
+        slept(entry, now.saturating_sub(entry.out_ns), 0, 0);
     }
 }
 
-/// Counts a sleep, and keeps the stack of the longest.
+/// Counts a sleep, and keeps the longest: its kernel stack, where it lies, who ended it. `out_ns` is
+/// 0 if not all of that was seen.
 #[inline(always)]
-fn slept(entry: &mut Inflight, slept_ns: u64) {
+fn slept(entry: &mut Inflight, slept_ns: u64, out_ns: u64, runqueue_ns: u64) {
     entry.blocked_ns += slept_ns;
-    if slept_ns >= entry.longest_sleep_ns && entry.last_kernel_stack != 0 {
-        entry.longest_sleep_ns = slept_ns;
+    if slept_ns < entry.longest_sleep_ns {
+        return;
+    }
+    entry.longest_sleep_ns = slept_ns;
+    entry.longest_out_ns = out_ns;
+    entry.longest_runqueue_ns = runqueue_ns;
+    entry.longest_waker = entry.waker;
+    if entry.last_kernel_stack != 0 {
         entry.kernel_stack = entry.last_kernel_stack;
     }
 }
@@ -189,7 +197,10 @@ fn create(
 ) {
     let (tgid, tid) = current();
     let (flags, start_ns) = beginning(slot, known, now);
-    let mut entry = Inflight {
+    let Some(entry) = maps::fresh() else {
+        return;
+    };
+    *entry = Inflight {
         start_ns,
         address: slot.address,
         out_ns: now,
@@ -198,6 +209,8 @@ fn create(
         blocked_ns: 0,
         runqueue_ns: 0,
         longest_sleep_ns: 0,
+        longest_out_ns: 0,
+        longest_runqueue_ns: 0,
         kernel_stack: 0,
         last_kernel_stack: 0,
         user_stack: 0,
@@ -216,15 +229,17 @@ fn create(
         } else {
             config::system_call()
         },
-        padding: 0,
+        asleep: 0,
+        waker: Waker::UNKNOWN,
+        longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
     };
     if flags & flag::GUP != 0 {
         let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
         entry.maj_flt = maj_flt as u32;
     }
-    went_out(ctx, &mut entry, scratch, stack, now, asleep);
-    match INFLIGHT.insert(tid, &entry, u64::from(BPF_NOEXIST)) {
+    went_out(ctx, entry, scratch, stack, now, asleep);
+    match INFLIGHT.insert(tid, &*entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => maps::inflight_changed(1),
         Err(error) => {
             maps::count(counter::INFLIGHT_FULL);
@@ -250,6 +265,8 @@ fn went_out(
     entry.in_ns = 0;
     entry.wake_ns = if asleep { 0 } else { now };
     entry.out_ns = now;
+    entry.asleep = asleep as u32;
+    entry.waker.kind = waker::UNKNOWN;
     if !asleep {
         return;
     }
@@ -284,8 +301,11 @@ fn enter(slot: &mut Slot, tid: u32) {
     if woken > now {
         woken = now;
     }
-    slept(entry, woken.saturating_sub(out));
-    entry.runqueue_ns += now - woken;
+    let runqueue_ns = now - woken;
+    if entry.asleep != 0 {
+        slept(entry, woken.saturating_sub(out), out, runqueue_ns);
+    }
+    entry.runqueue_ns += runqueue_ns;
     entry.in_ns = now;
     slot.tid = tid;
     slot.what = what::MARK;
@@ -305,5 +325,6 @@ pub fn waking(ctx: *mut c_void) {
     {
         // SAFETY: a helper without arguments.
         entry.wake_ns = unsafe { bpf_ktime_get_ns() };
+        waking::note_waker(ctx, &mut entry.waker);
     }
 }

@@ -90,10 +90,15 @@ pub fn plain_kernel_stack_id(ctx: *mut c_void, scratch: &mut Scratch) -> u64 {
 
 #[inline(always)]
 fn capture(ctx: *mut c_void, scratch: &mut Scratch, flags: u64) -> u32 {
+    capture_into(ctx, &mut scratch.stack.frames, flags)
+}
+
+/// Captures a stack into a map value. Returns the number of frames; 0 = none.
+#[inline(always)]
+pub fn capture_into(ctx: *mut c_void, frames: &mut [u64; STACK_SLOTS], flags: u64) -> u32 {
     let size = (MAX_FRAMES * 8) as u32;
-    let frames = (&raw mut scratch.stack.frames).cast();
     // SAFETY: `frames` is a map value with room for `size` bytes.
-    let bytes = unsafe { bpf_get_stack(ctx, frames, size, flags) };
+    let bytes = unsafe { bpf_get_stack(ctx, frames.as_mut_ptr().cast(), size, flags) };
     if bytes <= 0 {
         0
     } else {
@@ -145,7 +150,7 @@ fn note(field: &mut u64, value: u64) {
 }
 
 #[inline(always)]
-fn within(address: u64, range: (u64, u64)) -> bool {
+pub fn within(address: u64, range: (u64, u64)) -> bool {
     address >= range.0 && address < range.1
 }
 
@@ -175,21 +180,27 @@ fn place(scratch: &Scratch, len: u32, kind: u32) -> Where {
     if kind == what::USER && entry != u64::from(len) {
         return Where::Elsewhere;
     }
-    if leaving(scratch, entry, 2) || leaving(scratch, entry, 3) || leaving(scratch, entry, 4) {
+    if left(&scratch.stack.frames, entry) {
         return Where::Elsewhere;
     }
     Where::InFault
 }
 
-/// Whether the frame `inwards` of the exception's entry runs after the fault's completion (signals,
-/// rescheduling on the way back). `entry` counts from 1.
+/// Whether what was entered at frame `entry`, counted from 1, is over: what runs is on the way back
+/// from it (signals, rescheduling).
 #[inline(always)]
-fn leaving(scratch: &Scratch, entry: u64, inwards: u64) -> bool {
+pub fn left(frames: &[u64; STACK_SLOTS], entry: u64) -> bool {
+    leaving(frames, entry, 2) || leaving(frames, entry, 3) || leaving(frames, entry, 4)
+}
+
+/// Whether the frame `inwards` of an entry runs after what the entry was for.
+#[inline(always)]
+fn leaving(frames: &[u64; STACK_SLOTS], entry: u64, inwards: u64) -> bool {
     if entry < inwards {
         return false;
     }
     let index = (entry - inwards) as usize & (STACK_SLOTS - 1);
-    let address = scratch.stack.frames[index];
+    let address = frames[index];
     let mut range = 0;
     while range < LEAVE_RANGES {
         if within(address, (config::leave(range, 0), config::leave(range, 1))) {

@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use faulttrace_tests::harness::disk::evict;
 use faulttrace_tests::harness::process::must;
-use faulttrace_tests::harness::programs::{compile_c, compile_c_hostile, compile_rust, line_of};
+use faulttrace_tests::harness::programs::{
+    build_id_of, compile_c, compile_c_hostile, compile_c_linked, compile_rust, line_of,
+};
 use faulttrace_tests::harness::record::{Fault, Frame};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::Tracer;
@@ -26,9 +29,19 @@ fn slow_file(bench: &Bench) -> SlowFs {
 /// Traces a program that touches every page of the slow file; the faults on that file.
 /// `when_ready` runs before the tracer starts.
 fn trace(slow: &SlowFs, command: &mut Command, when_ready: impl FnOnce()) -> Vec<Fault> {
+    trace_with(&[], slow, command, when_ready)
+}
+
+/// As [`trace`], with options for the tracer.
+fn trace_with(
+    options: &[&str],
+    slow: &SlowFs,
+    command: &mut Command,
+    when_ready: impl FnOnce(),
+) -> Vec<Fault> {
     let mut work = Work::start_command("program", command);
     when_ready();
-    let tracer = Tracer::of(work.pid());
+    let tracer = Tracer::of_with(work.pid(), options);
     work.run();
     let trace = tracer.stop();
     let name = slow
@@ -269,4 +282,97 @@ fn perf_map_of_jit(path: &Path) -> bool {
     name.starts_with("perf-")
         && name.ends_with(".map")
         && fs::read_to_string(path).is_ok_and(|map| map.contains("jit_lookup_key"))
+}
+
+/// The build ids of the frames of a program and of the C library in a stack. Panics unless each has
+/// frames, and they agree.
+fn build_ids<'a>(fault: &'a Fault, program: &Path) -> [Option<&'a str>; 2] {
+    let name = program.file_name().expect("a name").to_str();
+    let name = name.expect("our own name");
+    [name, "libc.so.6"].map(|name| {
+        let of_it = |frame: &&Frame| {
+            let module = frame.module.as_deref().unwrap_or_default();
+            module.ends_with(&format!("/{name}"))
+        };
+        let mut ids: Vec<_> = stack(fault)
+            .iter()
+            .filter(of_it)
+            .map(|frame| frame.build_id.as_deref())
+            .collect();
+        ids.dedup();
+        let [id] = ids[..] else {
+            panic!("{ids:?} of {name}: {:#?}", stack(fault));
+        };
+        id
+    })
+}
+
+/// Where the C library is, from a stack.
+fn libc_of(fault: &Fault) -> &Path {
+    let modules = stack(fault).iter().filter_map(|f| f.module.as_deref());
+    let mut found = modules.filter(|module| module.ends_with("/libc.so.6"));
+    Path::new(found.next().expect("frames of the C library"))
+}
+
+#[test]
+fn build_ids_are_those_of_the_files() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("nested");
+    compile_c("nested.c", &program);
+    let own = build_id_of(&program).expect("gcc makes one by default");
+    for fault in &trace(&slow, &mut run(&program, &slow), || ()) {
+        check_nested(fault);
+        let library = build_id_of(libc_of(fault));
+        assert!(library.is_some() && library.as_ref() != Some(&own));
+        assert_eq!(
+            build_ids(fault, &program),
+            [Some(&*own), library.as_deref()]
+        );
+    }
+}
+
+#[test]
+fn without_symbols_a_frame_still_tells_what_to_symbolize() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("nested");
+    compile_c("nested.c", &program);
+    let own = build_id_of(&program).expect("gcc makes one by default");
+    let (begin, end) = place_of(&program, "middle");
+    let mut command = run(&program, &slow);
+    for fault in &trace_with(&["--no-symbols"], &slow, &mut command, || ()) {
+        for frame in stack(fault) {
+            assert_eq!((&frame.function, &frame.file), (&None, &None), "{frame:?}");
+        }
+        let [of_program, of_library] = build_ids(fault, &program);
+        assert_eq!(of_program, Some(&*own));
+        assert_eq!(of_library, build_id_of(libc_of(fault)).as_deref());
+        let offset = stack(fault)[0].module_offset.expect("an offset");
+        assert!((begin..end).contains(&offset), "{offset:#x}");
+    }
+}
+
+#[test]
+fn no_build_id_is_null_and_so_is_one_of_more_than_64_bytes() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let long = format!("--build-id=0x{}", "ab".repeat(65));
+    let longest = format!("--build-id=0x{}", "ab".repeat(64));
+    for (name, option, id) in [
+        ("without", "--build-id=none", None),
+        ("long", &*long, None),
+        ("longest", &*longest, Some("ab".repeat(64))),
+    ] {
+        let program = bench.path().join(name);
+        compile_c_linked("nested.c", &program, option);
+        let faults = trace(&slow, &mut run(&program, &slow), || ());
+        for fault in &faults {
+            check_nested(fault);
+            let [own, library] = build_ids(fault, &program);
+            assert_eq!(own, id.as_deref(), "{option}");
+            assert!(library.is_some(), "{:#?}", stack(fault));
+        }
+        evict(slow.file());
+    }
 }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, NO_SYSCALL, flag};
+use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, NO_SYSCALL, flag, waker};
 use syscalls::Sysno;
 
 use super::clock::Clock;
 use super::kernel_stack::{functions, without_tracer};
 use crate::model::{
-    Access, Cause, End, Facts, Fault, MappingKind, Mode, Name, Place, Stack, Stuck,
+    Access, Cause, End, Facts, Fault, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck, Waker,
 };
 use crate::probe::RawStack;
 use crate::process::{FileHint, Labels, page_bytes};
@@ -123,7 +123,7 @@ impl Enricher {
             on_cpu_ns: duration_ns - blocked_ns - runqueue_ns,
             switches: event.switches,
             end,
-            longest_sleep: None,
+            longest_sleep: longest_sleep(event, duration_ns, blocked_ns, runqueue_ns),
         }
     }
 
@@ -267,6 +267,38 @@ impl Enricher {
     }
 }
 
+/// Where the longest sleep lies, within the bounds of the fault's own times.
+fn longest_sleep(
+    event: &FaultEvent,
+    duration_ns: u64,
+    blocked_ns: u64,
+    runqueue_ns: u64,
+) -> Option<Sleep> {
+    if event.longest_out_ns == 0 {
+        return None;
+    }
+    let after_ns = event.longest_out_ns.saturating_sub(event.start_ns);
+    let after_ns = after_ns.min(duration_ns);
+    let left_ns = duration_ns - after_ns;
+    let slept_ns = event.longest_sleep_ns.min(blocked_ns).min(left_ns);
+    let waited_ns = event.longest_runqueue_ns.min(runqueue_ns);
+    let woken_by = &event.longest_waker;
+    Some(Sleep {
+        after_ns,
+        blocked_ns: slept_ns,
+        runqueue_ns: waited_ns.min(left_ns - slept_ns),
+        waker: match woken_by.kind {
+            waker::INTERRUPT => Some(Waker::Interrupt),
+            waker::TASK => Some(Waker::Task {
+                pid: woken_by.tgid,
+                tid: woken_by.tid,
+                name: name_of(&woken_by.comm),
+            }),
+            _ => None,
+        },
+    })
+}
+
 fn mode_of(flags: u32) -> Mode {
     if flags & flag::GUP != 0 {
         Mode::Gup
@@ -294,4 +326,51 @@ fn access_of(error: u32) -> Access {
 pub fn name_of(comm: &[u8; COMM_LEN]) -> Name {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
     Name::from(&comm[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> FaultEvent {
+        // SAFETY: integers only; zero is a value of each.
+        let mut event: FaultEvent = unsafe { std::mem::zeroed() };
+        (event.start_ns, event.longest_out_ns) = (1_000, 1_100);
+        (event.longest_sleep_ns, event.longest_runqueue_ns) = (500, 50);
+        event
+    }
+
+    #[test]
+    fn a_sleep_lies_within_its_fault() {
+        let sleep = |event: &FaultEvent, duration, blocked, runqueue| {
+            let sleep = longest_sleep(event, duration, blocked, runqueue).expect("a sleep");
+            (sleep.after_ns, sleep.blocked_ns, sleep.runqueue_ns)
+        };
+        assert_eq!(sleep(&event(), 700, 600, 60), (100, 500, 50));
+        assert_eq!(sleep(&event(), 620, 600, 60), (100, 500, 20));
+        assert_eq!(sleep(&event(), 700, 400, 10), (100, 400, 10));
+        assert_eq!(sleep(&event(), 80, 80, 80), (80, 0, 0));
+        let mut unseen = event();
+        unseen.longest_out_ns = 0;
+        assert_eq!(longest_sleep(&unseen, 700, 600, 60), None);
+    }
+
+    #[test]
+    fn a_waker_is_told_only_if_it_was_seen() {
+        let mut event = event();
+        event.longest_waker.tgid = 7;
+        let mut woken_by = |kind| {
+            event.longest_waker.kind = kind;
+            longest_sleep(&event, 700, 600, 60).expect("a sleep").waker
+        };
+        assert_eq!(woken_by(waker::UNKNOWN), None);
+        assert_eq!(woken_by(waker::INTERRUPT), Some(Waker::Interrupt));
+        assert_eq!(woken_by(77), None);
+        let task = Waker::Task {
+            pid: 7,
+            tid: 0,
+            name: Name::from(""),
+        };
+        assert_eq!(woken_by(waker::TASK), Some(task));
+    }
 }

@@ -228,24 +228,25 @@ pub struct Fault {
 pub struct Sleep {
     /// From the beginning of the fault until the thread left the CPU, ns.
     pub after_ns: u64,
-    /// Asleep, until it was woken, ns.
+    /// Asleep, until it was woken, ns; if that was not seen, until it got a CPU.
     pub blocked_ns: u64,
     /// From then until it got a CPU, ns.
     pub runqueue_ns: u64,
-    /// Who woke it; `None` if that was not seen.
+    /// Who woke it; `None` if that was not seen or could not be told.
     pub waker: Option<Waker>,
 }
 
 /// Who made a sleeping thread runnable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Waker {
-    /// An interrupt, whichever task it interrupted: a device that has finished, a timer.
+    /// An interrupt or what it left to be done later (softirq), whichever task was running: a device
+    /// that has finished, a timer.
     Interrupt,
     /// A task, in its own work or in a system call.
     Task {
-        /// Process id (tgid); 0 for a thread of the kernel's idle loop.
+        /// Process id (tgid); 0 if it has none in the tracer's pid namespace.
         pid: u32,
-        /// Thread id.
+        /// Thread id; 0 if it has none in the tracer's pid namespace.
         tid: u32,
         /// The thread's `comm`.
         name: Name,

@@ -5,7 +5,8 @@ use std::ops::Range;
 use aya::EbpfLoader;
 use faulttrace_ebpf::filter;
 
-use super::{Error, Filter, KernelTypes, Settings};
+use super::interrupts::{INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, interrupts, outermost};
+use super::{Error, Filter, KernelFunctions, KernelTypes, Settings};
 
 /// Functions that run between a fault's completion and the return from its exception; the names
 /// changed with the generic entry code (5.10 to 6.18). As many as `LEAVE` has room for.
@@ -26,6 +27,8 @@ pub(super) struct Globals {
     words: Vec<(&'static str, u64)>,
     numbers: Vec<(&'static str, u32)>,
     leave: [[u64; 2]; LEAVING.len()],
+    interrupts: Ranges<INTERRUPT_RANGES>,
+    outermost: Ranges<OUTERMOST_RANGES>,
     comm_masks: [u32; 256],
 }
 
@@ -92,14 +95,14 @@ impl Globals {
     pub(super) fn new(
         settings: &Settings,
         types: &KernelTypes,
-        function: &dyn Fn(&str) -> Option<Range<u64>>,
+        functions: &dyn KernelFunctions,
     ) -> Result<Self, Error> {
-        let required = |name: &'static str| function(name).ok_or(Error::Symbol(name));
+        let required = |name: &'static str| functions.range_of(name).ok_or(Error::Symbol(name));
         let entry = required("asm_exc_page_fault")?;
         let handle = required("handle_mm_fault")?;
         let death = required("do_exit")?;
-        let leave =
-            LEAVING.map(|name| function(name).map_or([0, 0], |range| [range.start, range.end]));
+        let words = |range: Range<u64>| [range.start, range.end];
+        let leave = LEAVING.map(|name| functions.range_of(name).map_or([0, 0], words));
         let filter = &settings.filter;
         let comm = filter.comm.as_ref();
         let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
@@ -132,6 +135,8 @@ impl Globals {
                 ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
             ],
             leave,
+            interrupts: interrupts(functions),
+            outermost: outermost(functions),
             comm_masks: comm.map_or([0; 256], |tables| tables.masks),
         })
     }
@@ -145,6 +150,8 @@ impl Globals {
             loader.override_global(name, value, true);
         }
         loader.override_global("LEAVE", self.leave.as_flattened(), true);
+        loader.override_global("INTERRUPTS", self.interrupts.as_flattened(), true);
+        loader.override_global("OUTERMOST", self.outermost.as_flattened(), true);
         loader.override_global("COMM_MASKS", self.comm_masks.as_slice(), true);
     }
 }

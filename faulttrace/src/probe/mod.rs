@@ -5,6 +5,7 @@
 
 mod attach;
 mod found;
+mod interrupts;
 mod kernel;
 mod maps;
 mod offsets;
@@ -118,6 +119,14 @@ pub struct Settings {
     pub verbose: u8,
 }
 
+/// Who knows where the running kernel's functions are.
+pub trait KernelFunctions {
+    /// The addresses of a function; `None` if the kernel has none of that name.
+    fn range_of(&self, name: &str) -> Option<Range<u64>>;
+    /// The addresses of all functions whose name is wanted, adjacent ones put together.
+    fn ranges_of(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<Range<u64>>;
+}
+
 /// The programs, loaded; attached after [`Probe::attach`].
 pub struct Probe {
     ebpf: Ebpf,
@@ -132,15 +141,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Creates the maps and sets the programs' configuration. `function` gives the addresses of a
-    /// kernel function.
+    /// Creates the maps and sets the programs' configuration.
     pub fn load(
         settings: Settings,
         types: KernelTypes,
-        function: &dyn Fn(&str) -> Option<Range<u64>>,
+        functions: &dyn KernelFunctions,
     ) -> Result<Self, Error> {
         let btf = Btf::from_sys_fs().map_err(|error| Error::Types(chain(&error)))?;
-        let globals = kernel::Globals::new(&settings, &types, function)?;
+        let globals = kernel::Globals::new(&settings, &types, functions)?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         globals.set(&mut loader);

@@ -12,6 +12,8 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+use super::build_id;
 use super::maps::FileId;
 
 /// More calls inlined into one place are left out.
@@ -32,6 +34,8 @@ pub(super) trait Names: Send {
     /// The frames at an offset in a file, innermost first; empty if it has no name there, `None` if
     /// it cannot be read. A file always comes with the same id.
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
+    /// The build id of a file; `None` if it has none, or none that can be read.
+    fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
 }
 
 /// Reads the files itself.
@@ -137,5 +141,9 @@ impl Names for InProcess {
     fn look_up(&mut self, _: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
         self.0.push(file.try_clone().ok()?);
         Reader::default().look_up(file, offset, true)
+    }
+
+    fn build_id(&mut self, _: FileId, file: &File) -> Option<Vec<u8>> {
+        build_id::read(file)
     }
 }

@@ -112,6 +112,31 @@ impl KernelSymbols {
         later.map(|next| start..next.address)
     }
 
+    /// The addresses of all functions whose name is wanted, adjacent ones put together. Names come
+    /// without what compilers add (`.cold`, `.isra.0`) and without the prefix of a function's padding
+    /// (`__pfx_`).
+    pub fn ranges_of(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<Range<u64>> {
+        let is_wanted = |symbol: &Symbol| {
+            let name = self.text(symbol.name);
+            let name = name.strip_prefix("__pfx_").unwrap_or(name);
+            symbol.code && wanted(name.split('.').next().unwrap_or(name))
+        };
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (index, symbol) in self.symbols.iter().enumerate() {
+            let later = self.symbols[index..].iter();
+            let mut later = later.skip_while(|next| next.address <= symbol.address);
+            let end = match (is_wanted(symbol), later.next()) {
+                (true, Some(next)) => next.address,
+                _ => continue,
+            };
+            match ranges.last_mut() {
+                Some(last) if last.end >= symbol.address => last.end = end,
+                _ => ranges.push(symbol.address..end),
+            }
+        }
+        ranges
+    }
+
     /// Where a function begins.
     pub fn address_of(&self, name: &str) -> Option<u64> {
         self.range_of(name).map(|range| range.start)
@@ -171,6 +196,20 @@ mod tests {
                 module: Some("fuse")
             })
         );
+    }
+
+    #[test]
+    fn adjacent_functions_are_one_range() {
+        let symbols = KernelSymbols::parse(
+            "10 T __pfx_sysvec_a\n20 T sysvec_a\n20 T alias\n30 T sysvec_b.isra.0\n40 T other\n\
+             50 T sysvec_c\n60 D sysvec_data\n70 T sysvec_last\n"
+                .to_owned(),
+        );
+        let ranges = symbols.ranges_of(&|name| name.starts_with("sysvec_"));
+        assert_eq!(ranges, [0x10..0x40, 0x50..0x60]);
+        let exact = symbols.ranges_of(&|name| name == "sysvec_b");
+        assert_eq!(exact.first(), Some(&(0x30..0x40)));
+        assert!(symbols.ranges_of(&|name| name == "none").is_empty());
     }
 
     #[test]

@@ -31,7 +31,7 @@ const MAX_SPACES: usize = 4096;
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct LabelOptions {
-    /// Names of functions; without, frames have module and offset.
+    /// Names of functions; without, frames have module, offset and build id.
     pub symbols: bool,
 }
 
@@ -72,13 +72,9 @@ impl Labels {
     /// Starts with nothing known of any process.
     pub fn start(options: LabelOptions, kernel: KernelSymbols) -> Self {
         let files = ElfFiles::default();
-        let names = || Box::new(Helper::default());
-        let symbols = options.symbols.then(|| Symbols::start(names()));
-        let symbols = symbols.and_then(|started| {
-            started
-                .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))
-                .ok()
-        });
+        let symbols = Symbols::start(Box::new(Helper::default()), options.symbols)
+            .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))
+            .ok();
         Self {
             kernel,
             symbols,

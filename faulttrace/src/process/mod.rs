@@ -1,5 +1,6 @@
 //! What is learnt of the target from outside the programs.
 
+mod build_id;
 pub mod caller;
 mod elf_files;
 mod elf_names;

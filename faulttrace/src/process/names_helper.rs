@@ -1,7 +1,7 @@
 //! The process that reads programs and libraries for the tracer, and the tracer's side of it.
 //!
-//! One question at a time: a message with a number for the file and an offset, with the file's
-//! descriptor when it is asked about for the first time; the answer is JSON. If the process dies or
+//! One question at a time: a message with a number for the file, what is asked and an offset, with the
+//! file's descriptor when it is asked about for the first time; the answer is JSON. If the process dies or
 //! does not answer, another process is started, and the file that was asked about is read without
 //! its debug information from then on, or not at all if that was no better.
 
@@ -20,7 +20,10 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
     recvmsg, send, sendmsg, socketpair,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::build_id;
 use super::elf_names::{ElfFrame, Names, Reader};
 use super::maps::FileId;
 
@@ -33,8 +36,34 @@ const ANSWER_WAIT: Duration = Duration::from_secs(20);
 const MAX_ANSWER: usize = 128 * 1024;
 /// Memory that the helper may allocate; files are mapped besides.
 const MAX_DATA: u64 = 2 << 30;
-/// A file's number, whether to read debug information, and an offset.
+/// A file's number, what is asked about it, and an offset.
 const QUESTION_BYTES: usize = 16;
+
+/// What a question asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// Names at the offset, by the symbol table alone.
+    Table,
+    /// Names at the offset, by debug information too.
+    Debug,
+    /// The build id, whatever the offset.
+    BuildId,
+}
+
+impl About {
+    fn word(self) -> u32 {
+        match self {
+            About::Table => 0,
+            About::Debug => 1,
+            About::BuildId => 2,
+        }
+    }
+
+    fn of_word(word: u32) -> Option<Self> {
+        let all = [About::Table, About::Debug, About::BuildId];
+        all.into_iter().find(|about| about.word() == word)
+    }
+}
 
 /// The tracer's side.
 #[derive(Default)]
@@ -54,7 +83,7 @@ struct Process {
 impl Names for Helper {
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
         if !self.without_debug.contains(&id) {
-            match self.ask(id, file, true, offset) {
+            match self.ask(id, file, About::Debug, offset) {
                 Ok(found) => return found,
                 Err(error) => {
                     log::warn!("debug information of a file is left out: {error}");
@@ -62,26 +91,38 @@ impl Names for Helper {
                 }
             }
         }
-        self.ask(id, file, false, offset).unwrap_or_else(|error| {
-            log::warn!("symbols of a file are left out: {error}");
-            None
-        })
+        self.ask(id, file, About::Table, offset)
+            .unwrap_or_else(|error| {
+                log::warn!("symbols of a file are left out: {error}");
+                None
+            })
+    }
+
+    fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>> {
+        let found: Option<Vec<u8>> =
+            self.ask(id, file, About::BuildId, 0)
+                .unwrap_or_else(|error| {
+                    log::warn!("the build id of a file is left out: {error}");
+                    None
+                });
+        // The helper may be what a hostile file made of it.
+        found.filter(|found| found.len() <= build_id::MAX_BYTES)
     }
 }
 
 impl Helper {
-    fn ask(
+    fn ask<T: DeserializeOwned>(
         &mut self,
         id: FileId,
         file: &File,
-        debug: bool,
+        about: About,
         offset: u64,
-    ) -> io::Result<Option<Vec<ElfFrame>>> {
+    ) -> io::Result<Option<T>> {
         let process = match &mut self.process {
             Some(process) => process,
             none => none.insert(Process::start()?),
         };
-        let answer = process.ask(id, file, debug, offset);
+        let answer = process.ask(id, file, about, offset);
         if answer.is_err() {
             self.process = None;
         }
@@ -112,16 +153,16 @@ impl Process {
         })
     }
 
-    fn ask(
+    fn ask<T: DeserializeOwned>(
         &mut self,
         id: FileId,
         file: &File,
-        debug: bool,
+        about: About,
         offset: u64,
-    ) -> io::Result<Option<Vec<ElfFrame>>> {
+    ) -> io::Result<Option<T>> {
         let new = u32::try_from(self.sent.len()).map_err(io::Error::other)?;
         let number = self.sent.get(&id).copied();
-        let question = question(number.unwrap_or(new), debug, offset);
+        let question = question(number.unwrap_or(new), about, offset);
         let descriptor = [file.as_raw_fd()];
         let with_file = [ControlMessage::ScmRights(&descriptor)];
         sendmsg::<()>(
@@ -170,10 +211,10 @@ impl Drop for Process {
     }
 }
 
-fn question(number: u32, debug: bool, offset: u64) -> [u8; QUESTION_BYTES] {
+fn question(number: u32, about: About, offset: u64) -> [u8; QUESTION_BYTES] {
     let mut bytes = [0; QUESTION_BYTES];
     bytes[..4].copy_from_slice(&number.to_ne_bytes());
-    bytes[4..8].copy_from_slice(&u32::from(debug).to_ne_bytes());
+    bytes[4..8].copy_from_slice(&about.word().to_ne_bytes());
     bytes[8..].copy_from_slice(&offset.to_ne_bytes());
     bytes
 }
@@ -189,10 +230,13 @@ pub fn serve() -> ExitCode {
         if let Some(file) = question.file {
             files.insert(number, file);
         }
-        let found = files
-            .get(&number)
-            .and_then(|file| reader.look_up(file, question.offset, question.debug));
-        let answer = encode(found);
+        let file = files.get(&number);
+        let names = |debug| file.and_then(|file| reader.look_up(file, question.offset, debug));
+        let answer = match question.about {
+            About::Table => encode(names(false)),
+            About::Debug => encode(names(true)),
+            About::BuildId => json(&file.and_then(build_id::read)),
+        };
         if send(stdin.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL).is_err() {
             break;
         }
@@ -243,7 +287,7 @@ fn drop_capabilities() {
 /// What the tracer asks.
 struct Question {
     number: u32,
-    debug: bool,
+    about: About,
     offset: u64,
     file: Option<File>,
 }
@@ -272,14 +316,22 @@ fn receive(socket: BorrowedFd<'_>) -> nix::Result<Option<Question>> {
         }
     }
     let (number, rest) = bytes.split_at(4);
-    let (debug, offset) = rest.split_at(4);
+    let (about, offset) = rest.split_at(4);
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
+    let Some(about) = About::of_word(word(about)) else {
+        return Ok(None);
+    };
     Ok(Some(Question {
         number: word(number),
-        debug: word(debug) != 0,
+        about,
         offset: offset.try_into().map_or(0, u64::from_ne_bytes),
         file,
     }))
+}
+
+/// An answer that is short.
+fn json<T: Serialize>(found: &Option<T>) -> Vec<u8> {
+    serde_json::to_vec(found).unwrap_or_else(|_| b"null".to_vec())
 }
 
 /// An answer that fits: if all of it does not, the function alone, or nothing.
@@ -331,6 +383,7 @@ mod tests {
         let file = File::open("/proc/self/exe").expect("our own program");
         let id = FileId { dev: 0, ino: 1 };
         assert_eq!(helper.look_up(id, &file, 0), None);
+        assert_eq!(helper.build_id(id, &file), None);
         assert!(helper.process.is_none());
     }
 
@@ -348,7 +401,7 @@ mod tests {
         let with_file = [ControlMessage::ScmRights(&descriptor)];
         sendmsg::<()>(
             ours.as_raw_fd(),
-            &[IoSlice::new(&question(7, true, 0x1234))],
+            &[IoSlice::new(&question(7, About::BuildId, 0x1234))],
             &with_file,
             MsgFlags::empty(),
             None,
@@ -357,7 +410,8 @@ mod tests {
         let got = receive(theirs.as_fd())
             .expect("received")
             .expect("a question");
-        assert_eq!((got.number, got.debug, got.offset), (7, true, 0x1234));
+        let told = (got.number, got.about, got.offset);
+        assert_eq!(told, (7, About::BuildId, 0x1234));
         let length = |file: &File| file.metadata().expect("metadata").len();
         assert_eq!(length(&got.file.expect("a file")), length(&file));
         drop(ours);

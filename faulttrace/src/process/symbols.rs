@@ -1,4 +1,4 @@
-//! Names of user addresses, found on a thread of its own: reading symbols can take seconds, and
+//! Names of user addresses and build ids of the files they lie in, found on a thread of its own: reading symbols can take seconds, and
 //! hang with the file system that holds them.
 
 use std::collections::{HashMap, HashSet};
@@ -79,12 +79,13 @@ pub(super) struct Symbols {
 }
 
 impl Symbols {
-    pub(super) fn start(names: Box<dyn Names>) -> io::Result<Self> {
+    /// `functions`: names are wanted; without, build ids alone.
+    pub(super) fn start(names: Box<dyn Names>, functions: bool) -> io::Result<Self> {
         let (jobs, todo) = sync_channel(QUEUE);
         let (sender, done) = channel();
         thread::Builder::new()
             .name("symbols".to_owned())
-            .spawn(move || Worker::new(names).run(&todo, &sender))?;
+            .spawn(move || Worker::new(names, functions).run(&todo, &sender))?;
         Ok(Self {
             jobs,
             done,
@@ -121,6 +122,10 @@ impl Symbols {
 /// What the thread owns.
 struct Worker {
     names: Box<dyn Names>,
+    /// Names are wanted.
+    functions: bool,
+    /// `None` for a file without one that can be read.
+    build_ids: HashMap<FileId, Option<Name>>,
     remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read.
@@ -132,9 +137,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(names: Box<dyn Names>) -> Self {
+    fn new(names: Box<dyn Names>, functions: bool) -> Self {
         Self {
             names,
+            functions,
+            build_ids: HashMap::new(),
             remembered: HashMap::new(),
             jits: HashMap::new(),
             unreadable: HashSet::new(),
@@ -176,30 +183,69 @@ impl Worker {
                 self.unopened += 1;
                 frames.push(plain);
             }
+            Place::Jit(_) if !self.functions => frames.push(plain),
             Place::Jit(jit) => frames.push(self.jit_frame(jit, plain, before)),
             Place::Elf {
                 file,
                 origin,
                 offset,
             } => {
-                let key = (file.id, offset.wrapping_sub(before));
-                let found = match self.remembered.get(&key) {
-                    Some(found) => Arc::clone(found),
-                    None => self.remember(key, &file, &origin),
+                let build_id = self.build_id(&file, &origin);
+                if build_id.is_none() && !self.functions {
+                    self.unopened += 1;
+                }
+                let plain = Frame {
+                    build_id: build_id.flatten(),
+                    ..plain
                 };
-                if found.is_empty() {
-                    frames.push(plain);
+                if self.functions {
+                    let key = (file.id, offset.wrapping_sub(before));
+                    self.name_elf(key, &file, &origin, plain, before, frames);
                 } else {
-                    frames.extend(found.iter().map(|frame| Frame {
-                        address: plain.address,
-                        offset: frame.offset.map(|offset| offset + before),
-                        module: plain.module.clone(),
-                        module_offset: plain.module_offset,
-                        ..frame.clone()
-                    }));
+                    frames.push(plain);
                 }
             }
         }
+    }
+
+    fn name_elf(
+        &mut self,
+        key: (FileId, u64),
+        file: &ElfFile,
+        origin: &Origin,
+        plain: Frame,
+        before: u64,
+        frames: &mut Vec<Frame>,
+    ) {
+        let found = match self.remembered.get(&key) {
+            Some(found) => Arc::clone(found),
+            None => self.remember(key, file, origin),
+        };
+        if found.is_empty() {
+            frames.push(plain);
+            return;
+        }
+        frames.extend(found.iter().map(|frame| Frame {
+            address: plain.address,
+            offset: frame.offset.map(|offset| offset + before),
+            module: plain.module.clone(),
+            module_offset: plain.module_offset,
+            build_id: plain.build_id.clone(),
+            ..frame.clone()
+        }));
+    }
+
+    /// Asked once for each file; `None` if it could not be opened, which may succeed through another
+    /// process.
+    fn build_id(&mut self, file: &ElfFile, origin: &Origin) -> Option<Option<Name>> {
+        if let Some(known) = self.build_ids.get(&file.id) {
+            return Some(known.clone());
+        }
+        let opened = file.open(origin)?;
+        let found = self.names.build_id(file.id, &opened);
+        let found = found.map(|bytes| Name::from(bytes.as_slice()));
+        self.build_ids.insert(file.id, found.clone());
+        Some(found)
     }
 
     fn jit_frame(&mut self, jit: Jit, plain: Frame, before: u64) -> Frame {
@@ -272,6 +318,8 @@ mod tests {
     use crate::process::elf_files::ElfFiles;
     use crate::process::elf_names::InProcess;
     use crate::process::maps;
+    use std::fs::File;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     fn wanted(address: u64) -> Wanted {
@@ -298,8 +346,9 @@ mod tests {
         }
     }
 
-    fn named(wanted: Wanted) -> Done {
-        let mut symbols = Symbols::start(Box::new(InProcess::default())).expect("started");
+    fn named(wanted: Wanted, functions: bool) -> Done {
+        let names = Box::new(InProcess::default());
+        let mut symbols = Symbols::start(names, functions).expect("started");
         assert!(symbols.ask(Job {
             pid: 1,
             stack: 2,
@@ -315,7 +364,7 @@ mod tests {
     #[test]
     fn our_own_function_has_a_name_and_a_line() {
         let here = our_own_function_has_a_name_and_a_line as *const () as u64;
-        let done = named(wanted(here + 5));
+        let done = named(wanted(here + 5), true);
         assert_eq!((done.pid, done.stack, done.epoch), (1, 2, 3));
         let frame = done.frames.last().expect("a frame");
         let function = frame.function.as_ref().expect("a name").as_bytes();
@@ -331,6 +380,54 @@ mod tests {
                 .as_ref()
                 .is_some_and(|file| file.as_bytes().ends_with(b"symbols.rs"))
         );
+        assert_eq!(frame.build_id, our_build_id());
+    }
+
+    fn our_build_id() -> Option<Name> {
+        let file = File::open("/proc/self/exe").expect("our own program");
+        let found = crate::process::build_id::read(&file).expect("a build id");
+        Some(Name::from(found.as_slice()))
+    }
+
+    #[test]
+    fn without_names_a_frame_still_tells_its_file() {
+        let here = without_names_a_frame_still_tells_its_file as *const () as u64;
+        let wanted = wanted(here + 5);
+        let plain = wanted.plain.clone();
+        let done = named(wanted, false);
+        let alone = Frame {
+            build_id: our_build_id(),
+            ..plain
+        };
+        assert_eq!((done.frames, done.unopened), (vec![alone], 0));
+    }
+
+    /// Counts the questions.
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Names for Counting {
+        fn look_up(&mut self, _: FileId, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
+            Some(Vec::new())
+        }
+
+        fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+
+    #[test]
+    fn a_file_is_asked_for_its_build_id_once_even_if_it_has_none() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut worker = Worker::new(Box::new(Counting(Arc::clone(&asked))), true);
+        let here = a_file_is_asked_for_its_build_id_once_even_if_it_has_none as *const () as u64;
+        let mut frames = Vec::new();
+        for address in here..here + 8 {
+            worker.name(wanted(address), &mut frames);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert!(frames.iter().all(|frame| frame.build_id.is_none()));
+        assert_eq!(frames.len(), 8);
     }
 
     #[test]
@@ -340,7 +437,7 @@ mod tests {
             let absent = FileId { dev: 0, ino: 1 };
             *file = ElfFiles::default().get(absent).expect("room");
         }
-        let mut worker = Worker::new(Box::new(InProcess::default()));
+        let mut worker = Worker::new(Box::new(InProcess::default()), true);
         if let Place::Elf { file, origin, .. } = &wanted.source {
             let nowhere = maps::parse(b"1-2 r-xp 0 0:0 1 /nowhere\n").0;
             let gone = Origin::new(u32::MAX, &nowhere[0]);

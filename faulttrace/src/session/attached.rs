@@ -1,7 +1,7 @@
 //! Threads that were stuck before the programs were attached: entered by hand, so that they are
 //! shown at once and their end is seen.
 
-use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, UserRegisters, flag};
+use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, UserRegisters, Waker, flag};
 
 use crate::ingest::{Clock, Enricher};
 use crate::model::Mode;
@@ -126,6 +126,8 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         blocked_ns: 0,
         runqueue_ns: 0,
         longest_sleep_ns: 0,
+        longest_out_ns: 0,
+        longest_runqueue_ns: 0,
         kernel_stack: stack_id(thread.tid),
         last_kernel_stack: stack_id(thread.tid),
         user_stack: stack_id(thread.tid),
@@ -141,7 +143,9 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         // As in the kernel's entries: enough to see a change.
         maj_flt: u32::try_from(thread.maj_flt & u64::from(u32::MAX)).unwrap_or(0),
         syscall: thread.syscall.unwrap_or(NO_SYSCALL),
-        padding: 0,
+        asleep: 1,
+        waker: Waker::UNKNOWN,
+        longest_waker: Waker::UNKNOWN,
         comm,
     }
 }

@@ -98,9 +98,7 @@ impl Session {
         let clock = Clock::new().map_err(|error| Failure::Failed(error.into()))?;
         let symbols = KernelSymbols::load().map_err(|error| Failure::target(&error))?;
         let types = KernelTypes::of_running_kernel()?;
-        let mut probe = Probe::load(settings(plan, chosen), types, &|name| {
-            symbols.range_of(name)
-        })?;
+        let mut probe = Probe::load(settings(plan, chosen), types, &symbols)?;
         let logger = (plan.verbose > 0)
             .then(|| EbpfLogger::init(probe.ebpf_mut()).ok())
             .flatten();

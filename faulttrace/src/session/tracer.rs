@@ -2,6 +2,7 @@
 //! what is traced.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,8 @@ use super::stuck::{StuckThreads, Verdict};
 use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
 use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
-use crate::probe::{self, Counters, Probe, RawStack};
+use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack};
+use crate::process::kernel::KernelSymbols;
 use crate::process::threads;
 
 /// How long the ring may rest before it is looked at.
@@ -54,6 +56,16 @@ pub(super) enum Error {
 impl Stacks for Probe {
     fn stack(&self, id: u64) -> Option<RawStack> {
         Probe::stack(self, id)
+    }
+}
+
+impl KernelFunctions for KernelSymbols {
+    fn range_of(&self, name: &str) -> Option<Range<u64>> {
+        KernelSymbols::range_of(self, name)
+    }
+
+    fn ranges_of(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<Range<u64>> {
+        KernelSymbols::ranges_of(self, wanted)
     }
 }
 

@@ -18,6 +18,18 @@ pub fn compile_c(source: &str, to: &Path) {
     compile_c_with(source, to, &[]);
 }
 
+/// As [`compile_c`], with an option for the linker.
+pub fn compile_c_linked(source: &str, to: &Path, option: &str) {
+    compile_c_with(source, to, &[&format!("-Wl,{option}")]);
+}
+
+/// The build id that `readelf` shows for a program or library.
+pub fn build_id_of(file: &Path) -> Option<String> {
+    let notes = must("readelf", ["-n".as_ref(), file.as_os_str()]);
+    let id = |line: &str| Some(line.trim().strip_prefix("Build ID: ")?.to_owned());
+    notes.lines().find_map(id)
+}
+
 fn compile_c_with(source: &str, to: &Path, options: &[&str]) {
     let mut command = Command::new("gcc");
     command.args([

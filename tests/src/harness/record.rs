@@ -65,6 +65,25 @@ pub struct Fault {
     pub on_cpu_ns: u64,
     pub switches: u64,
     pub end: String,
+    pub longest_sleep: Option<Sleep>,
+}
+
+/// The longest sleep of a fault.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sleep {
+    pub after_ns: u64,
+    pub blocked_ns: u64,
+    pub runqueue_ns: u64,
+    pub woken_by: Option<String>,
+    pub waker: Option<Waker>,
+}
+
+/// The task that ended a sleep.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Waker {
+    pub pid: Option<u32>,
+    pub tid: Option<u32>,
+    pub thread: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -81,6 +100,7 @@ pub struct Frame {
     pub module: Option<String>,
     #[serde(default)]
     pub module_offset: Option<u64>,
+    pub build_id: Option<String>,
     pub file: Option<String>,
     pub line: Option<u32>,
     pub inlined: bool,
@@ -127,12 +147,28 @@ impl Facts {
 }
 
 impl Fault {
-    /// Panics unless the parts of its duration add up.
+    /// Panics unless the parts of its duration add up, and its longest sleep lies in it.
     pub fn check_parts(&self) {
         let parts = self.blocked_ns + self.runqueue_ns + self.on_cpu_ns;
         assert_eq!(
             self.duration_ns, parts,
             "duration = blocked + run queue + on CPU: {self:?}"
         );
+        let Some(sleep) = &self.longest_sleep else {
+            return;
+        };
+        let end = sleep.after_ns + sleep.blocked_ns + sleep.runqueue_ns;
+        assert!(end <= self.duration_ns, "a sleep after its end: {self:?}");
+        let (blocked, queued) = (self.blocked_ns, self.runqueue_ns);
+        assert!(
+            sleep.blocked_ns <= blocked && sleep.runqueue_ns <= queued,
+            "a sleep of more than all: {self:?}"
+        );
+        if self.switches == 1 {
+            let all = (sleep.blocked_ns, sleep.runqueue_ns);
+            assert_eq!(all, (blocked, queued), "its only one: {self:?}");
+        }
+        let is_task = sleep.woken_by.as_deref() == Some("task");
+        assert_eq!(is_task, sleep.waker.is_some(), "{self:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, ProcessEnd, ProcessInfo, Record, Stack, Start, Stuck,
+    Place, ProcessEnd, ProcessInfo, Record, Sleep, Stack, Start, Stuck, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -18,7 +18,7 @@ pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
         offset: Some(0x1c),
         module: Some(Name::from("/usr/bin/server")),
         module_offset: Some(0x1000 + u64::from(line)),
-        build_id: None,
+        build_id: Some(Name::from(&[0x0a, 0xff, 0x00][..])),
         file: (!file.is_empty()).then(|| Name::from(file)),
         line: (!file.is_empty()).then_some(line),
         inlined: false,
@@ -106,7 +106,16 @@ pub(crate) fn fault() -> Fault {
         on_cpu_ns: 100_000,
         switches: 2,
         end: End::Exact,
-        longest_sleep: None,
+        longest_sleep: Some(Sleep {
+            after_ns: 40_000,
+            blocked_ns: 12_000_000,
+            runqueue_ns: 150_000,
+            waker: Some(Waker::Task {
+                pid: 4800,
+                tid: 4801,
+                name: Name::from("server-io"),
+            }),
+        }),
     }
 }
 

@@ -9,7 +9,7 @@ use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};
 use crate::model::{
     Access, Facts, Fault, LossClass, Lost, MappingKind, Name, Place, ProcessEnd, ProcessInfo,
-    Stack, Start, Stuck,
+    Sleep, Stack, Start, Stuck, Waker,
 };
 use crate::view::escape::Escaped;
 
@@ -129,6 +129,7 @@ pub(super) struct FaultLine<'a> {
     switches: u32,
     end: &'static str,
     end_ns: u64,
+    longest_sleep: Option<SleepPart<'a>>,
     // Last, because they are long.
     #[serde(flatten)]
     stacks: StacksPart,
@@ -146,8 +147,55 @@ impl<'a> FaultLine<'a> {
             switches: fault.switches,
             end: fault.end.as_str(),
             end_ns: fault.end_ns,
+            longest_sleep: fault.longest_sleep.as_ref().map(SleepPart::new),
             stacks: StacksPart::new(&fault.facts, stacks),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct SleepPart<'a> {
+    after_ns: u64,
+    blocked_ns: u64,
+    runqueue_ns: u64,
+    woken_by: Option<&'static str>,
+    waker: Option<WakerPart<'a>>,
+}
+
+impl<'a> SleepPart<'a> {
+    fn new(sleep: &'a Sleep) -> Self {
+        SleepPart {
+            after_ns: sleep.after_ns,
+            blocked_ns: sleep.blocked_ns,
+            runqueue_ns: sleep.runqueue_ns,
+            woken_by: sleep.waker.as_ref().map(|waker| match waker {
+                Waker::Interrupt => "interrupt",
+                Waker::Task { .. } => "task",
+            }),
+            waker: sleep.waker.as_ref().and_then(WakerPart::new),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct WakerPart<'a> {
+    pid: Option<u32>,
+    tid: Option<u32>,
+    thread: Escaped<'a>,
+}
+
+impl<'a> WakerPart<'a> {
+    /// `None` for what is no task.
+    fn new(waker: &'a Waker) -> Option<Self> {
+        let Waker::Task { pid, tid, name } = waker else {
+            return None;
+        };
+        let known = |id: u32| (id != 0).then_some(id);
+        Some(WakerPart {
+            pid: known(*pid),
+            tid: known(*tid),
+            thread: Escaped(name.as_bytes()),
+        })
     }
 }
 

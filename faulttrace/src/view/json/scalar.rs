@@ -16,6 +16,17 @@ impl Serialize for Hex {
     }
 }
 
+/// Bytes as two hexadecimal digits each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HexBytes<'a>(pub(super) &'a [u8]);
+
+impl Serialize for HexBytes<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        to.serialize_str(&digits)
+    }
+}
+
 /// A name that may be unknown.
 pub(super) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
     name.map(|name| Escaped(name.as_bytes()))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::scalar::{Hex, escaped};
+use super::scalar::{Hex, HexBytes, escaped};
 use crate::model::{Frame, Stack};
 use crate::view::escape::Escaped;
 
@@ -84,6 +84,7 @@ struct FrameLine<'a> {
     offset: Option<u64>,
     module: Option<Escaped<'a>>,
     module_offset: Option<u64>,
+    build_id: Option<HexBytes<'a>>,
     file: Option<Escaped<'a>>,
     line: Option<u32>,
     inlined: bool,
@@ -97,6 +98,7 @@ impl<'a> FrameLine<'a> {
             offset: frame.offset,
             module: escaped(frame.module.as_ref()),
             module_offset: frame.module_offset,
+            build_id: frame.build_id.as_ref().map(|id| HexBytes(id.as_bytes())),
             file: escaped(frame.file.as_ref()),
             line: frame.line,
             inlined: frame.inlined,

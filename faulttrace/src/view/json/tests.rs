@@ -13,7 +13,7 @@ use super::Json;
 use crate::model::summary::{Limits, Summary, samples};
 use crate::model::{
     Access, Cause, End, Fault, Frame, LossClass, MappingKind, Mode, Name, Place, Record, Stack,
-    Stuck, Transport,
+    Stuck, Transport, Waker,
 };
 use crate::view::View as _;
 use docs::{DOCS, check_record, nullable};
@@ -90,6 +90,7 @@ fn unknown(pid: u32) -> Fault {
     fault.facts.cause = None;
     fault.facts.user_stack = None;
     fault.facts.kernel_stack = None;
+    fault.longest_sleep = None;
     fault
 }
 
@@ -129,9 +130,45 @@ fn every_record_has_the_documented_fields() {
     assert_eq!(lines[2]["address"], "0x7f3a2c01f040");
     assert_eq!(lines[2]["user_stack_id"], "0xabcd");
     assert_eq!(lines[2]["user_stack"][0]["function"], "index::page");
+    assert_eq!(lines[2]["user_stack"][0]["build_id"], "0aff00");
     assert_eq!(lines[2]["kernel_stack_truncated"], true);
     assert_eq!(lines[2]["deleted"], false);
     assert_eq!(lines[2]["time_ns"], samples::T0);
+    let sleep = &lines[2]["longest_sleep"];
+    assert_eq!(
+        (&sleep["after_ns"], &sleep["blocked_ns"]),
+        (&40_000.into(), &12_000_000.into())
+    );
+    assert_eq!(sleep["runqueue_ns"], 150_000);
+    assert_eq!(sleep["woken_by"], "task");
+    let waker = &sleep["waker"];
+    assert_eq!(
+        (&waker["pid"], &waker["tid"], &waker["thread"]),
+        (&4800.into(), &4801.into(), &"server-io".into())
+    );
+}
+
+#[test]
+fn a_waker_is_a_task_an_interrupt_or_not_known() {
+    let line = |waker| {
+        let mut fault = samples::fault();
+        fault.longest_sleep.as_mut().unwrap().waker = waker;
+        let line = one(samples::record(fault));
+        check_record(&line);
+        line["longest_sleep"].clone()
+    };
+    let interrupt = line(Some(Waker::Interrupt));
+    assert_eq!(interrupt["woken_by"], "interrupt");
+    assert_eq!(nulls(&interrupt), BTreeSet::from(["waker"]));
+    assert_eq!(nulls(&line(None)), BTreeSet::from(["waker", "woken_by"]));
+    let elsewhere = line(Some(Waker::Task {
+        pid: 0,
+        tid: 0,
+        name: Name::from("kworker/0:1"),
+    }));
+    assert_eq!(elsewhere["woken_by"], "task");
+    assert_eq!(nulls(&elsewhere["waker"]), BTreeSet::from(["pid", "tid"]));
+    assert_eq!(elsewhere["waker"]["thread"], "kworker/0:1");
 }
 
 #[test]
@@ -268,6 +305,11 @@ fn hostile_names_are_escaped() {
         ..Stack::default()
     };
     fault.facts.user_stack = Some(Arc::new(stack));
+    fault.longest_sleep.as_mut().unwrap().waker = Some(Waker::Task {
+        pid: 1,
+        tid: 1,
+        name: hostile.clone(),
+    });
     let mut process = samples::process();
     process.name = hostile.clone();
     process.exe = Some(hostile);
@@ -281,6 +323,7 @@ fn hostile_names_are_escaped() {
     for key in ["thread", "syscall", "path"] {
         assert_eq!(lines[0][key], shown);
     }
+    assert_eq!(lines[0]["longest_sleep"]["waker"]["thread"], shown);
     for key in ["function", "module", "file"] {
         assert_eq!(lines[0]["user_stack"][0][key], shown);
     }

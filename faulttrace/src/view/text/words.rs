@@ -227,6 +227,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "filtered_faults" => "faults held back by --min-duration or --major-only",
         "ended_while_attaching" => "minor faults that ended while faulttrace attached or detached",
         "filtered_majors" => "of these: major faults",
+        "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
         "switches_unseen" => {
@@ -237,8 +238,8 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
             "faults without a file: the process had ended, or hides its memory map"
         }
         "address_not_mapped" => "faults at an address that the memory map did not have any more",
-        "symbols_late" => "stacks shown without names: the symbols were not read in time",
-        "symbol_files_gone" => "frames without a name: their file could not be opened",
+        "symbols_late" => "stacks shown without names and build ids: not read in time",
+        "symbol_files_gone" => "frames without name or build id: their file could not be opened",
         "symbol_files_unreadable" => "programs or libraries whose symbols could not be read",
         "stacks_full" => "stacks not recorded because there were too many (--max-stacks)",
         "user_stack_unreadable" => "faults without a user stack: it could not be read",

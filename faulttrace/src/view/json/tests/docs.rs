@@ -74,6 +74,13 @@ pub(super) fn check_record(record: &Value) {
             check(frame, &documented("frame"));
         }
     }
+    let sleep = &record["longest_sleep"];
+    if !sleep.is_null() {
+        check(sleep, &documented("longest_sleep"));
+        if !sleep["waker"].is_null() {
+            check(&sleep["waker"], &documented("waker"));
+        }
+    }
     for target in record["targets"].as_array().into_iter().flatten() {
         check(target, &documented("target"));
     }

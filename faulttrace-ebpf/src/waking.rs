@@ -1,0 +1,106 @@
+//! Who wakes a thread that sleeps in a fault: the current task, or an interrupt that only found it
+//! running.
+//!
+//! Asked for threads in a fault alone, so that all other wake-ups stay cheap.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
+use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, Waker, counter, waker};
+
+use crate::config::{self, INTERRUPT_RANGES, OUTERMOST_RANGES, current};
+use crate::maps;
+use crate::stack::{self, within};
+
+/// Notes who is waking a thread right now.
+#[inline(always)]
+pub fn note_waker(ctx: *mut c_void, to: &mut Waker) {
+    let kind = kind(ctx);
+    if kind == waker::TASK {
+        (to.tgid, to.tid) = current();
+        to.comm = bpf_get_current_comm().unwrap_or_default();
+    } else if kind == waker::UNKNOWN {
+        maps::count(counter::WAKERS_UNKNOWN);
+    }
+    to.kind = kind;
+}
+
+#[inline(always)]
+fn kind(ctx: *mut c_void) -> u32 {
+    // Only interrupts make the idle task wake anybody. This is its id in every namespace.
+    if bpf_get_current_pid_tgid() as u32 == 0 {
+        return waker::INTERRUPT;
+    }
+    let Some(frames) = maps::waker_stack() else {
+        return waker::UNKNOWN;
+    };
+    if config::interrupt(0).1 == 0 {
+        return waker::UNKNOWN;
+    }
+    let len = stack::capture_into(ctx, frames, 0);
+    judge(frames, len)
+}
+
+/// Tells from a stack whose work it is. A task's only if all of it was captured: the entry of an
+/// interrupt may be in what is missing.
+#[inline(always)]
+fn judge(frames: &[u64; STACK_SLOTS], len: u32) -> u32 {
+    let entry = innermost_interrupt(frames, len);
+    // What follows an interrupt on the way back to user mode is the task's own work.
+    if entry != 0 && !stack::left(frames, entry) {
+        return waker::INTERRUPT;
+    }
+    if entry != 0 || is_whole(frames, len) {
+        waker::TASK
+    } else {
+        waker::UNKNOWN
+    }
+}
+
+/// 1 + index of the innermost frame in an interrupt's entry or a softirq; 0 = none.
+#[inline(always)]
+fn innermost_interrupt(frames: &[u64; STACK_SLOTS], len: u32) -> u64 {
+    let mut index = 0;
+    while index < MAX_FRAMES {
+        if index >= len as usize {
+            break;
+        }
+        if in_interrupt(frames[index]) {
+            return index as u64 + 1;
+        }
+        index += 1;
+    }
+    0
+}
+
+/// Whether an address is in one of the ranges, which ascend.
+#[inline(always)]
+fn in_interrupt(address: u64) -> bool {
+    let mut range = 0;
+    while range < INTERRUPT_RANGES {
+        let (start, end) = config::interrupt(range);
+        if end == 0 || address < start {
+            return false;
+        }
+        if address < end {
+            return true;
+        }
+        range += 1;
+    }
+    false
+}
+
+/// Whether the outermost frame is one where the work of a task begins.
+#[inline(always)]
+fn is_whole(frames: &[u64; STACK_SLOTS], len: u32) -> bool {
+    let outermost = (len as usize).wrapping_sub(1) & (STACK_SLOTS - 1);
+    let address = frames[outermost];
+    let mut range = 0;
+    while range < OUTERMOST_RANGES {
+        if within(address, config::outermost(range)) {
+            return len != 0;
+        }
+        range += 1;
+    }
+    false
+}
