@@ -10,6 +10,7 @@ pub mod model;
 pub mod preflight;
 pub mod probe;
 pub mod process;
+pub mod saved;
 pub mod session;
 pub mod trace;
 pub mod view;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use faulttrace::cli::{self, Command, ExitStatus, Plan};
 use faulttrace::preflight;
 use faulttrace::process::names_helper;
-use faulttrace::session::{self, Failure};
+use faulttrace::saved;
+use faulttrace::session::{self, Ended, Failure, Saving};
 
 fn main() -> ExitCode {
     if std::env::args_os()
@@ -28,19 +29,23 @@ fn main() -> ExitCode {
             });
         }
     };
+    if !matches!(command, Command::Trace(_)) {
+        start_log(0);
+    }
     match command {
         Command::Doctor(plan) => doctor(&plan),
         Command::Trace(plan) => trace(&plan),
+        Command::Report(plan) => offline(saved::report(&plan)),
+        Command::Replay(plan) => offline(saved::replay(&plan)),
+        Command::Diff(plan) => offline(saved::diff(&plan)),
+        Command::Export(plan) => offline(saved::export(&plan)),
     }
 }
 
 fn trace(plan: &Plan) -> ExitCode {
     start_log(plan.verbose);
     match session::run(plan) {
-        Ok(ended) if plan.strict && ended.losses => status(ExitStatus::Losses),
-        Ok(ended) => ended
-            .command
-            .map_or_else(|| status(ExitStatus::Ok), ExitCode::from),
+        Ok(ended) => ended_as(plan, &ended),
         Err(failure) => {
             say(&failure);
             match failure {
@@ -48,6 +53,40 @@ fn trace(plan: &Plan) -> ExitCode {
                 Failure::Launch(error) => ExitCode::from(error.exit_code()),
                 Failure::Failed(_) => status(ExitStatus::Failure),
             }
+        }
+    }
+}
+
+fn ended_as(plan: &Plan, ended: &Ended) -> ExitCode {
+    if let (Some(save), Saving::Done(saved)) = (&plan.save, ended.saving) {
+        let path = save.path.display();
+        let dropped = match saved.dropped {
+            0 => String::new(),
+            dropped => format!(", {dropped} older ones dropped out (--max-size)"),
+        };
+        say(&format_args!(
+            "saved {} faults{dropped} in {path}, {} KiB; next: faulttrace report {path}",
+            saved.faults,
+            saved.bytes.div_ceil(1024)
+        ));
+    }
+    match ended {
+        Ended {
+            saving: Saving::Failed,
+            ..
+        } => status(ExitStatus::Failure),
+        Ended { losses: true, .. } if plan.strict => status(ExitStatus::Losses),
+        Ended { command, .. } => command.map_or_else(|| status(ExitStatus::Ok), ExitCode::from),
+    }
+}
+
+/// Runs what needs no privilege.
+fn offline(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => status(ExitStatus::Ok),
+        Err(error) => {
+            say(&error);
+            status(ExitStatus::Failure)
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The command line as clap sees it. The texts are what `--help` prints.
 
+mod saved;
+
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::comm::CommPattern;
-use super::value::{bytes, duration, positive_duration};
+use super::value::{bytes, duration, file_bytes, positive_duration};
+pub(super) use saved::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -15,6 +19,8 @@ Examples:
   sudo faulttrace --comm 'postgres*' --follow    by name, new processes too
   sudo faulttrace --all --major-only --format json
   sudo faulttrace -- ./server --port 80          launch it as yourself, traced from the start
+  sudo faulttrace --pid 1234 --quiet --output incident.faulttrace
+  faulttrace report incident.faulttrace          what it was, later, anywhere, without root
   faulttrace doctor                              what works on this machine, and what it costs
 
 Exit codes:
@@ -35,6 +41,14 @@ pub(super) struct Args {
 pub(super) enum Sub {
     /// Tell what this machine offers for tracing, what is missing, and how to mend it
     Doctor(DoctorArgs),
+    /// Analyse a saved trace: where the time went, when it was bad, and who was in it
+    Report(ReportArgs),
+    /// Show a saved trace as it was shown live
+    Replay(ReplayArgs),
+    /// Compare two saved traces: what changed, and what of it is more than chance
+    Diff(DiffArgs),
+    /// Turn a saved trace into a file of another tool
+    Export(ExportArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +103,19 @@ pub(super) struct TraceArgs {
     /// When to use colour; NO_COLOR turns `auto` off
     #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "What to show")]
     pub(super) color: Color,
+
+    /// Save what is traced in this file, for `report`, `replay`, `diff` and `export`
+    #[arg(short, long, value_name = "FILE", help_heading = "What to save")]
+    pub(super) output: Option<PathBuf>,
+    /// Only save: show nothing
+    #[arg(short, long, requires = "output", help_heading = "What to save")]
+    pub(super) quiet: bool,
+    /// Replace FILE if it is there
+    #[arg(long, requires = "output", help_heading = "What to save")]
+    pub(super) force: bool,
+    /// Keep FILE below this size (64M, 2G): the oldest faults drop out, counted
+    #[arg(long, value_name = "SIZE", value_parser = file_bytes, requires = "output", help_heading = "What to save")]
+    pub(super) max_size: Option<u64>,
 
     /// Stop after this time (30s, 5m)
     #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "How to run")]

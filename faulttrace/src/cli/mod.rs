@@ -2,10 +2,13 @@
 
 mod args;
 mod comm;
+mod formats;
+mod pattern;
 mod plan;
 #[cfg(test)]
 mod tests;
 mod value;
+mod when;
 
 use std::ffi::OsString;
 
@@ -13,7 +16,12 @@ use clap::{CommandFactory as _, Parser as _};
 
 pub use args::{Color, Format};
 pub use comm::CommPattern;
-pub use plan::{DoctorPlan, ForcedRungs, Plan, Targets};
+pub use pattern::Pattern;
+pub use plan::{
+    DiffPlan, DoctorPlan, ExportPlan, ForcedRungs, Plan, ReplayPlan, ReportPlan, SavePlan, Select,
+    Targets,
+};
+pub use when::When;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -22,6 +30,14 @@ pub enum Command {
     Trace(Plan),
     /// Tell what this machine offers.
     Doctor(DoctorPlan),
+    /// Analyse a saved trace.
+    Report(ReportPlan),
+    /// Show a saved trace as it was live.
+    Replay(ReplayPlan),
+    /// Compare two saved traces.
+    Diff(DiffPlan),
+    /// Turn a saved trace into another tool's file.
+    Export(ExportPlan),
 }
 
 /// How faulttrace ends, when it is not the exit code of a launched command.

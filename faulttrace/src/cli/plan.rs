@@ -1,10 +1,14 @@
 //! Plain plans: what the rest of the program needs to know of the command line.
 
+mod saved;
+
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{Args, Color, DoctorArgs, Format, ProbeRung, Sub, TraceArgs};
 use super::{CommPattern, Command};
+pub use saved::{DiffPlan, ExportPlan, ReplayPlan, ReportPlan, Select};
 
 /// A session to run.
 #[derive(Debug, Clone)]
@@ -21,6 +25,10 @@ pub struct Plan {
     pub stuck_after: Duration,
     /// When to stop; `None`: by a signal or the target's end.
     pub duration: Option<Duration>,
+    /// What to save; `None`: nothing.
+    pub save: Option<SavePlan>,
+    /// Show nothing.
+    pub quiet: bool,
     /// What standard output is for.
     pub format: Format,
     /// When to use colour, `NO_COLOR` already heeded.
@@ -39,6 +47,17 @@ pub struct Plan {
     pub verbose: u8,
     /// Lower rungs to use though better ones may work.
     pub rungs: ForcedRungs,
+}
+
+/// A trace to save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavePlan {
+    /// Its file.
+    pub path: PathBuf,
+    /// Replace what is there.
+    pub force: bool,
+    /// The oldest faults drop out beyond this size.
+    pub max_bytes: Option<u64>,
 }
 
 /// Whose faults are traced.
@@ -82,6 +101,10 @@ pub(super) fn command(args: Args) -> Result<Command, String> {
             format,
             color: heed_no_color(color),
         })),
+        Some(Sub::Report(args)) => Ok(Command::Report(args.into())),
+        Some(Sub::Replay(args)) => Ok(Command::Replay(args.into())),
+        Some(Sub::Diff(args)) => Ok(Command::Diff(args.into())),
+        Some(Sub::Export(args)) => Ok(Command::Export(args.into())),
         None => trace(args.trace).map(Command::Trace),
     }
 }
@@ -104,7 +127,14 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
                 .to_owned(),
         );
     };
+    let save = args.output.map(|path| SavePlan {
+        path,
+        force: args.force,
+        max_bytes: args.max_size,
+    });
     Ok(Plan {
+        save,
+        quiet: args.quiet,
         targets,
         follow: args.follow,
         min_duration: args.min_duration,

@@ -25,6 +25,23 @@ const LARGEST: u64 = 1 << 30;
 /// A number of bytes such as `65536`, `64K`, `16M`, rounded up to a power of two, as the kernel's
 /// ring buffer needs it (a page at least).
 pub(super) fn bytes(text: &str) -> Result<u32, String> {
+    let size = number_of_bytes(text)?.filter(|size| (SMALLEST..=LARGEST).contains(size));
+    size.and_then(|size| u32::try_from(size.next_power_of_two()).ok())
+        .ok_or_else(|| "it must be between 4K and 1G".to_owned())
+}
+
+/// The least that a saved trace can be bounded to: names and stacks take room too.
+const SMALLEST_FILE: u64 = 1 << 20;
+
+/// The size of a file: a number of bytes of 1M at least.
+pub(super) fn file_bytes(text: &str) -> Result<u64, String> {
+    number_of_bytes(text)?
+        .filter(|size| (SMALLEST_FILE..=i64::MAX.unsigned_abs()).contains(size))
+        .ok_or_else(|| "it must be 1M at least".to_owned())
+}
+
+/// `None` if it is too large to be told.
+fn number_of_bytes(text: &str) -> Result<Option<u64>, String> {
     let (digits, shift) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 10),
         Some((at, 'm' | 'M')) => (&text[..at], 20),
@@ -34,11 +51,15 @@ pub(super) fn bytes(text: &str) -> Result<u32, String> {
     let number: u64 = digits
         .parse()
         .map_err(|_| "not a size; write it like 64K or 16M".to_owned())?;
-    let size = number
-        .checked_mul(1 << shift)
-        .filter(|size| (SMALLEST..=LARGEST).contains(size));
-    size.and_then(|size| u32::try_from(size.next_power_of_two()).ok())
-        .ok_or_else(|| "it must be between 4K and 1G".to_owned())
+    Ok(number.checked_mul(1 << shift))
+}
+
+/// How many times as fast.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches(['x', '×']).parse::<f64>() {
+        Ok(factor) if (0.001..=1e6).contains(&factor) => Ok(factor),
+        _ => Err("it must be a number between 0.001 and 1000000".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -60,6 +81,20 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn speeds_and_sizes_of_files_are_read() {
+        assert_eq!(speed("10x"), Ok(10.0));
+        assert_eq!(speed("0.5"), Ok(0.5));
+        for text in ["0", "-1", "nan", "inf", "fast", ""] {
+            assert!(speed(text).is_err(), "{text}");
+        }
+        assert_eq!(file_bytes("2G"), Ok(2 << 30));
+        assert_eq!(file_bytes("1500000"), Ok(1_500_000));
+        for text in ["1K", "0", "99999999999G"] {
+            assert!(file_bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -192,6 +192,7 @@ fn some_stack(id: u64, dice: &mut Dice) -> Arc<Stack> {
 
 fn some_fault(thread: u32, begin_ns: u64, stacks: &[Arc<Stack>], dice: &mut Dice) -> Fault {
     let mut fault = samples::fault();
+    fault.longest_sleep = None;
     let unit = [0, 1, 1_000, 1_000_000][usize::try_from(dice.roll(4)).unwrap()];
     let mut some = || dice.roll(9) * unit;
     let (before, blocked, runqueue, after, unplaced) = (some(), some(), some(), some(), some());

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,20 +18,21 @@ use super::accounting::Accounts;
 use super::attached;
 use super::failure::Failure;
 use super::output::Output;
+use super::recorder::Recorder;
+use super::screen::Screen;
 use super::signals::{self, Arrived, Signals};
 use super::stuck::StuckThreads;
 use super::targets::Chosen;
 use super::tracer::{self, Tracer};
-use crate::cli::{Color, Format, Plan, Targets};
+use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
-use crate::model::summary::Summary;
-use crate::model::{LossClass, Name, ProcessInfo, Record, Start};
+use crate::model::{Name, ProcessInfo, Record, Start};
 use crate::preflight;
 use crate::probe::{KernelTypes, Probe, Settings};
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
 use crate::process::{LabelOptions, Labels, namespaces, threads};
-use crate::view::{self, View};
+use crate::trace::{Error, Saved};
 
 /// How many batches may wait between the tracer and the session.
 const BATCHES: usize = 16;
@@ -46,6 +46,19 @@ pub struct Ended {
     pub command: Option<u8>,
     /// Something was lost.
     pub losses: bool,
+    /// What of it was saved.
+    pub saving: Saving,
+}
+
+/// What became of the trace that was to be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// None was wanted.
+    NotWanted,
+    /// All is in the file.
+    Done(Saved),
+    /// It could not be written to its end, as has been said.
+    Failed,
 }
 
 /// Runs one session from start to end.
@@ -85,6 +98,9 @@ struct Session {
     stop: Arc<AtomicBool>,
     start: Arc<Start>,
     command: Option<Launched>,
+    recorder: Option<Recorder>,
+    /// Saving failed, and that was said.
+    saving_failed: bool,
 }
 
 impl Session {
@@ -95,6 +111,8 @@ impl Session {
         mut launched: Option<Launched>,
     ) -> Result<Self, Failure> {
         raise_file_limit();
+        // First, so that nothing is attached if it cannot be saved.
+        let mut recorder = plan.save.as_ref().map(Recorder::start).transpose()?;
         let clock = Clock::new().map_err(|error| Failure::Failed(error.into()))?;
         let symbols = KernelSymbols::load().map_err(|error| Failure::target(&error))?;
         let types = KernelTypes::of_running_kernel()?;
@@ -115,6 +133,9 @@ impl Session {
             command.release()?;
         }
         let start = Arc::new(start_record(targets, &probe, clock));
+        if let Some(recorder) = &mut recorder {
+            recorder.begin(&start);
+        }
         let (sender, records) = channel(BATCHES);
         let stop = Arc::new(AtomicBool::new(false));
         let tracer = Tracer {
@@ -146,6 +167,8 @@ impl Session {
             stop,
             start,
             command: launched,
+            recorder,
+            saving_failed: false,
         })
     }
 
@@ -161,7 +184,7 @@ impl Session {
         loop {
             tokio::select! {
                 batch = self.records.recv(), if output.has_room() || self.stop.load(Ordering::Relaxed) => match batch {
-                    Some(batch) => batch.iter().for_each(|record| screen.record(record, &mut output)),
+                    Some(batch) => self.take(batch, &mut screen, &mut output),
                     None => break,
                 },
                 arrived = signals.next() => {
@@ -171,6 +194,7 @@ impl Session {
                 }
                 _ = tick.tick() => {
                     screen.tick(&mut output);
+                    self.look_at_recorder(&mut screen, &mut output);
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) || output.is_closed() {
                         self.stop.store(true, Ordering::Relaxed);
                     }
@@ -179,6 +203,33 @@ impl Session {
             output.push();
         }
         self.finish(screen, output, signals).await
+    }
+
+    /// Shows and saves records.
+    fn take(&mut self, batch: Vec<Record>, screen: &mut Screen, output: &mut Output) {
+        batch
+            .iter()
+            .for_each(|record| screen.record(record, output));
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        recorder.save(batch);
+        self.look_at_recorder(screen, output);
+    }
+
+    /// Tells what could not be saved, like any other loss; if saving has failed, once why.
+    fn look_at_recorder(&mut self, screen: &mut Screen, output: &mut Output) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        if let Some(error) = recorder.take_failure() {
+            self.saving_failed = true;
+            log::error!("{error}; nothing more is saved, tracing goes on");
+        }
+        if let Some(loss) = recorder.take_loss() {
+            screen.record(&loss, output);
+            recorder.save(vec![loss]);
+        }
     }
 
     /// Reacts to a signal; `true` if the user does not want to wait for the end.
@@ -205,6 +256,9 @@ impl Session {
         mut output: Output,
         mut signals: Signals,
     ) -> Result<Ended, Failure> {
+        let saving = self
+            .finish_saving(&mut screen, &mut output, &mut signals)
+            .await;
         screen.finish(&mut output);
         let traced = match self.tracer.join() {
             Ok(result) => result.map_err(|error| Failure::Failed(error.into())),
@@ -224,8 +278,37 @@ impl Session {
         }
         output.join()?;
         traced?;
-        let losses = screen.summary.lost_in(LossClass::Lost) > 0;
-        Ok(Ended { command, losses })
+        Ok(Ended {
+            command,
+            losses: screen.has_losses(),
+            saving,
+        })
+    }
+
+    /// Writes what is left to the file. Before the summary, which is to tell what could not be saved.
+    async fn finish_saving(
+        &mut self,
+        screen: &mut Screen,
+        output: &mut Output,
+        signals: &mut Signals,
+    ) -> Saving {
+        let Some(recorder) = &mut self.recorder else {
+            return Saving::NotWanted;
+        };
+        let finished = tokio::select! {
+            finished = recorder.finish() => finished,
+            () = interrupted(signals) => Err(Error::Stopped("interrupted".to_owned())),
+        };
+        if let Err(error) = &finished {
+            log::error!("{error}");
+        }
+        if let Some(loss) = recorder.take_loss() {
+            screen.record(&loss, output);
+        }
+        match finished {
+            Ok(Some(saved)) if !self.saving_failed => Saving::Done(saved),
+            _ => Saving::Failed,
+        }
     }
 }
 
@@ -257,54 +340,6 @@ async fn interrupted(signals: &mut Signals) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-/// The view on standard output, with the summary it will end in.
-struct Screen {
-    view: Box<dyn View>,
-    summary: Summary,
-}
-
-impl Screen {
-    fn new(plan: &Plan, several: bool) -> Self {
-        let terminal = std::io::stdout().is_terminal();
-        let view: Box<dyn View> = match plan.format {
-            Format::Json => Box::new(view::Json::new()),
-            Format::Text => Box::new(view::Text::new(view::TextOptions {
-                color: match plan.color {
-                    Color::Always => true,
-                    Color::Never => false,
-                    Color::Auto => terminal,
-                },
-                width: if terminal { terminal_width() } else { None },
-                kernel_stacks: plan.kernel_stacks,
-                multi_process: several,
-            })),
-        };
-        Self {
-            view,
-            summary: Summary::new(),
-        }
-    }
-
-    fn record(&mut self, record: &Record, output: &mut Output) {
-        self.summary.add(record);
-        self.view
-            .record(record, Instant::now(), &mut output.pending);
-    }
-
-    fn tick(&mut self, output: &mut Output) {
-        self.view.tick(Instant::now(), &mut output.pending);
-    }
-
-    fn finish(&mut self, output: &mut Output) {
-        self.view.finish(&self.summary, &mut output.pending);
-    }
-}
-
-fn terminal_width() -> Option<usize> {
-    let (terminal_size::Width(columns), _) = terminal_size::terminal_size()?;
-    Some(usize::from(columns))
 }
 
 fn settings(plan: &Plan, chosen: &Chosen) -> Settings {

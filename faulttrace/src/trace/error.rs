@@ -32,26 +32,29 @@ pub enum Error {
     /// It is not there any more, or something else is in its place.
     #[error("{} was removed or replaced while it was being written", .0.display())]
     Vanished(PathBuf),
+    /// Nobody writes it any more.
+    #[error("the trace is not written any more: {0}")]
+    Stopped(String),
     /// What is to be kept does not fit.
     #[error(
         "--max-size {0} bytes does not even hold the names and stacks of this trace: give it more"
     )]
     TooSmall(u64),
     /// A file could not be used.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {error}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The database could not be used.
-    #[error("{}: {}", .path.display(), explain(source))]
+    #[error("{}: {}", .path.display(), explain(error))]
     Database {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: rusqlite::Error,
+        error: rusqlite::Error,
     },
     /// It is something else.
     #[error("{} is not a trace of faulttrace: {what}", .path.display())]

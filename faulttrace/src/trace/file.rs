@@ -38,10 +38,10 @@ impl TraceFile {
         let Some(owner) = owner else {
             return Self::make(path, force, None);
         };
-        let roots_groups = rights::of_user(owner).map_err(|source| io_error(path, source))?;
+        let roots_groups = rights::of_user(owner).map_err(|error| io_error(path, error))?;
         match Self::make(path, force, None) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-                rights::of_root(&roots_groups).map_err(|source| io_error(path, source))?;
+            Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
+                rights::of_root(&roots_groups).map_err(|error| io_error(path, error))?;
                 refuse_unless_roots(path)?;
                 Self::make(path, force, Some(owner))
             }
@@ -74,12 +74,12 @@ impl TraceFile {
         let metadata = self.file.metadata();
         metadata
             .map(|metadata| metadata.len())
-            .map_err(|source| self.io(source))
+            .map_err(|error| self.io(error))
     }
 
     /// Fails if its name does not lead to it any more: then nobody would ever find what is written.
     pub(super) fn check_place(&self) -> Result<()> {
-        let ours = self.file.metadata().map_err(|source| self.io(source))?;
+        let ours = self.file.metadata().map_err(|error| self.io(error))?;
         let there = fs::symlink_metadata(&self.path);
         match there {
             Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
@@ -110,20 +110,29 @@ impl TraceFile {
         Ok(())
     }
 
-    /// Waits until all of it is on the disk.
-    pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|source| self.io(source))
+    /// Removes it again, with its journal.
+    pub(super) fn remove(self) {
+        if self.check_place().is_ok() {
+            // An empty file that stays does no harm.
+            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(journal_of(&self.path));
+        }
     }
 
-    fn io(&self, source: io::Error) -> Error {
-        io_error(&self.path, source)
+    /// Waits until all of it is on the disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| self.io(error))
+    }
+
+    fn io(&self, error: io::Error) -> Error {
+        io_error(&self.path, error)
     }
 }
 
-pub(super) fn io_error(path: &Path, source: io::Error) -> Error {
+pub(super) fn io_error(path: &Path, error: io::Error) -> Error {
     Error::Io {
         path: path.to_owned(),
-        source,
+        error,
     }
 }
 
@@ -142,7 +151,7 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     let directory = parent_of(path);
     let directory = directory
         .canonicalize()
-        .map_err(|source| io_error(directory, source))?;
+        .map_err(|error| io_error(directory, error))?;
     Ok(directory.join(name))
 }
 
@@ -181,7 +190,7 @@ fn directory_of(path: &Path) -> Result<(PathBuf, fs::Metadata)> {
     let directory = parent_of(path);
     match fs::metadata(directory) {
         Ok(metadata) => Ok((directory.to_owned(), metadata)),
-        Err(source) => Err(io_error(directory, source)),
+        Err(error) => Err(io_error(directory, error)),
     }
 }
 
@@ -189,7 +198,7 @@ fn directory_of(path: &Path) -> Result<(PathBuf, fs::Metadata)> {
 fn clear_the_way(path: &Path, force: bool) -> Result<()> {
     let there = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(io_error(path, source)),
+        Err(error) => return Err(io_error(path, error)),
         Ok(there) => there,
     };
     if !force {

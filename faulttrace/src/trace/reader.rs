@@ -200,7 +200,7 @@ impl Trace {
 
     fn prepare(&self, sql: &str) -> Result<rusqlite::Statement<'_>> {
         let prepared = self.db.prepare(sql);
-        prepared.map_err(|source| self.errors().database(source))
+        prepared.map_err(|error| self.errors().database(error))
     }
 }
 
@@ -251,10 +251,8 @@ impl Fault {
         let mut parts = (self.blocked_ns, self.runqueue_ns);
         if self.switches != 1 {
             let errors = sites.errors();
-            let mut rows = sleeps
-                .query([id])
-                .map_err(|source| errors.database(source))?;
-            if let Some(row) = rows.next().map_err(|source| errors.database(source))? {
+            let mut rows = sleeps.query([id]).map_err(|error| errors.database(error))?;
+            if let Some(row) = rows.next().map_err(|error| errors.database(error))? {
                 let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
                 let read = || -> rusqlite::Result<_> { Ok((number(0)?, number(1)?)) };
                 parts = read().map_err(|error| errors.row("sleeps", id, &error))?;
@@ -306,10 +304,10 @@ struct Errors<'a> {
 }
 
 impl Errors<'_> {
-    fn database(&self, source: rusqlite::Error) -> Error {
+    fn database(&self, error: rusqlite::Error) -> Error {
         Error::Database {
             path: self.path.to_owned(),
-            source,
+            error,
         }
     }
 

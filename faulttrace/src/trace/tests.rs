@@ -284,7 +284,7 @@ fn the_oldest_make_room_and_are_counted() {
         (saved.faults, saved.dropped),
         (kept, trace.meta().dropped_faults)
     );
-    assert!(kept > 5_000, "{kept}");
+    assert!(kept > 4_000, "{kept}");
 }
 
 /// A fault whose stacks are always the same, as the tracer's are.
@@ -338,7 +338,10 @@ fn other_databases_and_later_versions_are_refused() {
     is("PRAGMA user_version = 2007", newer);
     is("PRAGMA user_version = 3", not_a_trace);
     is("ALTER TABLE faults RENAME TO x", not_a_trace);
-    is("DROP VIEW fault_details; ALTER TABLE faults DROP COLUMN waker", not_a_trace);
+    is(
+        "DROP VIEW fault_details; ALTER TABLE faults DROP COLUMN waker",
+        not_a_trace,
+    );
     is("DELETE FROM meta WHERE key = 'base_ns'", not_a_trace);
     let later =
         "PRAGMA user_version = 1007; ALTER TABLE faults ADD COLUMN more; CREATE TABLE new(a)";

@@ -36,7 +36,7 @@ pub struct Options {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Saved {
     /// Faults in the file.
     pub faults: u64,
@@ -56,6 +56,8 @@ pub struct Writer {
     limit: Option<Limit>,
     /// The next record's number.
     next: i64,
+    /// Faults whose transaction is whole.
+    committed: u64,
     /// Whoever waits for a lock that a reader has is to give up.
     hurry: &'static AtomicBool,
 }
@@ -69,7 +71,7 @@ impl Writer {
     pub fn create(path: &Path, options: &Options) -> Result<Self> {
         let file = TraceFile::create(path, options.force, options.owner.as_ref())?;
         HURRY.store(false, Ordering::Relaxed);
-        let db = open(file.path()).map_err(|source| database(file.path(), source))?;
+        let db = open(file.path()).map_err(|error| database(file.path(), error))?;
         let writer = Self {
             db,
             file,
@@ -77,10 +79,16 @@ impl Writer {
             faults: Faults::default(),
             limit: options.max_bytes.map(Limit::new),
             next: 1,
+            committed: 0,
             hurry: &HURRY,
         };
         writer.lay_out()?;
         Ok(writer)
+    }
+
+    /// Faults that are in the file, or have been: whatever happens next.
+    pub fn faults_written(&self) -> u64 {
+        self.committed
     }
 
     /// Its path.
@@ -97,7 +105,7 @@ impl Writer {
                 schema::user_version(schema::MAJOR, schema::MINOR)
             ))
         };
-        laid().map_err(|source| database(self.file.path(), source))?;
+        laid().map_err(|error| database(self.file.path(), error))?;
         // What SQLite has opened is the file that was made, or it would still be empty.
         if self.file.size()? == 0 {
             return Err(Error::Vanished(self.file.path().to_owned()));
@@ -119,6 +127,7 @@ impl Writer {
             let _ = self.db.execute_batch("ROLLBACK");
         }
         result?;
+        self.committed = self.faults.written;
         self.file.settle()
     }
 
@@ -146,12 +155,12 @@ impl Writer {
             }
             rows.meta("written_ns", now_ns.cast_signed())
         };
-        write().map_err(|source| database(file.path(), source))?;
+        write().map_err(|error| database(file.path(), error))?;
         if let Some(limit) = limit {
             limit.keep(db, file.path(), faults.written - before)?;
         }
         db.execute_batch("COMMIT")
-            .map_err(|source| database(file.path(), source))
+            .map_err(|error| database(file.path(), error))
     }
 
     /// Ends the trace in order: everything is on the disk, and no other file is beside it.
@@ -166,7 +175,7 @@ impl Writer {
             // This removes the journal.
             self.db.pragma_update(None, "journal_mode", "DELETE")
         };
-        sealed().map_err(|source| database(self.file.path(), source))?;
+        sealed().map_err(|error| database(self.file.path(), error))?;
         let Self {
             db,
             file,
@@ -175,7 +184,7 @@ impl Writer {
             ..
         } = self;
         db.close()
-            .map_err(|(_, source)| database(file.path(), source))?;
+            .map_err(|(_, error)| database(file.path(), error))?;
         file.sync()?;
         let dropped = limit.map_or(0, |limit| limit.dropped_faults());
         Ok(Saved {
@@ -183,6 +192,13 @@ impl Writer {
             dropped,
             bytes: file.size()?,
         })
+    }
+
+    /// Removes a trace that has nothing in it.
+    pub fn discard(self) {
+        let Self { db, file, .. } = self;
+        drop(db);
+        file.remove();
     }
 
     /// Ends a trace that could not be written on, and says so in it if that is possible.
@@ -205,14 +221,14 @@ impl Writer {
     /// Writes what is traced, by what, on which machine: before any record.
     pub fn begin(&mut self, start: &Start) -> Result<()> {
         self.faults.begin(start);
-        statements::begin(&mut self.db, start).map_err(|source| database(self.file.path(), source))
+        statements::begin(&mut self.db, start).map_err(|error| database(self.file.path(), error))
     }
 }
 
-fn database(path: &Path, source: rusqlite::Error) -> Error {
+fn database(path: &Path, error: rusqlite::Error) -> Error {
     Error::Database {
         path: path.to_owned(),
-        source,
+        error,
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod escape;
 mod json;
+mod stdout;
 mod text;
 
 use std::time::Instant;
@@ -14,6 +15,7 @@ use crate::model::Record;
 use crate::model::summary::Summary;
 
 pub use json::Json;
+pub use stdout::{Show, on_stdout, terminal_width, wants_color};
 pub(crate) use text::words;
 pub use text::{Text, TextOptions};
 

@@ -76,6 +76,55 @@ impl LoopDisk {
     pub fn path(&self) -> &Path {
         &self.mount
     }
+
+    /// Lets the file system find an error, at which it turns read-only as most are set to do.
+    pub fn turn_read_only(&self) {
+        let name = self.device.trim_start_matches("/dev/");
+        let mount = self.mount.to_str().expect("our own path");
+        must("mount", ["-o", "remount,errors=remount-ro", mount]);
+        let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
+        fs::write(trigger, "an end-to-end test\n").expect("ext4 takes an error");
+        let probe = self.mount.join("probe");
+        until("the file system is read-only", SOON, || {
+            File::create(&probe).is_err()
+        });
+    }
+}
+
+/// A small file system in memory, to be filled.
+pub struct SmallDisk {
+    mount: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of this size.
+    pub fn new(bench: &Bench, kib: usize) -> SmallDisk {
+        let mount = bench.subdirectory("small");
+        let size = format!("size={kib}k");
+        must(
+            "mount",
+            [
+                "-t",
+                "tmpfs",
+                "-o",
+                &size,
+                "tmpfs",
+                mount.to_str().expect("our own path"),
+            ],
+        );
+        SmallDisk { mount }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _gone = umount2(&self.mount, MntFlags::MNT_DETACH);
+    }
 }
 
 impl Drop for LoopDisk {

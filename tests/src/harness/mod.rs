@@ -8,6 +8,7 @@ pub mod disk;
 pub mod process;
 pub mod programs;
 pub mod record;
+pub mod saved;
 pub mod slow;
 pub mod tracer;
 pub mod work;
@@ -56,7 +57,7 @@ pub fn start_without_tracer() -> Bench {
         nix::unistd::geteuid().is_root(),
         "the end-to-end tests need root: `cargo xtask e2e` runs them with sudo"
     );
-    let root = env::var_os("FAULTTRACE_E2E_DIR").map_or(DEFAULT_DIRECTORY.into(), PathBuf::from);
+    let root = root();
     let lock = File::create(root.join("faulttrace-e2e.lock")).expect("create the lock file");
     // One test at a time, threads of this program and other programs alike.
     let alone = match Flock::lock(lock, FlockArg::LockExclusive) {
@@ -80,6 +81,11 @@ pub fn start_without_tracer() -> Bench {
         directory,
         _alone: alone,
     }
+}
+
+/// The directory that everything is under.
+fn root() -> PathBuf {
+    env::var_os("FAULTTRACE_E2E_DIR").map_or(DEFAULT_DIRECTORY.into(), PathBuf::from)
 }
 
 impl Bench {

@@ -59,6 +59,7 @@ pub struct Fault {
     #[serde(flatten)]
     pub facts: Facts,
     pub major: bool,
+    pub end_ns: u64,
     pub duration_ns: u64,
     pub blocked_ns: u64,
     pub runqueue_ns: u64,

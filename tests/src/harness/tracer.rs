@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 
 use super::process::{Line, Running, run, tail};
 use super::record::{Fault, Record, Start, Stuck, Summary};
+use super::saved::SavedTrace;
 use super::{LONG, SOON, work};
+use crate::clock::unix_ns;
 
 /// The tracer's program: `FAULTTRACE_BIN`.
 pub fn binary() -> PathBuf {
@@ -124,10 +126,12 @@ impl Ended {
     }
 }
 
-/// A tracer that is attached.
+/// A tracer that is attached. It also saves what it traces, and at its end what a replay of that
+/// prints must be what it has printed, whatever the workload was.
 pub struct Tracer {
     running: Running,
     lines: Vec<Line>,
+    saved: Option<SavedTrace>,
     /// How long it took from its start to its `start` record.
     pub attached_after: Duration,
     /// When its `start` record came.
@@ -139,9 +143,13 @@ pub struct Tracer {
 impl Tracer {
     /// Starts it with `--format json` and waits until it is attached.
     pub fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Tracer {
+        let saved = SavedTrace::new();
         let mut command = Command::new(binary());
-        command.args(["--format", "json"]).args(arguments);
-        Self::start_command(&mut command)
+        command.args(["--format", "json", "--output"]);
+        command.arg(saved.path()).args(arguments);
+        let mut tracer = Self::start_command(&mut command);
+        tracer.saved = Some(saved);
+        tracer
     }
 
     /// As [`Tracer::start`] with `--pid`.
@@ -171,6 +179,7 @@ impl Tracer {
         Tracer {
             running,
             lines: vec![first],
+            saved: None,
             attached_after,
             attached_at,
             start,
@@ -180,6 +189,11 @@ impl Tracer {
     /// The tracer's own process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()
+    }
+
+    /// The file in which it saves what it traces.
+    pub fn saved_path(&self) -> PathBuf {
+        self.saved.as_ref().expect("it saves what it traces").path()
     }
 
     /// Waits for a record. Panics at the deadline, or when the output ends.
@@ -214,6 +228,22 @@ impl Tracer {
         self.finish()
     }
 
+    /// Kills it without warning. Returns what it had said until then, and the time (Unix, ns).
+    pub fn kill(mut self) -> (Vec<Record>, SavedTrace, u64) {
+        let killed_ns = unix_ns();
+        self.running.signal(Signal::SIGKILL);
+        let deadline = Instant::now() + SOON;
+        while let Some(line) = self.running.next_line(deadline, "the end of the output") {
+            self.lines.push(line);
+        }
+        self.running.wait(deadline);
+        let saved = self.saved.take().expect("it saves what it traces");
+        // The last line may be cut.
+        let whole = self.lines.iter();
+        let records = whole.filter_map(|line| serde_json::from_str(&line.text).ok());
+        (records.collect(), saved, killed_ns)
+    }
+
     /// Waits until it ends by itself.
     pub fn finish(mut self) -> Trace {
         let deadline = Instant::now() + LONG;
@@ -221,7 +251,11 @@ impl Tracer {
             self.lines.push(line);
         }
         let status = self.running.wait(deadline);
+        if let Some(saved) = &self.saved {
+            saved.check_replay(&self.lines);
+        }
         Trace {
+            saved: self.saved.take(),
             records: self.lines.iter().map(|line| parse(&line.text)).collect(),
             code: status.code(),
             stderr: self.running.stderr(),
@@ -237,6 +271,8 @@ fn parse(line: &str) -> Record {
 /// All that a tracer has said.
 #[derive(Debug)]
 pub struct Trace {
+    /// The file in which it saved it, as long as this lives.
+    pub saved: Option<SavedTrace>,
     pub records: Vec<Record>,
     pub code: Option<i32>,
     pub stderr: String,

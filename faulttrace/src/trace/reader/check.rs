@@ -10,7 +10,7 @@ use crate::trace::{Error, Result};
 pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<()> {
     let number = |pragma: &str| {
         db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0))
-            .map_err(|source| errors.database(source))
+            .map_err(|error| errors.database(error))
     };
     if number("application_id")? != APPLICATION_ID {
         return Err(errors.not_a_trace("it is another kind of SQLite database".to_owned()));
@@ -43,7 +43,7 @@ fn check_table(db: &Connection, table: &Table, errors: &Errors<'_>) -> Result<()
         table.name,
         |row| Ok((row.get(0)?, row.get(1)?)),
     )
-    .map_err(|source| errors.database(source))?;
+    .map_err(|error| errors.database(error))?;
     let [(kind, without_rowid)] = found.as_slice() else {
         return Err(wrong("is missing"));
     };
@@ -59,7 +59,7 @@ fn check_table(db: &Connection, table: &Table, errors: &Errors<'_>) -> Result<()
         table.name,
         |row| Ok((row.get(0)?, row.get(1)?)),
     )
-    .map_err(|source| errors.database(source))?;
+    .map_err(|error| errors.database(error))?;
     for column in table.columns {
         match columns.iter().find(|(name, _)| name == column.name) {
             Some((_, 0)) => {}

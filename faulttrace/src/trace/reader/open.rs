@@ -22,7 +22,7 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// The database, and the size of its file.
 pub(super) fn open(path: &Path) -> Result<(Connection, u64)> {
-    let metadata = fs::metadata(path).map_err(|source| io_error(path, source))?;
+    let metadata = fs::metadata(path).map_err(|error| io_error(path, error))?;
     let errors = Errors { path };
     if !metadata.is_file() {
         return Err(errors.not_a_trace("it is not a regular file".to_owned()));
@@ -43,7 +43,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, u64)> {
         }
         Err(error) => return Err(errors.database(error)),
     };
-    let metadata = fs::metadata(path).map_err(|source| io_error(path, source))?;
+    let metadata = fs::metadata(path).map_err(|error| io_error(path, error))?;
     Ok((db, metadata.len()))
 }
 
@@ -107,7 +107,7 @@ fn refuse_hostile_journal(path: &Path) -> Result<()> {
         Ok(tail)
     };
     match tail() {
-        Err(source) => Err(io_error(&journal, source)),
+        Err(error) => Err(io_error(&journal, error)),
         Ok(JOURNAL_MAGIC) => Err(Error::NotATrace {
             path: journal,
             what: "it names further files, which no journal of a trace does".to_owned(),

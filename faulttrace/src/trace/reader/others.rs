@@ -75,7 +75,7 @@ impl<'c> Others<'c> {
         };
         let statements: rusqlite::Result<_> = TABLES.iter().map(statement).collect();
         Ok(Self {
-            statements: statements.map_err(|source| errors.database(source))?,
+            statements: statements.map_err(|error| errors.database(error))?,
             order,
         })
     }

@@ -28,7 +28,7 @@ impl<'s> Scan<'s> {
     ) -> Result<Self> {
         let rows = statement
             .query([])
-            .map_err(|source| errors.database(source))?;
+            .map_err(|error| errors.database(error))?;
         Ok(Self {
             rows,
             table,
@@ -45,7 +45,7 @@ impl<'s> Scan<'s> {
         let row = self
             .rows
             .next()
-            .map_err(|source| self.errors.database(source))?;
+            .map_err(|error| self.errors.database(error))?;
         let Some(row) = row else { return Ok(None) };
         let id: i64 = row
             .get(0)

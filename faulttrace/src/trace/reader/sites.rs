@@ -97,7 +97,7 @@ impl<'c> Sites<'c> {
         Ok(Self {
             errors,
             page_bytes,
-            statements: Statements::new(db).map_err(|source| errors.database(source))?,
+            statements: Statements::new(db).map_err(|error| errors.database(error))?,
             index: Vec::new(),
             beyond: HashMap::new(),
             threads: HashMap::new(),

@@ -57,7 +57,7 @@ pub struct Meta {
 
 /// Reads it.
 pub(super) fn read(db: &Connection, errors: &Errors<'_>, size: u64) -> Result<Meta> {
-    let facts = facts(db).map_err(|source| errors.database(source))?;
+    let facts = facts(db).map_err(|error| errors.database(error))?;
     let text = |key: &str| match facts.get(key) {
         Some(Value::Text(text)) => Some(text.clone()),
         _ => None,
@@ -136,7 +136,7 @@ fn list<T>(
     mut read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>> {
     let sql = format!("SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid");
-    let mut statement = db.prepare(&sql).map_err(|source| errors.database(source))?;
+    let mut statement = db.prepare(&sql).map_err(|error| errors.database(error))?;
     let mut scan = Scan::new(&mut statement, table, Order::OldestFirst, size, errors)?;
     let (mut all, mut bytes) = (Vec::new(), 0_usize);
     while let Some((id, row)) = scan.next()? {

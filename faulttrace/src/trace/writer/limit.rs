@@ -40,14 +40,14 @@ impl Limit {
     /// written. Twice as many go as came, so that each batch pays for itself alone.
     pub(super) fn keep(&mut self, db: &Connection, path: &Path, added: u64) -> Result<()> {
         for _ in 0..MAX_ROUNDS {
-            let full = self.is_full(db).map_err(|source| database(path, source))?;
+            let full = self.is_full(db).map_err(|error| database(path, error))?;
             if !full {
                 break;
             }
             let wanted = added.max(1024).saturating_mul(2);
             let dropped = self
                 .drop_oldest(db, wanted)
-                .map_err(|source| database(path, source))?;
+                .map_err(|error| database(path, error))?;
             if dropped == 0 {
                 return Err(Error::TooSmall(self.max_bytes));
             }

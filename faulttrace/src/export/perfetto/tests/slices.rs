@@ -15,6 +15,14 @@ fn trace(records: &[Record]) -> Read {
     read(&export(Kind::Perfetto, records))
 }
 
+/// A fault of whose sleep it is not known where it lies.
+fn unplaced() -> Fault {
+    Fault {
+        longest_sleep: None,
+        ..samples::fault()
+    }
+}
+
 fn slept(waker: Option<Waker>, runqueue_ns: u64) -> Fault {
     let mut fault = samples::fault();
     fault.longest_sleep = Some(Sleep {
@@ -105,7 +113,7 @@ fn without_a_run_queue_the_arrow_ends_where_the_sleep_does() {
 
 #[test]
 fn what_has_no_known_place_is_not_placed() {
-    let read = trace(&[record(samples::fault())]);
+    let read = trace(&[record(unplaced())]);
     assert_eq!(drawn(&read), [("file_read", 0, Some(12_400_000))]);
     assert_eq!(read.faults()[0].number("unplaced_ns"), 12_300_000);
     let read = trace(&[record(slept(Some(Waker::Interrupt), 5))]);
@@ -176,10 +184,10 @@ fn what_was_told_can_be_forgotten() {
 
 #[test]
 fn faults_of_a_thread_that_overlap_are_cut_and_counted() {
-    let mut second = samples::fault();
+    let mut second = unplaced();
     second.end_ns += 1_000_000;
     let third = slept(task(), 5);
-    let read = trace(&[samples::fault(), second, third].map(record));
+    let read = trace(&[unplaced(), second, third].map(record));
     check_nesting(&read);
     let faults = read.faults();
     assert_eq!(faults[1].begin, faults[0].end.unwrap());
@@ -217,7 +225,7 @@ fn a_fault_that_never_ends_is_open() {
 
 #[test]
 fn a_stuck_fault_that_ends_is_drawn_once() {
-    let mut ended = samples::fault();
+    let mut ended = unplaced();
     ended.facts.begin_ns = Some(T0);
     let read = trace(&[samples::start(), stuck(Some(T0)), record(ended)]);
     assert_eq!(drawn(&read), [("file_read", 0, Some(12_400_000))]);
@@ -237,7 +245,7 @@ fn a_stuck_fault_is_over_when_its_process_or_the_next_fault_says_so() {
         "not seen; the process ended here"
     );
 
-    let mut next = samples::fault();
+    let mut next = unplaced();
     next.end_ns += 20_000_000;
     next.facts.begin_ns = Some(T0 + 20_000_000);
     let read = trace(&[samples::start(), stuck(Some(T0 + 5)), record(next)]);

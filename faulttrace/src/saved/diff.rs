@@ -1,0 +1,5 @@
+//! stub
+use crate::cli::DiffPlan;
+pub fn diff(_plan: &DiffPlan) -> anyhow::Result<()> {
+    Ok(())
+}

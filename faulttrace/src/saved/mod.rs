@@ -1,0 +1,37 @@
+//! What is done with saved traces: `report`, `replay`, `diff`, `export`. Each opens a trace, hands
+//! the records that are wanted to a fold, and writes what it makes of them.
+
+mod diff;
+mod export;
+mod out;
+mod progress;
+mod replay;
+mod report;
+mod select;
+
+pub use diff::diff;
+pub use export::export;
+pub use replay::replay;
+pub use report::report;
+
+use std::path::Path;
+
+use crate::trace::{State, Trace};
+
+/// Opens a trace, and says on standard error if it was not ended in order.
+fn open(path: &Path) -> anyhow::Result<Trace> {
+    let trace = Trace::open(path)?;
+    match &trace.meta().state {
+        State::Complete => {}
+        State::Recording => log::warn!(
+            "{}: it is still being recorded, or faulttrace was killed: up to its last second may be missing",
+            path.display()
+        ),
+        State::Stopped(why) => log::warn!(
+            "{}: recording stopped early: {}",
+            path.display(),
+            crate::view::escape::Escaped(why.as_bytes())
+        ),
+    }
+    Ok(trace)
+}
