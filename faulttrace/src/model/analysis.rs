@@ -15,7 +15,7 @@ mod slices;
 mod stalls;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use std::collections::{HashMap, HashSet};

@@ -4,6 +4,8 @@
 const BUCKETS: usize = 256;
 /// Ranges told of a file.
 const MAX_RANGES: usize = 5;
+/// A range holds at least one in so many of the blocked ns, or it is not told.
+const MIN_PART: u64 = 10;
 /// What a fault brings in at least: ranges end behind their last page.
 pub const PAGE_BYTES: u64 = 4096;
 
@@ -88,20 +90,19 @@ impl Places {
         }
     }
 
-    /// Where most of the blocked time is, most first. If it is not in a few places, all of the
-    /// range, as one. Empty if nothing blocked there.
+    /// The few ranges that each hold much of the blocked time, most first. If there are none such,
+    /// all of the range, as one. Empty if nothing blocked there.
     pub(super) fn hot(&self) -> Vec<HotRange> {
         if self.all.blocked_ns == 0 {
             return Vec::new();
         }
+        let least_ns = self.all.blocked_ns.div_ceil(MIN_PART);
         let mut ranges = self.joined(self.hottest());
+        ranges.retain(|range| range.blocked_ns >= least_ns);
         ranges.sort_by_key(|range| (std::cmp::Reverse(range.blocked_ns), range.from));
         ranges.truncate(MAX_RANGES);
-        let held = ranges
-            .iter()
-            .fold(0_u64, |sum, range| sum.saturating_add(range.blocked_ns));
-        if held < self.all.blocked_ns / 2 {
-            return vec![self.all.range()];
+        if ranges.is_empty() {
+            ranges.push(self.all.range());
         }
         ranges
     }

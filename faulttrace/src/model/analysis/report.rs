@@ -128,7 +128,8 @@ pub struct FileDetail {
 pub struct Offsets {
     /// All of them.
     pub whole: HotRange,
-    /// The few ranges with most of the blocked time, most first; the whole if there are none such.
+    /// The few ranges that each hold a tenth of the blocked time or more, most first; the whole if
+    /// there are none such.
     pub hot: Vec<HotRange>,
     /// Ranges less than this apart may be told as one, bytes.
     pub resolution: u64,
