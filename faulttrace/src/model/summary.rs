@@ -4,6 +4,7 @@
 //! get; the views show it at the end ([`crate::view`]). Its memory is bounded whatever the target
 //! does: when a table is full, further keys are counted together in its `others`.
 
+mod backward;
 mod process;
 mod remainder;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
+pub(crate) use backward::Later;
 pub use process::{ProcessSummary, StillStuck};
 pub use remainder::Remainder;
 pub use table::{

@@ -1,5 +1,83 @@
-//! stub
-use crate::cli::ReportPlan;
-pub fn report(_plan: &ReportPlan) -> anyhow::Result<()> {
-    Ok(())
+//! `faulttrace report`: what a trace adds up to.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::out;
+use super::progress::Progress;
+use super::select::Filter;
+use crate::cli::{Format, ReportPlan, Select};
+use crate::model::Record;
+use crate::model::analysis::{Analysis, Options, Report, Wall};
+use crate::trace::{Item, Meta, Order};
+use crate::view::{self, TextOptions, report as views};
+
+/// Analyses a trace and prints what was found.
+pub fn report(plan: &ReportPlan) -> anyhow::Result<()> {
+    let options = Options {
+        top: plan.top,
+        stall_threads: plan.stall_threads,
+        ..Options::default()
+    };
+    let report = analyse(&plan.file, &plan.select, options)?;
+    let mut text = Vec::new();
+    match plan.format {
+        Format::Json => views::write_json(&report, &mut text)?,
+        Format::Text => views::write_text(&report, text_options(plan.color), &mut text),
+    }
+    out::print(&text)
+}
+
+/// How text looks on standard output.
+pub(super) fn text_options(color: crate::cli::Color) -> TextOptions {
+    TextOptions {
+        color: view::wants_color(color),
+        width: view::terminal_width(),
+        ..TextOptions::default()
+    }
+}
+
+/// Folds what is wanted of a trace.
+pub(super) fn analyse(path: &Path, select: &Select, options: Options) -> anyhow::Result<Report> {
+    let trace = super::open(path)?;
+    let mut filter = Filter::new(select, trace.meta())?;
+    let mut analysis = Analysis::new(Options {
+        wall: wall(trace.meta(), filter.span()),
+        description: filter.description(),
+        ..options
+    });
+    trace.sites(|_, site| {
+        if filter.takes_site(site) {
+            analysis.expect_site(site);
+        }
+    })?;
+    let mut progress = Progress::new("reading", trace.faults_at_most());
+    let read = trace.records(Order::NewestFirst, |item| {
+        progress.step();
+        if filter.takes(&item) {
+            match item {
+                Item::Fault {
+                    site_id,
+                    site,
+                    measure,
+                } => analysis.fault(site_id, site, &measure),
+                Item::Other(record) => analysis.other(&record),
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    progress.clear();
+    read?;
+    for loss in filter.losses(trace.meta()) {
+        analysis.other(&loss);
+    }
+    analysis.other(&Record::Start(trace.start().clone()));
+    Ok(analysis.finish())
+}
+
+/// From when to when there could be faults.
+fn wall(meta: &Meta, (since_ns, until_ns): (Option<u64>, Option<u64>)) -> Option<Wall> {
+    let begin_ns = meta.start.time_ns.max(since_ns.unwrap_or(0));
+    let end_ns = meta.written_ns.min(until_ns.unwrap_or(u64::MAX));
+    (begin_ns < end_ns).then_some(Wall { begin_ns, end_ns })
 }

@@ -1,12 +1,12 @@
 //! JSON Lines, for programs: one object a line, one line a record, at once and never coalesced.
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
-mod record;
-mod scalar;
-mod stacks;
-mod summary;
+pub(in crate::view) mod record;
+pub(in crate::view) mod scalar;
+pub(in crate::view) mod stacks;
+pub(in crate::view) mod summary;
 #[cfg(test)]
-mod tests;
+pub(in crate::view) mod tests;
 
 use std::time::Instant;
 

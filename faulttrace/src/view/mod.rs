@@ -6,6 +6,7 @@
 
 pub mod escape;
 mod json;
+pub mod report;
 mod stdout;
 mod text;
 

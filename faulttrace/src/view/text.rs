@@ -3,12 +3,12 @@
 //! Every line begins with a word, a time or a space of ours, never with what the target chose.
 
 mod coalesce;
-mod entry;
-mod line;
+pub(in crate::view) mod entry;
+pub(in crate::view) mod line;
 mod notices;
 mod stack;
-mod summary;
-mod tables;
+pub(in crate::view) mod summary;
+pub(in crate::view) mod tables;
 #[cfg(test)]
 mod tests;
 pub(crate) mod words;

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::table::{ByCause, ByFile, ByStack, ByThread};
 use super::{FileKey, Limits, Remainder, StackKey, Tally, ThreadKey};
-use crate::model::{End, Fault, ProcessInfo, Stuck};
+use crate::model::{End, Facts, Fault, ProcessInfo, Stuck};
 
 /// A fault that was reported as stuck and not seen to end.
 #[derive(Debug, Clone)]
@@ -60,48 +60,58 @@ impl ProcessSummary {
     }
 
     pub(super) fn add(&mut self, fault: &Fault, limits: &Limits, keys: &mut usize) {
-        self.tally.add(fault);
-        match fault.end {
-            End::Exact => {}
-            End::Approximate => self.approximate += 1,
-            End::Died => self.died += 1,
-        }
-        self.began_before_attach += u64::from(fault.facts.began_before_attach);
-        self.record_duration(fault.duration_ns);
+        let mut tally = Tally::default();
+        tally.add(fault);
+        self.credit(&fault.facts, fault.end, &tally, true, limits, keys);
+        self.record_durations(fault.duration_ns, 1);
+    }
 
-        let facts = &fault.facts;
-        let key = ThreadKey {
-            pid: facts.pid,
-            tid: facts.tid,
-        };
-        let (tally, name) = self
+    /// Counts faults that are alike but for their numbers, which `tally` has added up; all but
+    /// their durations, for [`ProcessSummary::record_durations`]. `latest`: no fault counted
+    /// before is later, so the thread's name is the latest.
+    pub(super) fn credit(
+        &mut self,
+        facts: &Facts,
+        end: End,
+        tally: &Tally,
+        latest: bool,
+        limits: &Limits,
+        keys: &mut usize,
+    ) {
+        self.tally.merge(tally);
+        let faults = tally.faults;
+        match end {
+            End::Exact => {}
+            End::Approximate => self.approximate = self.approximate.saturating_add(faults),
+            End::Died => self.died = self.died.saturating_add(faults),
+        }
+        if facts.began_before_attach {
+            self.began_before_attach = self.began_before_attach.saturating_add(faults);
+        }
+
+        let key = ThreadKey::of(facts);
+        let (sum, name) = self
             .by_thread
             .at(key, || facts.thread.clone(), limits, keys);
-        tally.add(fault);
+        sum.merge(tally);
         if let Some(name) = name
+            && latest
             && *name != facts.thread
         {
             *name = facts.thread.clone();
         }
-        let key = FileKey {
-            path: facts.place.path.clone(),
-            mapping: facts.place.mapping,
-            deleted: facts.place.deleted,
-        };
-        self.by_file.at(key, || (), limits, keys).0.add(fault);
+        let key = FileKey::of(&facts.place);
+        self.by_file.at(key, || (), limits, keys).0.merge(tally);
         let stack = facts.user_stack.as_ref();
-        let key = StackKey {
-            pid: facts.pid,
-            id: stack.map(|stack| stack.id),
-        };
+        let key = StackKey::of(facts);
         self.by_stack
             .at(key, || stack.cloned(), limits, keys)
             .0
-            .add(fault);
+            .merge(tally);
         self.by_cause
             .at(facts.cause, || (), limits, keys)
             .0
-            .add(fault);
+            .merge(tally);
     }
 
     pub(super) fn account(&mut self, maj_flt_delta: Option<u64>) {
@@ -154,14 +164,15 @@ impl ProcessSummary {
         }
     }
 
-    fn record_duration(&mut self, duration_ns: u64) {
+    /// `count` faults of this duration.
+    pub(super) fn record_durations(&mut self, duration_ns: u64, count: u64) {
         if self.durations.is_none() {
             self.durations = Histogram::new(DIGITS).ok().map(Box::new);
         }
         if let Some(durations) = &mut self.durations {
             // Fails only if the table cannot grow to the value; then it counts at the top.
-            if durations.record(duration_ns).is_err() {
-                durations.saturating_record(duration_ns);
+            if durations.record_n(duration_ns, count).is_err() {
+                durations.saturating_record_n(duration_ns, count);
             }
         }
     }

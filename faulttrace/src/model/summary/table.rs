@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::Limits;
-use crate::model::{Fault, MappingKind, Name, Stack};
+use crate::model::{Facts, Fault, MappingKind, Measure, Name, Place, Stack};
 
 /// How many faults, and the time they took. All times in ns, saturating.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +40,19 @@ impl Tally {
         });
     }
 
+    /// Counts one fault, told by its own half.
+    pub fn add_measure(&mut self, major: bool, measure: &Measure) {
+        self.merge(&Tally {
+            faults: 1,
+            majors: u64::from(major),
+            duration_ns: measure.duration_ns,
+            blocked_ns: measure.blocked_ns,
+            runqueue_ns: measure.runqueue_ns,
+            on_cpu_ns: measure.on_cpu_ns(),
+            max_ns: measure.duration_ns,
+        });
+    }
+
     /// Counts what `other` counted.
     pub fn merge(&mut self, other: &Tally) {
         self.faults = self.faults.saturating_add(other.faults);
@@ -61,6 +74,16 @@ pub struct ThreadKey {
     pub tid: u32,
 }
 
+impl ThreadKey {
+    /// The thread that faulted.
+    pub fn of(facts: &Facts) -> Self {
+        ThreadKey {
+            pid: facts.pid,
+            tid: facts.tid,
+        }
+    }
+}
+
 /// What was mapped where the faults happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileKey {
@@ -72,6 +95,17 @@ pub struct FileKey {
     pub deleted: bool,
 }
 
+impl FileKey {
+    /// The file, without the page.
+    pub fn of(place: &Place) -> Self {
+        FileKey {
+            path: place.path.clone(),
+            mapping: place.mapping,
+            deleted: place.deleted,
+        }
+    }
+}
+
 /// A user stack of a process; `id` is `None` for faults without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StackKey {
@@ -79,6 +113,16 @@ pub struct StackKey {
     pub pid: u32,
     /// [`Stack::id`].
     pub id: Option<u64>,
+}
+
+impl StackKey {
+    /// The code that faulted.
+    pub fn of(facts: &Facts) -> Self {
+        StackKey {
+            pid: facts.pid,
+            id: facts.user_stack.as_ref().map(|stack| stack.id),
+        }
+    }
 }
 
 /// The totals of one key, with what describes it for the reader.
@@ -149,6 +193,11 @@ impl<K: Eq + Hash + Ord + Clone, D: Clone> Table<K, D> {
                 .then_with(|| a_key.cmp(b_key))
         });
         all
+    }
+
+    /// The entry of a key that has one of its own.
+    pub fn get(&self, key: &K) -> Option<&Entry<D>> {
+        self.entries.get(key)
     }
 
     /// Number of keys with an entry of their own.

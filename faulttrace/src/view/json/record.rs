@@ -14,13 +14,13 @@ use crate::model::{
 use crate::view::escape::Escaped;
 
 /// Whether the file was deleted; unknown where no file is known.
-pub(super) fn deleted(deleted: bool, path: Option<&Name>) -> Option<bool> {
+pub(in crate::view) fn deleted(deleted: bool, path: Option<&Name>) -> Option<bool> {
     (deleted || path.is_some()).then_some(deleted)
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "start")]
-pub(super) struct StartLine<'a> {
+pub(in crate::view) struct StartLine<'a> {
     time_ns: u64,
     version: Escaped<'a>,
     host: Escaped<'a>,
@@ -31,7 +31,7 @@ pub(super) struct StartLine<'a> {
 }
 
 impl<'a> StartLine<'a> {
-    pub(super) fn new(start: &'a Start) -> Self {
+    pub(in crate::view) fn new(start: &'a Start) -> Self {
         let text = |text: &'a str| Escaped(text.as_bytes());
         let rung = |(job, rung): &'a (String, String)| (text(job).to_string(), text(rung));
         StartLine {
@@ -65,13 +65,13 @@ impl<'a> Target<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "process")]
-pub(super) struct ProcessLine<'a> {
+pub(in crate::view) struct ProcessLine<'a> {
     #[serde(flatten)]
     process: Target<'a>,
 }
 
 impl<'a> ProcessLine<'a> {
-    pub(super) fn new(process: &'a ProcessInfo) -> Self {
+    pub(in crate::view) fn new(process: &'a ProcessInfo) -> Self {
         ProcessLine {
             process: Target::new(process),
         }
@@ -80,13 +80,13 @@ impl<'a> ProcessLine<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "process_end")]
-pub(super) struct ProcessEndLine {
+pub(in crate::view) struct ProcessEndLine {
     pid: u32,
     time_ns: u64,
 }
 
 impl ProcessEndLine {
-    pub(super) fn new(end: &ProcessEnd) -> Self {
+    pub(in crate::view) fn new(end: &ProcessEnd) -> Self {
         ProcessEndLine {
             pid: end.pid,
             time_ns: end.time_ns,
@@ -96,18 +96,18 @@ impl ProcessEndLine {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "lost")]
-pub(super) struct LostLine<'a> {
+pub(in crate::view) struct LostLine<'a> {
     class: &'static str,
     reason: Escaped<'a>,
     count: u64,
 }
 
 impl<'a> LostLine<'a> {
-    pub(super) fn new(lost: &'a Lost) -> Self {
+    pub(in crate::view) fn new(lost: &'a Lost) -> Self {
         LostLine::of(lost.class, lost.reason.as_bytes(), lost.count)
     }
 
-    pub(super) fn of(class: LossClass, reason: &'a [u8], count: u64) -> Self {
+    pub(in crate::view) fn of(class: LossClass, reason: &'a [u8], count: u64) -> Self {
         LostLine {
             class: class.as_str(),
             reason: Escaped(reason),
@@ -118,7 +118,7 @@ impl<'a> LostLine<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "fault")]
-pub(super) struct FaultLine<'a> {
+pub(in crate::view) struct FaultLine<'a> {
     #[serde(flatten)]
     facts: FactsPart<'a>,
     major: bool,
@@ -136,7 +136,7 @@ pub(super) struct FaultLine<'a> {
 }
 
 impl<'a> FaultLine<'a> {
-    pub(super) fn new(fault: &'a Fault, stacks: &mut StackCache) -> Self {
+    pub(in crate::view) fn new(fault: &'a Fault, stacks: &mut StackCache) -> Self {
         FaultLine {
             facts: FactsPart::new(&fault.facts),
             major: fault.major,
@@ -201,7 +201,7 @@ impl<'a> WakerPart<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "stuck")]
-pub(super) struct StuckLine<'a> {
+pub(in crate::view) struct StuckLine<'a> {
     #[serde(flatten)]
     facts: FactsPart<'a>,
     elapsed_ns: u64,
@@ -211,7 +211,7 @@ pub(super) struct StuckLine<'a> {
 }
 
 impl<'a> StuckLine<'a> {
-    pub(super) fn new(stuck: &'a Stuck, stacks: &mut StackCache) -> Self {
+    pub(in crate::view) fn new(stuck: &'a Stuck, stacks: &mut StackCache) -> Self {
         StuckLine {
             facts: FactsPart::new(&stuck.facts),
             elapsed_ns: stuck.elapsed_ns,
@@ -287,14 +287,14 @@ impl StacksPart {
 
 /// A user stack with what tells it from others: of a fault, or of a row of the summary.
 #[derive(Serialize)]
-pub(super) struct UserStackPart {
+pub(in crate::view) struct UserStackPart {
     user_stack_id: Option<Hex>,
     user_stack: Option<StackJson>,
     user_stack_truncated: Option<bool>,
 }
 
 impl UserStackPart {
-    pub(super) fn new(stack: Option<&Arc<Stack>>, stacks: &mut StackCache) -> Self {
+    pub(in crate::view) fn new(stack: Option<&Arc<Stack>>, stacks: &mut StackCache) -> Self {
         UserStackPart {
             user_stack_id: stack.map(|stack| Hex(stack.id)),
             user_stack: stack.and_then(|stack| stacks.json(stack)),

@@ -8,7 +8,7 @@ use crate::view::escape::Escaped;
 /// A number as `"0x…"`: addresses and ids do not fit into the doubles that many readers of JSON
 /// have for numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hex(pub(super) u64);
+pub(in crate::view) struct Hex(pub(in crate::view) u64);
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -28,6 +28,6 @@ impl Serialize for HexBytes<'_> {
 }
 
 /// A name that may be unknown.
-pub(super) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
+pub(in crate::view) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
     name.map(|name| Escaped(name.as_bytes()))
 }

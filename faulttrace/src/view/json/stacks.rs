@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// The JSON of stacks seen lately.
 #[derive(Debug, Default)]
-pub(super) struct StackCache {
+pub(in crate::view) struct StackCache {
     /// By the address of the stack, which is its own as long as the entry holds it.
     known: HashMap<usize, Known>,
     bytes: usize,
@@ -25,7 +25,7 @@ pub(super) struct StackCache {
 
 /// An array of frames, serialized and shared.
 #[derive(Debug, Clone)]
-pub(super) struct StackJson(Arc<RawValue>);
+pub(in crate::view) struct StackJson(Arc<RawValue>);
 
 impl Serialize for StackJson {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -42,7 +42,7 @@ struct Known {
 
 impl StackCache {
     /// The array of frames; `None` if it could not be serialized, which cannot happen.
-    pub(super) fn json(&mut self, stack: &Arc<Stack>) -> Option<StackJson> {
+    pub(in crate::view) fn json(&mut self, stack: &Arc<Stack>) -> Option<StackJson> {
         let address = Arc::as_ptr(stack).addr();
         if let Some(known) = self.known.get(&address) {
             return Some(known.json.clone());
@@ -64,7 +64,7 @@ impl StackCache {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::view) fn len(&self) -> usize {
         self.known.len()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -10,10 +11,10 @@ use super::scalar::escaped;
 use super::stacks::StackCache;
 use super::{Failed, NOT_SERIALIZED};
 use crate::model::summary::{
-    ByCause, ByFile, ByStack, ByThread, ProcessSummary, Remainder, StillStuck, Summary, Table,
-    Tally,
+    ByCause, ByFile, ByStack, ByThread, FileKey, ProcessSummary, Remainder, StackKey, StillStuck,
+    Summary, Table, Tally, ThreadKey,
 };
-use crate::model::{Cause, LossClass, MappingKind};
+use crate::model::{Cause, LossClass, MappingKind, Name, Stack};
 use crate::view::escape::Escaped;
 
 /// One record per process, then the total unless that would repeat the only process.
@@ -113,7 +114,7 @@ impl<'a> SummaryLine<'a> {
 
 /// What is only known of all processes together, the same in each record.
 #[derive(Serialize)]
-struct Common {
+pub(in crate::view) struct Common {
     still_stuck_others: u64,
     lost: BTreeMap<String, u64>,
     lost_by_class: BTreeMap<&'static str, BTreeMap<String, u64>>,
@@ -123,7 +124,7 @@ struct Common {
 }
 
 impl Common {
-    fn new(summary: &Summary, not_serialized: u64) -> Self {
+    pub(in crate::view) fn new(summary: &Summary, not_serialized: u64) -> Self {
         let transport = summary.transport();
         let mut common = Common {
             still_stuck_others: summary.stuck_beyond_limit(),
@@ -155,7 +156,7 @@ impl Common {
 }
 
 #[derive(Serialize)]
-struct Percentiles {
+pub(in crate::view) struct Percentiles {
     p50: u64,
     p90: u64,
     p99: u64,
@@ -163,7 +164,7 @@ struct Percentiles {
 }
 
 impl Percentiles {
-    fn new(of: &ProcessSummary) -> Option<Self> {
+    pub(in crate::view) fn new(of: &ProcessSummary) -> Option<Self> {
         Some(Percentiles {
             p50: of.duration_percentile_ns(50.0)?,
             p90: of.duration_percentile_ns(90.0)?,
@@ -174,7 +175,7 @@ impl Percentiles {
 }
 
 #[derive(Serialize)]
-struct TallyPart {
+pub(in crate::view) struct TallyPart {
     faults: u64,
     majors: u64,
     duration_ns: u64,
@@ -185,7 +186,7 @@ struct TallyPart {
 }
 
 impl TallyPart {
-    fn new(tally: &Tally) -> Self {
+    pub(in crate::view) fn new(tally: &Tally) -> Self {
         TallyPart {
             faults: tally.faults,
             majors: tally.majors,
@@ -198,7 +199,7 @@ impl TallyPart {
     }
 }
 
-fn others(tally: &Tally) -> Option<TallyPart> {
+pub(in crate::view) fn others(tally: &Tally) -> Option<TallyPart> {
     (tally.faults > 0).then(|| TallyPart::new(tally))
 }
 
@@ -224,62 +225,92 @@ where
 }
 
 #[derive(Serialize)]
-struct ThreadPart<'a> {
+pub(in crate::view) struct ThreadPart<'a> {
     pid: u32,
     tid: u32,
     thread: Escaped<'a>,
 }
 
+impl<'a> ThreadPart<'a> {
+    pub(in crate::view) fn new(key: &ThreadKey, name: &'a Name) -> Self {
+        ThreadPart {
+            pid: key.pid,
+            tid: key.tid,
+            thread: Escaped(name.as_bytes()),
+        }
+    }
+}
+
 fn threads(table: &ByThread) -> Vec<Row<ThreadPart<'_>>> {
-    rows(table, |key, name| ThreadPart {
-        pid: key.pid,
-        tid: key.tid,
-        thread: Escaped(name.as_bytes()),
-    })
+    rows(table, ThreadPart::new)
 }
 
 #[derive(Serialize)]
-struct FilePart<'a> {
+pub(in crate::view) struct FilePart<'a> {
     path: Option<Escaped<'a>>,
     mapping: Option<&'static str>,
     deleted: Option<bool>,
 }
 
+impl<'a> FilePart<'a> {
+    pub(in crate::view) fn new(key: &'a FileKey) -> Self {
+        FilePart {
+            path: escaped(key.path.as_ref()),
+            mapping: key.mapping.map(MappingKind::as_str),
+            deleted: deleted(key.deleted, key.path.as_ref()),
+        }
+    }
+}
+
 fn files(table: &ByFile) -> Vec<Row<FilePart<'_>>> {
-    rows(table, |key, ()| FilePart {
-        path: escaped(key.path.as_ref()),
-        mapping: key.mapping.map(MappingKind::as_str),
-        deleted: deleted(key.deleted, key.path.as_ref()),
-    })
+    rows(table, |key, ()| FilePart::new(key))
 }
 
 #[derive(Serialize)]
-struct StackPart {
+pub(in crate::view) struct StackPart {
     pid: u32,
     #[serde(flatten)]
     stack: UserStackPart,
 }
 
+impl StackPart {
+    pub(in crate::view) fn new(
+        key: &StackKey,
+        stack: Option<&Arc<Stack>>,
+        stacks: &mut StackCache,
+    ) -> Self {
+        StackPart {
+            pid: key.pid,
+            stack: UserStackPart::new(stack, stacks),
+        }
+    }
+}
+
 fn by_stack(table: &ByStack, stacks: &mut StackCache) -> Vec<Row<StackPart>> {
-    rows(table, |key, stack| StackPart {
-        pid: key.pid,
-        stack: UserStackPart::new(stack.as_ref(), stacks),
+    rows(table, |key, stack| {
+        StackPart::new(key, stack.as_ref(), stacks)
     })
 }
 
 #[derive(Serialize)]
-struct CausePart {
+pub(in crate::view) struct CausePart {
     cause: Option<&'static str>,
 }
 
+impl CausePart {
+    pub(in crate::view) fn new(cause: Option<Cause>) -> Self {
+        CausePart {
+            cause: cause.map(Cause::as_str),
+        }
+    }
+}
+
 fn causes(table: &ByCause) -> Vec<Row<CausePart>> {
-    rows(table, |cause, ()| CausePart {
-        cause: cause.map(Cause::as_str),
-    })
+    rows(table, |cause, ()| CausePart::new(*cause))
 }
 
 #[derive(Serialize)]
-struct StuckPart<'a> {
+pub(in crate::view) struct StuckPart<'a> {
     pid: u32,
     tid: u32,
     thread: Escaped<'a>,
@@ -288,7 +319,7 @@ struct StuckPart<'a> {
 }
 
 impl<'a> StuckPart<'a> {
-    fn new(still: &'a StillStuck) -> Self {
+    pub(in crate::view) fn new(still: &'a StillStuck) -> Self {
         let facts = &still.stuck.facts;
         StuckPart {
             pid: facts.pid,

@@ -1,6 +1,6 @@
 //! What is written, against docs/json.md.
 
-mod docs;
+pub(in crate::view) mod docs;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -15,17 +15,17 @@ const MAX_NAMES: usize = 10_000;
 
 /// Renders entries.
 #[derive(Debug)]
-pub(super) struct Entries {
-    pub(super) page: Page,
-    pub(super) clock: Clock,
+pub(in crate::view) struct Entries {
+    pub(in crate::view) page: Page,
+    pub(in crate::view) clock: Clock,
     kernel_stacks: bool,
-    pub(super) multi_process: bool,
+    pub(in crate::view) multi_process: bool,
     names: HashMap<u32, Name>,
     above: Above,
 }
 
 impl Entries {
-    pub(super) fn new(options: TextOptions, clock: Clock) -> Self {
+    pub(in crate::view) fn new(options: TextOptions, clock: Clock) -> Self {
         Entries {
             page: Page {
                 color: options.color,

@@ -4,7 +4,7 @@ use crate::view::escape::{fit_end, fit_start, width};
 
 /// What stands out. Few on purpose.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Paint {
+pub(in crate::view) enum Paint {
     /// What to read first.
     Bold,
     /// What needs action.
@@ -25,9 +25,9 @@ impl Paint {
 
 /// How lines look.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Page {
-    pub(super) color: bool,
-    pub(super) width: Option<usize>,
+pub(in crate::view) struct Page {
+    pub(in crate::view) color: bool,
+    pub(in crate::view) width: Option<usize>,
 }
 
 /// Narrower terminals get lines of this width: less than that tells nothing.
@@ -35,7 +35,7 @@ const MIN_WIDTH: usize = 30;
 
 impl Page {
     /// An empty line.
-    pub(super) fn line(self) -> Line {
+    pub(in crate::view) fn line(self) -> Line {
         Line {
             text: String::new(),
             left: self.width.map(|width| width.max(MIN_WIDTH)),
@@ -44,12 +44,12 @@ impl Page {
     }
 
     /// A line that is one text.
-    pub(super) fn say(self, text: &str, out: &mut Vec<u8>) {
+    pub(in crate::view) fn say(self, text: &str, out: &mut Vec<u8>) {
         self.line().add(text).end(out);
     }
 
     /// Text of ours that may take several lines: broken between words rather than cut.
-    pub(super) fn wrap(self, indent: usize, text: &str, out: &mut Vec<u8>) {
+    pub(in crate::view) fn wrap(self, indent: usize, text: &str, out: &mut Vec<u8>) {
         let room = self.width.map_or(usize::MAX, |columns| {
             columns.max(MIN_WIDTH).saturating_sub(indent)
         });
@@ -75,7 +75,7 @@ impl Page {
 
 /// A line being written. What does not fit into the width is cut.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(in crate::view) struct Line {
     text: String,
     left: Option<usize>,
     color: bool,
@@ -83,12 +83,12 @@ pub(super) struct Line {
 
 impl Line {
     /// Columns that are left; without a limit, many.
-    pub(super) fn left(&self) -> usize {
+    pub(in crate::view) fn left(&self) -> usize {
         self.left.unwrap_or(usize::MAX)
     }
 
     /// Appends text, cut at its end if need be.
-    pub(super) fn add(mut self, text: &str) -> Self {
+    pub(in crate::view) fn add(mut self, text: &str) -> Self {
         match self.left {
             None => self.text.push_str(text),
             Some(left) => {
@@ -101,7 +101,7 @@ impl Line {
     }
 
     /// Appends text that stands out.
-    pub(super) fn paint(mut self, paint: Paint, text: &str) -> Self {
+    pub(in crate::view) fn paint(mut self, paint: Paint, text: &str) -> Self {
         if !self.color {
             return self.add(text);
         }
@@ -112,19 +112,19 @@ impl Line {
     }
 
     /// Appends a path and what belongs to it; of the path the end is kept.
-    pub(super) fn path(self, path: &str, suffix: &str) -> Self {
+    pub(in crate::view) fn path(self, path: &str, suffix: &str) -> Self {
         let room = self.left().saturating_sub(width(suffix));
         self.add(&fit_end(path, room)).add(suffix)
     }
 
     /// Appends spaces until `text` has taken `columns`.
-    pub(super) fn pad(self, text: &str, columns: usize) -> Self {
+    pub(in crate::view) fn pad(self, text: &str, columns: usize) -> Self {
         let spaces = columns.saturating_sub(width(text));
         self.add(text).add(&" ".repeat(spaces))
     }
 
     /// Writes the line out.
-    pub(super) fn end(self, out: &mut Vec<u8>) {
+    pub(in crate::view) fn end(self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.text.trim_end_matches(' ').as_bytes());
         out.push(b'\n');
     }

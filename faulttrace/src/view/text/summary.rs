@@ -15,7 +15,12 @@ const MAX_LINES: usize = 20;
 const MAX_WORD: usize = 128;
 
 /// What is traced, by what, where.
-pub(super) fn header(entries: &Entries, start: &Start, max_targets: usize, out: &mut Vec<u8>) {
+pub(in crate::view) fn header(
+    entries: &Entries,
+    start: &Start,
+    max_targets: usize,
+    out: &mut Vec<u8>,
+) {
     let page = entries.page;
     let word = |text: &str| escaped(text.as_bytes(), MAX_WORD);
     let mut first = format!("faulttrace {}", word(&start.version));
@@ -48,7 +53,7 @@ pub(super) fn header(entries: &Entries, start: &Start, max_targets: usize, out: 
 }
 
 /// The summary.
-pub(super) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<u8>) {
+pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<u8>) {
     let page = entries.page;
     page.say("", out);
     let since = summary
@@ -83,7 +88,7 @@ pub(super) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<u8>) {
     transport(page, summary, out);
 }
 
-fn no_faults(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+pub(in crate::view) fn no_faults(page: Page, summary: &Summary, out: &mut Vec<u8>) {
     page.wrap(
         0,
         "No faults: no traced thread was seen to finish a page fault that was major or that put \
@@ -112,7 +117,7 @@ fn no_faults(page: Page, summary: &Summary, out: &mut Vec<u8>) {
     page.wrap(0, &hints.join(" "), out);
 }
 
-fn totals(page: Page, who: &str, total: &ProcessSummary, out: &mut Vec<u8>) {
+pub(in crate::view) fn totals(page: Page, who: &str, total: &ProcessSummary, out: &mut Vec<u8>) {
     let tally = &total.tally;
     let counts = if tally.faults == 0 {
         "0 faults".to_owned()
@@ -156,7 +161,7 @@ fn totals(page: Page, who: &str, total: &ProcessSummary, out: &mut Vec<u8>) {
     }
 }
 
-fn majors(total: &ProcessSummary, explained: &str) -> String {
+pub(in crate::view) fn majors(total: &ProcessSummary, explained: &str) -> String {
     match total.maj_flt_delta {
         Some(delta) => format!(
             "maj_flt of the kernel: +{delta}, majors reported: {}. {explained}",
@@ -166,7 +171,7 @@ fn majors(total: &ProcessSummary, explained: &str) -> String {
     }
 }
 
-fn per_process(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+pub(in crate::view) fn per_process(page: Page, summary: &Summary, out: &mut Vec<u8>) {
     let mut all: Vec<_> = summary.processes().collect();
     all.sort_by_key(|one| {
         let cost = (one.tally.blocked_ns, one.tally.duration_ns);
@@ -210,7 +215,12 @@ fn process_line(page: Page, who: &str, one: &ProcessSummary, summary: &Summary, 
     page.wrap(2, &format!("{who}: {counts}; {maj_flt}"), out);
 }
 
-fn still_stuck(entries: &Entries, summary: &Summary, show_pids: bool, out: &mut Vec<u8>) {
+pub(in crate::view) fn still_stuck(
+    entries: &Entries,
+    summary: &Summary,
+    show_pids: bool,
+    out: &mut Vec<u8>,
+) {
     let all = summary.still_stuck();
     if all.is_empty() {
         return;
@@ -250,7 +260,7 @@ fn stuck_line(page: Page, still: &StillStuck, show_pids: bool, out: &mut Vec<u8>
         .end(out);
 }
 
-fn losses(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+pub(in crate::view) fn losses(page: Page, summary: &Summary, out: &mut Vec<u8>) {
     page.say("", out);
     for (class, title, paint) in [
         (LossClass::Lost, "lost", Paint::Alarm),
@@ -275,7 +285,7 @@ fn losses(page: Page, summary: &Summary, out: &mut Vec<u8>) {
     }
 }
 
-fn transport(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+pub(in crate::view) fn transport(page: Page, summary: &Summary, out: &mut Vec<u8>) {
     let Some(ring) = summary.transport() else {
         page.say("ring buffer: counts unknown", out);
         return;

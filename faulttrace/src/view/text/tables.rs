@@ -6,8 +6,8 @@ use std::hash::Hash;
 use super::line::{Line, Page, Paint};
 use super::stack::frame;
 use super::words::{self, duration};
-use crate::model::Name;
 use crate::model::summary::{Entry, ProcessSummary, Summary, Table, Tally};
+use crate::model::{Cause, Name, Stack};
 
 /// Lines of a table.
 const TOP: usize = 10;
@@ -17,12 +17,12 @@ const FRAMES: usize = 5;
 const LABEL: usize = 42;
 
 /// The names of processes, if lines have to tell them apart.
-pub(super) struct Labels {
+pub(in crate::view) struct Labels {
     names: Option<HashMap<u32, Name>>,
 }
 
 impl Labels {
-    pub(super) fn new(summary: &Summary, show_pids: bool) -> Self {
+    pub(in crate::view) fn new(summary: &Summary, show_pids: bool) -> Self {
         let names = || {
             summary
                 .processes()
@@ -34,8 +34,13 @@ impl Labels {
         }
     }
 
+    /// Lines tell processes apart.
+    pub(in crate::view) fn shown(&self) -> bool {
+        self.names.is_some()
+    }
+
     /// `server[4700] `, or nothing.
-    fn process(&self, pid: u32) -> String {
+    pub(in crate::view) fn process(&self, pid: u32) -> String {
         match &self.names {
             Some(names) => format!("{} ", words::with_id(names.get(&pid), pid)),
             None => String::new(),
@@ -44,17 +49,18 @@ impl Labels {
 }
 
 /// All tables of a process, or of all of them.
-pub(super) fn tables(page: Page, labels: &Labels, total: &ProcessSummary, out: &mut Vec<u8>) {
+pub(in crate::view) fn tables(
+    page: Page,
+    labels: &Labels,
+    total: &ProcessSummary,
+    out: &mut Vec<u8>,
+) {
     if total.tally.faults == 0 {
         return;
     }
     let by_cause = &total.by_cause;
     table(page, "by cause", by_cause, out, |line, cause, _, out| {
-        let text = match cause {
-            Some(cause) => format!("{}: {}", cause.as_str(), words::awaited(*cause)),
-            None => "no sleep: major, but over before the thread had to wait".to_owned(),
-        };
-        line.add(&text).end(out);
+        line.add(&cause_label(*cause)).end(out);
     });
     let by_thread = &total.by_thread;
     table(
@@ -74,32 +80,51 @@ pub(super) fn tables(page: Page, labels: &Labels, total: &ProcessSummary, out: &
     let by_stack = &total.by_stack;
     table(page, "by stack", by_stack, out, |line, key, entry, out| {
         let process = labels.process(key.pid);
-        let mut line = Some(line);
-        // Functions need the width: the process gets a line of its own.
-        if !process.is_empty()
-            && let Some(line) = line.take()
-        {
-            line.add(&process).end(out);
-        }
-        let mut next = || line.take().unwrap_or_else(|| below(page));
-        let Some(stack) = &entry.detail else {
-            next().add("stack unknown").end(out);
-            return;
-        };
-        for one in stack.frames.iter().take(FRAMES) {
-            frame(next(), one).end(out);
-        }
-        if stack.frames.len() > FRAMES || stack.truncated {
-            next().add("…").end(out);
-        } else if stack.frames.is_empty() {
-            next().add("stack without frames").end(out);
-        }
+        stack_label(page, line, LABEL, &process, entry.detail.as_deref(), out);
     });
 }
 
-/// A line under a label.
-fn below(page: Page) -> Line {
-    page.line().add(&" ".repeat(LABEL))
+/// A cause in words.
+pub(in crate::view) fn cause_label(cause: Option<Cause>) -> String {
+    match cause {
+        Some(cause) => format!("{}: {}", cause.as_str(), words::awaited(cause)),
+        None => "no sleep: major, but over before the thread had to wait".to_owned(),
+    }
+}
+
+/// The innermost frames of a stack, the first on a line that is begun, the others below it at the
+/// same column.
+pub(in crate::view) fn stack_label(
+    page: Page,
+    line: Line,
+    column: usize,
+    process: &str,
+    stack: Option<&Stack>,
+    out: &mut Vec<u8>,
+) {
+    let mut line = Some(line);
+    // Functions need the width: the process gets a line of its own.
+    if !process.is_empty()
+        && let Some(line) = line.take()
+    {
+        line.add(process).end(out);
+    }
+    let mut next = || {
+        line.take()
+            .unwrap_or_else(|| page.line().add(&" ".repeat(column)))
+    };
+    let Some(stack) = stack else {
+        next().add("stack unknown").end(out);
+        return;
+    };
+    for one in stack.frames.iter().take(FRAMES) {
+        frame(next(), one).end(out);
+    }
+    if stack.frames.len() > FRAMES || stack.truncated {
+        next().add("…").end(out);
+    } else if stack.frames.is_empty() {
+        next().add("stack without frames").end(out);
+    }
 }
 
 fn table<K: Eq + Hash + Ord + Clone, D: Clone>(

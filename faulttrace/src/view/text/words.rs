@@ -9,15 +9,15 @@ use crate::view::escape::escaped;
 /// Longest thread or process name shown, bytes; the kernel's own limit is 15.
 const MAX_NAME: usize = 64;
 /// Longest path shown, bytes.
-pub(super) const MAX_PATH: usize = 1024;
+pub(in crate::view) const MAX_PATH: usize = 1024;
 
 /// Shows wall-clock times of one time zone.
 #[derive(Debug, Clone)]
-pub(super) struct Clock(pub(super) TimeZone);
+pub(in crate::view) struct Clock(pub(in crate::view) TimeZone);
 
 impl Clock {
     /// `HH:MM:SS.mmm`.
-    pub(super) fn time(&self, unix_ns: u64) -> String {
+    pub(in crate::view) fn time(&self, unix_ns: u64) -> String {
         match Timestamp::from_nanosecond(i128::from(unix_ns)) {
             Ok(at) => {
                 let at = self.0.to_datetime(at);
@@ -30,7 +30,7 @@ impl Clock {
     }
 
     /// The date and the zone's offset, for the header.
-    pub(super) fn day(&self, unix_ns: u64) -> Option<String> {
+    pub(in crate::view) fn day(&self, unix_ns: u64) -> Option<String> {
         let at = Timestamp::from_nanosecond(i128::from(unix_ns)).ok()?;
         let date = self.0.to_datetime(at).date();
         let seconds = self.0.to_offset(at).seconds();
@@ -41,7 +41,7 @@ impl Clock {
     }
 
     /// When a fault began. All answers take 12 columns.
-    pub(super) fn begin(&self, facts: &Facts) -> String {
+    pub(in crate::view) fn begin(&self, facts: &Facts) -> String {
         match facts.begin_ns {
             Some(at) => self.time(at),
             None if facts.began_before_attach => "before start".to_owned(),
@@ -80,7 +80,8 @@ pub(crate) fn duration(ns: u64) -> String {
     }
 }
 
-fn three_digits(value: f64) -> String {
+/// `1.23`, `12.3`, `123`.
+pub(in crate::view) fn three_digits(value: f64) -> String {
     if value < 9.995 {
         format!("{value:.2}")
     } else if value < 99.95 {
@@ -91,13 +92,13 @@ fn three_digits(value: f64) -> String {
 }
 
 /// `1 fault`, `2 faults`.
-pub(super) fn plural(count: u64, noun: &str) -> String {
+pub(in crate::view) fn plural(count: u64, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")
 }
 
 /// A name that the target chose, bounded.
-pub(super) fn name(name: &Name) -> String {
+pub(in crate::view) fn name(name: &Name) -> String {
     escaped(name.as_bytes(), MAX_NAME)
 }
 
@@ -110,12 +111,12 @@ pub(crate) fn with_id(text: Option<&Name>, id: u32) -> String {
 }
 
 /// The stable name of a cause.
-pub(super) fn cause(cause: Option<Cause>) -> &'static str {
+pub(in crate::view) fn cause(cause: Option<Cause>) -> &'static str {
     cause.map_or("no sleep", Cause::as_str)
 }
 
 /// What the thread waited for; goes on after "waited for" or "waiting for".
-pub(super) fn awaited(cause: Cause) -> &'static str {
+pub(in crate::view) fn awaited(cause: Cause) -> &'static str {
     match cause {
         Cause::FileRead => "a read of the file that this fault started",
         Cause::ReadWait => "a read of the page that somebody else, or readahead, had started",
@@ -137,7 +138,7 @@ pub(super) fn awaited(cause: Cause) -> &'static str {
 }
 
 /// What was touched, and by whom: `write to 0x7f… by the kernel in pread64()`.
-pub(super) fn access(facts: &Facts) -> String {
+pub(in crate::view) fn access(facts: &Facts) -> String {
     let what = match facts.access {
         Some(Access::Read) => "read of",
         Some(Access::Write) => "write to",
@@ -167,7 +168,7 @@ pub(crate) struct Where {
 }
 
 /// The file and page, or the kind of memory.
-pub(super) fn place(place: &Place) -> Where {
+pub(in crate::view) fn place(place: &Place) -> Where {
     let mut at = file(place.mapping, place.path.as_ref(), place.deleted);
     if let Some(offset) = place.offset.filter(|_| has_offset(place)) {
         at.suffix.insert_str(0, &format!(" +{offset:#x}"));

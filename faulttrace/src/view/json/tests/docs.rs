@@ -8,12 +8,17 @@ use serde_json::Value;
 pub(super) const DOCS: &str = include_str!("../../../../../docs/json.md");
 
 /// Field → (type, may be null).
-type Fields = BTreeMap<&'static str, (&'static str, bool)>;
+pub(in crate::view) type Fields = BTreeMap<&'static str, (&'static str, bool)>;
 
 /// The table of the section with this heading.
-fn documented(section: &str) -> Fields {
+pub(in crate::view) fn documented(section: &str) -> Fields {
+    documented_in(DOCS, section)
+}
+
+/// The same in any document.
+pub(in crate::view) fn documented_in(docs: &'static str, section: &str) -> Fields {
     let heading = |line: &&str| line.trim_start_matches('#').trim().replace('`', "") == section;
-    let mut lines = DOCS
+    let mut lines = docs
         .lines()
         .skip_while(|line| !(line.starts_with('#') && heading(line)));
     assert!(lines.next().is_some(), "no section {section}");
@@ -31,8 +36,12 @@ fn documented(section: &str) -> Fields {
 }
 
 fn both(first: &str, second: &str) -> Fields {
-    let mut fields = documented(first);
-    for (name, of) in documented(second) {
+    joined(documented(first), documented(second))
+}
+
+/// The fields of both tables.
+pub(in crate::view) fn joined(mut fields: Fields, more: Fields) -> Fields {
+    for (name, of) in more {
         assert!(fields.insert(name, of).is_none(), "{name} is there twice");
     }
     fields
@@ -46,7 +55,7 @@ fn record_fields(kind: &str) -> Fields {
 }
 
 /// The keys of `object` are those documented, each with its type or null where that may be.
-fn check(object: &Value, fields: &Fields) {
+pub(in crate::view) fn check(object: &Value, fields: &Fields) {
     let object = object.as_object().unwrap();
     let keys: BTreeSet<_> = object.keys().map(String::as_str).collect();
     assert_eq!(keys, fields.keys().copied().collect());
@@ -55,7 +64,7 @@ fn check(object: &Value, fields: &Fields) {
         let is = match value {
             Value::Null => "null",
             Value::Bool(_) => "boolean",
-            Value::Number(number) if number.is_f64() => "float",
+            Value::Number(number) if number.is_f64() => "number",
             Value::Number(_) => "integer",
             Value::String(_) => "string",
             Value::Array(_) => "array",
@@ -66,7 +75,7 @@ fn check(object: &Value, fields: &Fields) {
 }
 
 /// The record, and all objects in it, are as documented.
-pub(super) fn check_record(record: &Value) {
+pub(in crate::view) fn check_record(record: &Value) {
     let kind = record["type"].as_str().unwrap();
     check(record, &record_fields(kind));
     for stack in ["user_stack", "kernel_stack"] {
@@ -111,7 +120,7 @@ fn check_tables(summary: &Value) {
 }
 
 /// The fields of a record that may be null.
-pub(super) fn nullable(kind: &str) -> BTreeSet<&'static str> {
+pub(in crate::view) fn nullable(kind: &str) -> BTreeSet<&'static str> {
     let fields = record_fields(kind).into_iter();
     fields
         .filter(|(_, (_, null))| *null)

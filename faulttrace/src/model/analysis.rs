@@ -1,0 +1,320 @@
+//! What a whole trace adds up to: the fold behind `faulttrace report` and `diff`.
+//!
+//! Pure, in bounded memory, and for traces of many millions of faults: a fault costs array updates
+//! and no allocation. The reader of a saved trace feeds it every record, the last one first; the
+//! views show the [`Report`]. Totals are those of [`Summary`], told from the same sums.
+
+mod durations;
+mod keys;
+mod order;
+mod parts;
+mod places;
+mod report;
+mod sites;
+mod slices;
+mod stalls;
+mod sweep;
+#[cfg(test)]
+pub(crate) mod tests;
+mod walk;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::summary::{Later, Summary, ThreadKey};
+use super::{Fault, Measure, Record, Site, Start};
+use order::{Interval, Order};
+use sites::{Counters, Row, Rows};
+use slices::Slices;
+
+pub use durations::{Durations, Percentiles};
+pub use places::{HotRange, PAGE_BYTES};
+pub use report::{
+    Concurrency, FileAccess, FileDetail, Offsets, Part, Quality, Report, Stall, StallThread, Stalls,
+};
+pub use slices::{FrameName, SLICES, Series, SeriesKey, Wall};
+pub use walk::{Evidence, MIN_STEPS, Pattern, WINDOW_BYTES};
+
+/// What to tell of a trace.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Rows of a table and stalls of a process that are told; at most [`MAX_TOP`].
+    pub top: usize,
+    /// So many threads of a process blocked at once are a stall. `None`: half of those that have
+    /// faults, rounded up, but at least two if there are two.
+    pub stall_threads: Option<u32>,
+    /// From when to when the trace, or the part of it that was asked for, could have faults.
+    /// `None`: as far as the records tell; then there are no slices to compare by.
+    pub wall: Option<Wall>,
+    /// The filters that the records have passed, in words; `None` without any.
+    pub description: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            top: 10,
+            stall_threads: None,
+            wall: None,
+            description: None,
+        }
+    }
+}
+
+/// The most that [`Options::top`] can be.
+pub const MAX_TOP: usize = 1_000;
+
+/// How much an [`Analysis`] may remember, besides the limits of its [`Summary`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Sites resolved at a time.
+    sites: usize,
+    /// Threads known before the faults, over all processes.
+    expected: usize,
+    processes: u32,
+    /// Threads in the sweep.
+    threads: u32,
+    files: u32,
+    /// Files times processes that map them.
+    mapped_files: u32,
+    /// Files with a map of their offsets.
+    maps: usize,
+    /// Files times threads whose steps are followed.
+    walks: u32,
+    /// Histograms of durations: of processes, threads, files and causes together.
+    histograms: usize,
+    /// Keys whose slices are kept.
+    series: u32,
+    /// Stacks whose names are remembered.
+    stacks: usize,
+    /// Faults held back to be put in order.
+    order: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            sites: 16_384,
+            expected: 100_000,
+            processes: 1_000,
+            threads: 65_536,
+            files: 65_536,
+            mapped_files: 65_536,
+            maps: 1_024,
+            walks: 16_384,
+            histograms: 1_024,
+            series: 8_192,
+            stacks: 16_384,
+            order: 65_536,
+        }
+    }
+}
+
+/// The fold. [`Analysis::expect_site`] for all sites first, then every record from the last to
+/// the first, then [`Analysis::finish`].
+#[derive(Debug)]
+pub struct Analysis {
+    options: Options,
+    bounds: Bounds,
+    expected: HashSet<ThreadKey>,
+    /// Threads by process, of `expected`.
+    expected_threads: HashMap<u32, u64>,
+    summary: Summary,
+    later: Later,
+    start: Option<Arc<Start>>,
+    rows: Rows,
+    counters: Box<Counters>,
+    order: Order,
+    slices: Slices,
+    seen: Seen,
+    not_swept: u64,
+}
+
+/// The moments that the records name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    first_ns: Option<u64>,
+    last_ns: Option<u64>,
+}
+
+impl Seen {
+    fn span(&mut self, begin_ns: u64, end_ns: u64) {
+        self.first_ns = Some(self.first_ns.map_or(begin_ns, |first| first.min(begin_ns)));
+        self.last_ns = Some(self.last_ns.map_or(end_ns, |last| last.max(end_ns)));
+    }
+}
+
+impl Analysis {
+    /// That has seen nothing yet.
+    pub fn new(options: Options) -> Self {
+        Analysis::with_bounds(options, Bounds::default())
+    }
+
+    fn with_bounds(mut options: Options, bounds: Bounds) -> Self {
+        options.top = options.top.min(MAX_TOP);
+        Analysis {
+            bounds,
+            expected: HashSet::new(),
+            expected_threads: HashMap::new(),
+            summary: Summary::new(),
+            later: Later::default(),
+            start: None,
+            rows: Rows::new(bounds.sites),
+            counters: Box::new(Counters::new(bounds)),
+            order: Order::new(bounds.order),
+            slices: Slices::new(options.wall),
+            seen: Seen::default(),
+            not_swept: 0,
+            options,
+        }
+    }
+
+    /// A site that has faults in what is going to be fed. How many threads of a process have some
+    /// must be known before the first fault, to tell what a stall is.
+    pub fn expect_site(&mut self, site: &Site) {
+        let thread = ThreadKey::of(&site.facts);
+        if self.expected.len() < self.bounds.expected && self.expected.insert(thread) {
+            let threads = self.expected_threads.entry(thread.pid).or_default();
+            *threads += 1;
+        }
+    }
+
+    /// A fault that comes before all records fed so far. `site_id` always means the same site.
+    pub fn fault(&mut self, site_id: u64, site: &Arc<Site>, measure: &Measure) {
+        let at = match self.rows.find(site_id) {
+            Some(at) => at,
+            None => self.add_row(Some(site_id), site),
+        };
+        self.count(at, measure);
+    }
+
+    /// Counts a fault of the site in this row.
+    fn count(&mut self, at: usize, measure: &Measure) {
+        let Some(row) = self.rows.rows.get_mut(at) else {
+            return;
+        };
+        let counters = &mut *self.counters;
+        let slice = self.slices.of(measure.end_ns);
+        row.sum.add(row.site.major, measure, slice);
+        let duration_ns = measure.duration_ns;
+        counters
+            .process_durations
+            .record(Some(row.process_durations), duration_ns);
+        for id in row.durations {
+            counters.durations.record(id, duration_ns);
+        }
+        if let Some(offset) = measure.offset {
+            let places = row
+                .places
+                .and_then(|id| counters.places.get_mut(id as usize));
+            if let Some(places) = places {
+                places.add(offset, measure.blocked_ns);
+            }
+            let walk = row.walk.and_then(|id| counters.walks.get_mut(id as usize));
+            if let Some(walk) = walk {
+                walk.before(offset, row.read_ahead());
+            }
+        }
+        let mut begin_ns = measure.begin_ns();
+        let mut end_ns = measure.end_ns;
+        self.seen.span(begin_ns, end_ns);
+        let Some(thread) = row.thread else {
+            self.not_swept += 1;
+            return;
+        };
+        if let Some(wall) = self.options.wall {
+            begin_ns = begin_ns.max(wall.begin_ns);
+            end_ns = end_ns.min(wall.end_ns);
+        }
+        let next = self.order.push(Interval {
+            end_ns,
+            begin_ns,
+            thread,
+            file: row.file,
+            cause: row.site.facts.cause,
+            blocked: measure.blocked_ns > 0,
+        });
+        if let Some(next) = next {
+            counters.sweep.fault(next);
+        }
+    }
+
+    /// Any other record, which comes before all records fed so far.
+    pub fn other(&mut self, record: &Record) {
+        match record {
+            Record::Start(start) => {
+                self.start.get_or_insert_with(|| Arc::clone(start));
+                self.seen.span(start.time_ns, start.time_ns);
+            }
+            Record::ProcessEnd(end) => self.seen.span(end.time_ns, end.time_ns),
+            Record::Stuck(stuck) => {
+                if let Some(begin) = stuck.facts.begin_ns {
+                    let now = begin.saturating_add(stuck.elapsed_ns);
+                    self.seen.span(now, now);
+                }
+            }
+            Record::Fault(fault) => self.whole_fault(fault),
+            Record::Lost(_) | Record::Process(_) | Record::Accounting(_) | Record::Transport(_) => {
+            }
+        }
+        self.summary.add_earlier(record, &mut self.later);
+    }
+
+    /// A fault whose site has no id, since it does not come from a saved trace.
+    fn whole_fault(&mut self, fault: &Fault) {
+        let site = Arc::new(Site {
+            facts: fault.facts.clone(),
+            major: fault.major,
+            end: fault.end,
+        });
+        let at = self.add_row(None, &site);
+        self.count(at, &fault.measure());
+    }
+
+    /// There are no more records.
+    pub fn finish(mut self) -> Report {
+        self.flush();
+        report::make(self)
+    }
+
+    /// Resolves a site that is new, or whose row had to make room.
+    fn add_row(&mut self, site_id: Option<u64>, site: &Arc<Site>) -> usize {
+        if self.rows.full() {
+            self.flush();
+        }
+        let asked = self.options.stall_threads;
+        let expected = &self.expected_threads;
+        let own = self.summary.own(site.facts.pid);
+        let row = self.counters.resolve(site, own, &self.options, |pid| {
+            stall_threads(asked, expected.get(&pid).copied())
+        });
+        self.later.faulted(ThreadKey::of(&site.facts));
+        self.rows.add(site_id, row)
+    }
+
+    /// Credits the sums of all rows to what they are sums of.
+    fn flush(&mut self) {
+        for row in self.rows.clear() {
+            self.credit(&row);
+        }
+    }
+
+    fn credit(&mut self, row: &Row) {
+        self.summary.credit(&row.site, &row.sum.tally);
+        for id in row.series.into_iter().flatten() {
+            if let Some(series) = self.counters.series.get_mut(id as usize) {
+                series.merge(&row.sum);
+            }
+        }
+    }
+}
+
+/// How many blocked threads of a process are a stall.
+fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
+    match (asked, with_faults) {
+        (Some(asked), _) => u64::from(asked).max(1),
+        (None, Some(1)) => 1,
+        (None, Some(threads)) => threads.div_ceil(2).max(2),
+        (None, None) => 2,
+    }
+}

@@ -1,0 +1,160 @@
+//! The trace in equal slices of time: what tells a change from chance when traces are compared.
+
+use std::sync::Arc;
+
+use crate::model::summary::Tally;
+use crate::model::{Cause, Facts, MappingKind, Measure, Name, Stack};
+
+/// Slices of a trace.
+pub const SLICES: usize = 20;
+
+/// From when to when faults could be seen: Unix times, ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wall {
+    /// The beginning.
+    pub begin_ns: u64,
+    /// The end.
+    pub end_ns: u64,
+}
+
+impl Wall {
+    /// How long it is, ns.
+    pub fn length_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.begin_ns)
+    }
+}
+
+/// What faults are compared by: the same in different runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SeriesKey {
+    /// All faults.
+    All,
+    /// `None`: without a sleep.
+    Cause(Option<Cause>),
+    /// Path and kind of memory.
+    File(Option<Name>, Option<MappingKind>),
+    /// The user stack by names, innermost first; `None`: without one.
+    Stack(Option<Arc<[FrameName]>>),
+    /// Name of the thread.
+    Thread(Name),
+}
+
+/// A frame as it is called in every run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrameName {
+    /// With a symbol.
+    Function(Name),
+    /// Without: module and offset in its file.
+    Module(Name, u64),
+    /// Neither: addresses differ from run to run.
+    Unknown,
+}
+
+impl FrameName {
+    /// The frames of a stack.
+    pub fn of(stack: &Stack) -> Arc<[FrameName]> {
+        let frames = stack.frames.iter();
+        frames
+            .map(|frame| match (&frame.function, &frame.module) {
+                (Some(function), _) => FrameName::Function(function.clone()),
+                (None, Some(module)) => match frame.module_offset {
+                    Some(offset) => FrameName::Module(module.clone(), offset),
+                    None => FrameName::Unknown,
+                },
+                (None, None) => FrameName::Unknown,
+            })
+            .collect()
+    }
+}
+
+impl SeriesKey {
+    /// The file of a fault.
+    pub(super) fn file(facts: &Facts) -> Self {
+        SeriesKey::File(facts.place.path.clone(), facts.place.mapping)
+    }
+}
+
+/// Faults by slice, and in all. A fault belongs to the slice in which it ends.
+#[derive(Debug, Clone, Default)]
+pub struct Series {
+    /// In all.
+    pub tally: Tally,
+    /// Faults of each slice.
+    pub faults: [u64; SLICES],
+    /// Their blocked time, ns.
+    pub blocked_ns: [u64; SLICES],
+}
+
+impl Series {
+    /// Adds one fault.
+    pub(super) fn add(&mut self, major: bool, measure: &Measure, slice: Option<usize>) {
+        self.tally.add_measure(major, measure);
+        let Some(slice) = slice else {
+            return;
+        };
+        if let (Some(faults), Some(blocked_ns)) =
+            (self.faults.get_mut(slice), self.blocked_ns.get_mut(slice))
+        {
+            *faults = faults.saturating_add(1);
+            *blocked_ns = blocked_ns.saturating_add(measure.blocked_ns);
+        }
+    }
+
+    /// Adds those of another.
+    pub(super) fn merge(&mut self, other: &Series) {
+        self.tally.merge(&other.tally);
+        for (sum, more) in [
+            (&mut self.faults, &other.faults),
+            (&mut self.blocked_ns, &other.blocked_ns),
+        ] {
+            for (sum, more) in sum.iter_mut().zip(more) {
+                *sum = sum.saturating_add(*more);
+            }
+        }
+    }
+}
+
+/// Tells the slice of a moment.
+#[derive(Debug)]
+pub(super) struct Slices {
+    wall: Option<Wall>,
+    width_ns: u64,
+    /// The slice asked for last, which is nearly always the next one too.
+    last: Option<usize>,
+    from_ns: u64,
+    to_ns: u64,
+}
+
+impl Slices {
+    /// Without a wall there are none.
+    pub(super) fn new(wall: Option<Wall>) -> Self {
+        let width_ns = wall.map_or(1, |wall| wall.length_ns().div_ceil(SLICES as u64));
+        Slices {
+            wall,
+            width_ns: width_ns.max(1),
+            last: None,
+            from_ns: 0,
+            to_ns: 0,
+        }
+    }
+
+    /// `None` if the moment is not within the wall.
+    pub(super) fn of(&mut self, at_ns: u64) -> Option<usize> {
+        if self.from_ns <= at_ns && at_ns < self.to_ns {
+            return self.last;
+        }
+        let wall = self.wall?;
+        let since = at_ns.checked_sub(wall.begin_ns)?;
+        if at_ns > wall.end_ns {
+            return None;
+        }
+        // The very end belongs to the last slice.
+        let slice = (since / self.width_ns).min(SLICES as u64 - 1);
+        self.from_ns = slice
+            .saturating_mul(self.width_ns)
+            .saturating_add(wall.begin_ns);
+        self.to_ns = self.from_ns.saturating_add(self.width_ns).min(wall.end_ns);
+        self.last = usize::try_from(slice).ok();
+        self.last
+    }
+}

@@ -1,0 +1,112 @@
+//! A report for programs: one JSON object. The schema is docs/report-json.md; the tests compare it
+//! with what is written here.
+
+mod parts;
+mod section;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use crate::model::analysis::{Quality, Report};
+use crate::view::escape::Escaped;
+use crate::view::json::record::StartLine;
+use crate::view::json::stacks::StackCache;
+use crate::view::json::summary::{Common, StuckPart, TallyPart, others};
+use section::Section;
+
+/// Writes the report as one object on one line.
+///
+/// # Errors
+///
+/// Nothing in a report can fail to be serialized; if it does all the same, nothing is written.
+pub fn write_json(report: &Report, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    let before = out.len();
+    let mut stacks = StackCache::default();
+    let written = serde_json::to_writer(&mut *out, &ReportLine::new(report, &mut stacks));
+    match written {
+        Ok(()) => out.push(b'\n'),
+        Err(_) => out.truncate(before),
+    }
+    written
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "report")]
+struct ReportLine<'a> {
+    start: Option<StartLine<'a>>,
+    filters: Option<Escaped<'a>>,
+    begin_ns: Option<u64>,
+    end_ns: Option<u64>,
+    wall_ns: Option<u64>,
+    top: usize,
+    stall_threads: Option<u32>,
+    total: Section<'a>,
+    processes: Vec<Section<'a>>,
+    processes_others: Option<TallyPart>,
+    still_stuck: Vec<StuckPart<'a>>,
+    #[serde(flatten)]
+    common: Common,
+    quality: QualityPart,
+}
+
+impl<'a> ReportLine<'a> {
+    fn new(report: &'a Report, stacks: &mut StackCache) -> Self {
+        let options = &report.options;
+        let summary = &report.summary;
+        let total = Section::new(
+            report,
+            &report.total,
+            &report.all,
+            summary.remainder(),
+            stacks,
+        );
+        let processes = report
+            .processes()
+            .map(|(total, part)| {
+                let remainder = summary.remainder_of(total);
+                Section::new(report, total, part, remainder, stacks)
+            })
+            .collect();
+        let beyond = summary.other_processes();
+        ReportLine {
+            start: report.start.as_deref().map(StartLine::new),
+            filters: options
+                .description
+                .as_ref()
+                .map(|text| Escaped(text.as_bytes())),
+            begin_ns: report.wall.map(|wall| wall.begin_ns),
+            end_ns: report.wall.map(|wall| wall.end_ns),
+            wall_ns: report.wall.map(|wall| wall.length_ns()),
+            top: options.top,
+            stall_threads: options.stall_threads,
+            total,
+            processes,
+            processes_others: beyond.and_then(|beyond| others(&beyond.tally)),
+            still_stuck: summary
+                .still_stuck()
+                .into_iter()
+                .map(StuckPart::new)
+                .collect(),
+            common: Common::new(summary, 0),
+            quality: QualityPart::new(&report.quality),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct QualityPart {
+    out_of_order: u64,
+    overlapping: u64,
+    not_swept: u64,
+}
+
+impl QualityPart {
+    fn new(quality: &Quality) -> Self {
+        QualityPart {
+            out_of_order: quality.out_of_order,
+            overlapping: quality.overlapping,
+            not_swept: quality.not_swept,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What is written, against docs/report-json.md.
+
+use serde_json::Value;
+
+use super::write_json;
+use crate::model::analysis::tests::analyse;
+use crate::model::analysis::{Options, Report};
+use crate::view::json::tests::docs::{
+    Fields, check, check_record, documented, documented_in, joined,
+};
+use crate::view::report::samples::{eventful, hostile, several};
+
+/// The schema as users read it.
+const DOCS: &str = include_str!("../../../../../docs/report-json.md");
+
+fn fields(section: &str) -> Fields {
+    documented_in(DOCS, section)
+}
+
+/// The object, checked to be as documented in every part.
+fn written(report: &Report) -> Value {
+    let mut out = Vec::new();
+    write_json(report, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with('\n'));
+    assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    check(&value, &fields("report"));
+    if !value["start"].is_null() {
+        check_record(&value["start"]);
+    }
+    for still in list(&value["still_stuck"]) {
+        check(still, &documented("still_stuck"));
+    }
+    check(&value["quality"], &fields("quality"));
+    maybe(&value["processes_others"], "totals");
+    check_section(&value["total"]);
+    list(&value["processes"]).iter().for_each(check_section);
+    value
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap()
+}
+
+fn maybe(value: &Value, section: &str) {
+    if !value.is_null() {
+        check(value, &fields(section));
+    }
+}
+
+fn check_section(section: &Value) {
+    check(section, &fields("section"));
+    check(&section["at_once"], &fields("at_once"));
+    maybe(&section["duration_percentiles_ns"], "percentiles");
+    let stalls = &section["stalls"];
+    maybe(stalls, "stalls");
+    for stall in stalls["longest"].as_array().into_iter().flatten() {
+        check(stall, &fields("stall"));
+        for member in list(&stall["members"]) {
+            check(member, &fields("member"));
+        }
+    }
+    for (table, measured) in [
+        ("by_cause", true),
+        ("by_thread", true),
+        ("by_file", true),
+        ("by_stack", false),
+    ] {
+        check(&section[table], &fields("table"));
+        maybe(&section[table]["more"], "totals");
+        maybe(&section[table]["others"], "totals");
+        let mut row = joined(joined(fields(table), fields("totals")), fields("row"));
+        if measured {
+            row = joined(row, fields("measured"));
+        }
+        for one in list(&section[table]["rows"]) {
+            check(one, &row);
+            maybe(&one["duration_percentiles_ns"], "percentiles");
+        }
+    }
+    list(&section["by_file"]["rows"])
+        .iter()
+        .for_each(check_file);
+}
+
+fn check_file(row: &Value) {
+    maybe(&row["offsets"], "offsets");
+    for range in row["offsets"]["hot"].as_array().into_iter().flatten() {
+        check(range, &fields("range"));
+    }
+    maybe(&row["access"], "access");
+    if !row["access"].is_null() {
+        check(&row["access"]["threads"], &fields("threads"));
+    }
+}
+
+#[test]
+fn every_part_has_the_documented_fields() {
+    let report = written(&eventful());
+    assert_eq!(report["type"], "report");
+    assert_eq!(report["start"]["type"], "start");
+    assert_eq!(report["filters"], "only those of 1 ms and more");
+    assert_eq!(report["wall_ns"], 1_000_000_000);
+    let total = &report["total"];
+    assert_eq!(total["pid"], 4700);
+    assert_eq!(total["name"], "server");
+    assert_eq!(total["faults"], 84);
+    assert_eq!(total["at_once"]["one_share"], 0.684);
+    assert_eq!(total["stalls"]["count"], 20);
+    assert_eq!(list(&total["stalls"]["longest"]).len(), 3);
+    assert_eq!(total["by_thread"]["more_rows"], 2);
+    assert_eq!(total["by_thread"]["more"]["faults"], 24);
+    let file = &total["by_file"]["rows"][0];
+    assert_eq!(file["access"]["pattern"], "mixed");
+    assert_eq!(file["access"]["threads"]["sequential"], 1);
+    assert_eq!(file["access"]["stride"], Value::Null);
+    assert!(list(&report["processes"]).is_empty());
+    assert_eq!(report["lost"]["ring_full"], 3);
+}
+
+#[test]
+fn several_processes_have_a_section_each() {
+    let report = written(&several());
+    assert_eq!(report["total"]["pid"], Value::Null);
+    assert_eq!(report["total"]["stalls"], Value::Null);
+    let processes = list(&report["processes"]);
+    assert_eq!(processes.len(), 2);
+    assert_eq!(processes[1]["pid"], 4800);
+    assert_eq!(processes[1]["stalls"]["threads_needed"], 2);
+    let sum = processes
+        .iter()
+        .map(|one| one["blocked_ns"].as_u64().unwrap());
+    assert_eq!(report["total"]["blocked_ns"], sum.sum::<u64>());
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let report = written(&analyse(Options::default(), &[]));
+    for key in [
+        "start",
+        "filters",
+        "begin_ns",
+        "end_ns",
+        "wall_ns",
+        "stall_threads",
+    ] {
+        assert_eq!(report[key], Value::Null, "{key}");
+    }
+    let total = &report["total"];
+    assert_eq!(total["duration_percentiles_ns"], Value::Null);
+    assert_eq!(total["at_once"]["one_share"], Value::Null);
+    assert_eq!(total["maj_flt_delta"], Value::Null);
+
+    let mut one = eventful();
+    one.all.threads.clear();
+    one.all.files.clear();
+    let one = written(&one);
+    let row = &one["total"]["by_thread"]["rows"][0];
+    assert_eq!(row["duration_percentiles_ns"], Value::Null);
+    let row = &one["total"]["by_file"]["rows"][0];
+    assert_eq!(row["offsets"], Value::Null);
+}
+
+#[test]
+fn hostile_names_are_escaped_and_hostile_numbers_written() {
+    let report = written(&hostile());
+    assert_eq!(report["total"]["duration_ns"], u64::MAX);
+    let path = &report["total"]["by_file"]["rows"][0]["path"];
+    assert_eq!(path, r"\x1b[2J\r\n14:03:07.123 \xff\u{202e}");
+}

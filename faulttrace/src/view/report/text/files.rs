@@ -1,0 +1,180 @@
+//! Where in the files the faults were, and how threads went through them.
+
+use super::percent;
+use crate::model::analysis::{
+    Evidence, FileAccess, HotRange, Offsets, PAGE_BYTES, Part, Pattern, WINDOW_BYTES,
+};
+use crate::model::summary::ProcessSummary;
+use crate::view::text::line::{Page, Paint};
+use crate::view::text::words::{self, duration, plural};
+
+/// The files that cost most, as far as offsets in them are known.
+pub(super) fn files(
+    page: Page,
+    total: &ProcessSummary,
+    part: &Part,
+    top: usize,
+    out: &mut Vec<u8>,
+) {
+    let mut first = true;
+    for (key, entry) in total.by_file.ranked().into_iter().take(top) {
+        let Some(detail) = part.files.get(key) else {
+            continue;
+        };
+        let Some(offsets) = &detail.offsets else {
+            continue;
+        };
+        if std::mem::take(&mut first) {
+            page.say("", out);
+            page.line().paint(Paint::Bold, "in the files").end(out);
+        }
+        let at = words::file(key.mapping, key.path.as_ref(), key.deleted);
+        page.line().add("  ").path(&at.path, &at.suffix).end(out);
+        if let Some(access) = &detail.access {
+            page.wrap(4, &pattern(access), out);
+        }
+        ranges(page, offsets, entry.tally.faults, out);
+    }
+}
+
+fn ranges(page: Page, offsets: &Offsets, faults: u64, out: &mut Vec<u8>) {
+    let whole = &offsets.whole;
+    let mut rest = *whole;
+    for range in &offsets.hot {
+        rest.blocked_ns = rest.blocked_ns.saturating_sub(range.blocked_ns);
+        rest.faults = rest.faults.saturating_sub(range.faults);
+        let size = about(range.to.saturating_sub(range.from));
+        range_line(
+            page,
+            range,
+            whole,
+            &format!("at {}, {size}", span(range)),
+            out,
+        );
+    }
+    if offsets.hot.is_empty() {
+        let faults = plural(whole.faults, "fault");
+        let text = format!("    nothing blocked: {faults} at {}", span(whole));
+        page.say(&text, out);
+    } else if rest.faults > 0 {
+        range_line(
+            page,
+            &rest,
+            whole,
+            &format!("elsewhere in {}", span(whole)),
+            out,
+        );
+    }
+    if let Some(unknown) = faults.checked_sub(whole.faults).filter(|rest| *rest > 0) {
+        page.say(
+            &format!("    {} at unknown offsets", plural(unknown, "fault")),
+            out,
+        );
+    }
+}
+
+fn range_line(page: Page, range: &HotRange, whole: &HotRange, text: &str, out: &mut Vec<u8>) {
+    let line = format!(
+        "    {:>8} {:>5}  blocked {text}, {}",
+        duration(range.blocked_ns),
+        percent(range.blocked_ns, whole.blocked_ns),
+        plural(range.faults, "fault")
+    );
+    page.say(&line, out);
+}
+
+fn span(range: &HotRange) -> String {
+    format!("+{:#x}..+{:#x}", range.from, range.to)
+}
+
+/// How it was gone through, and how that is known.
+fn pattern(access: &FileAccess) -> String {
+    let evidence = &access.evidence;
+    let what = match access.pattern {
+        Pattern::Sequential => "read in sequence".to_owned(),
+        Pattern::Strided(step) => format!("in equal steps, {}", step_text(step)),
+        Pattern::Random => "here and there".to_owned(),
+        Pattern::Mixed => "in no single way".to_owned(),
+        Pattern::TooFew => {
+            return format!(
+                "too few faults to tell how it is gone through ({} of a thread to another page)",
+                plural(evidence.steps, "step")
+            );
+        }
+    };
+    let mut text = format!("gone through {what}: {}", steps(evidence));
+    let [sequential, strided, random, mixed, few] = access.threads;
+    let threads: Vec<String> = [
+        (sequential, "in sequence"),
+        (strided, "in equal steps"),
+        (random, "here and there"),
+        (mixed, "in no single way"),
+        (few, "with too few faults"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, how)| format!("{count} {how}"))
+    .collect();
+    if access.threads.iter().sum::<u64>() > 1 {
+        text += &format!("; threads: {}", threads.join(", "));
+    }
+    text
+}
+
+fn steps(evidence: &Evidence) -> String {
+    let all = evidence.steps;
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (evidence.next_page, "to the next page"),
+        (evidence.near, NEAR),
+        (evidence.far, "further forward"),
+        (evidence.backward, "backward"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{} {what}", percent(count, all)));
+        }
+    }
+    let mut text = format!("of {} {}", plural(all, "step"), parts.join(", "));
+    if let Some((step, count)) = evidence.common
+        && count > 1
+        && u64::try_from(step) != Ok(PAGE_BYTES)
+    {
+        text += &format!(", at least {} {}", percent(count, all), step_text(step));
+    }
+    if evidence.same_page > 0 {
+        text += &format!("; {} on the same page again", evidence.same_page);
+    }
+    text
+}
+
+/// The text has to say the number.
+const NEAR: &str = "up to 16 MiB forward";
+const _: () = assert!(WINDOW_BYTES == 16 << 20);
+
+fn step_text(step: i64) -> String {
+    let way = if step < 0 { "backward" } else { "forward" };
+    format!("by {} {way}", size(step.unsigned_abs()))
+}
+
+/// Bytes, with three digits.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn about(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB")] {
+        if bytes >> shift > 0 {
+            let value = bytes as f64 / (1_u64 << shift) as f64;
+            return format!("{} {unit}", words::three_digits(value));
+        }
+    }
+    size(bytes)
+}
+
+/// Bytes, with the largest unit of which they are a whole number.
+fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let whole = bytes >> shift;
+        if whole > 0 && whole << shift == bytes {
+            return format!("{whole} {unit}");
+        }
+    }
+    format!("{bytes} B")
+}

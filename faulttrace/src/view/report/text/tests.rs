@@ -1,0 +1,119 @@
+//! What people read of a trace.
+
+use jiff::tz::TimeZone;
+
+use super::{in_zone, percent};
+use crate::model::analysis::tests::analyse;
+use crate::model::analysis::{Options, Report};
+use crate::view::TextOptions;
+use crate::view::report::samples::{eventful, hostile, several};
+
+pub(in crate::view::report) fn shown(report: &Report, width: Option<usize>) -> String {
+    let mut out = Vec::new();
+    let options = TextOptions {
+        width,
+        ..TextOptions::default()
+    };
+    in_zone(report, options, TimeZone::UTC, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_report() {
+    insta::assert_snapshot!(shown(&eventful(), None));
+}
+
+#[test]
+fn a_report_of_80_columns() {
+    insta::assert_snapshot!(shown(&eventful(), Some(80)));
+}
+
+#[test]
+fn a_report_of_several_processes() {
+    insta::assert_snapshot!(shown(&several(), Some(80)));
+}
+
+#[test]
+fn a_report_of_nothing() {
+    let text = shown(&analyse(Options::default(), &[]), None);
+    insta::assert_snapshot!(text, @"
+    what was traced is unknown: the trace has no start
+    REPORT, of no time: no record has one
+    No faults: no traced thread was seen to finish a page fault that was major or that put it to sleep.
+    If threads waited meanwhile, it was hardly in page faults: look at read() and write(), locks, the network, and the CPU.
+      all processes: 0 faults
+      The kernel's own count (maj_flt) could not be read: whether all major faults were reported is unknown.
+
+    lost: nothing that faulttrace knows of
+    ring buffer: counts unknown
+    ");
+}
+
+#[test]
+fn what_the_times_at_once_leave_out_is_said() {
+    let mut report = eventful();
+    report.quality.out_of_order = 3;
+    report.quality.overlapping = 1;
+    report.quality.not_swept = 2;
+    let text = shown(&report, None);
+    assert!(text.contains("\n3 faults recorded too late"), "{text}");
+    assert!(text.contains("\n1 fault overlapping another"), "{text}");
+    assert!(text.contains("\n2 faults of threads beyond"), "{text}");
+}
+
+#[test]
+fn unknown_percentiles_are_no_zeros() {
+    let mut report = eventful();
+    report.all.threads.clear();
+    let text = shown(&report, Some(80));
+    let line = text.lines().find(|line| line.ends_with("worker-1[1]"));
+    assert!(line.unwrap().contains("        ? "), "{line:?}");
+}
+
+#[test]
+fn hostile_names_stay_within_their_line_and_its_width() {
+    let report = hostile();
+    for width in [40, 80, 120] {
+        let text = shown(&report, Some(width));
+        for line in text.lines() {
+            assert!(line.chars().all(|c| !c.is_control()), "{line}");
+            assert!(!line.contains('\u{202e}'), "{line}");
+            let columns = crate::view::escape::width(line);
+            assert!(columns <= width, "{columns} columns: {line}");
+        }
+    }
+    let ours = [
+        " ",
+        "REPORT",
+        "PROCESS",
+        "faulttrace",
+        "14:03",
+        "traced with",
+        "shown",
+        "by ",
+        "stalls",
+        "in the files",
+        "still",
+        "lost",
+        "ring",
+        "unreadable",
+        // A duration that is too long for its column.
+        "213503 d 23 h ",
+    ];
+    for line in shown(&report, None).lines() {
+        let known = line.is_empty() || ours.iter().any(|start| line.starts_with(start));
+        assert!(known, "{line}");
+    }
+}
+
+#[test]
+fn a_part_is_never_all_and_something_never_nothing() {
+    assert_eq!(percent(0, 10), "0 %");
+    assert_eq!(percent(1, 1_000), "<1 %");
+    assert_eq!(percent(5, 1_000), "1 %");
+    assert_eq!(percent(124, 1_000), "12 %");
+    assert_eq!(percent(125, 1_000), "13 %");
+    assert_eq!(percent(999, 1_000), ">99 %");
+    assert_eq!(percent(u64::MAX, u64::MAX), "100 %");
+    assert_eq!(percent(0, 0), "?");
+}
