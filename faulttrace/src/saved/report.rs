@@ -52,7 +52,7 @@ pub(super) fn analyse(path: &Path, select: &Select, options: Options) -> anyhow:
         }
     })?;
     let mut progress = Progress::new("reading", trace.faults_at_most());
-    let read = trace.records(Order::NewestFirst, |item| {
+    let read = trace.records_without_sleeps(Order::NewestFirst, |item| {
         progress.step();
         if filter.takes(&item) {
             match item {

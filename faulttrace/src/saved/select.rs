@@ -25,6 +25,8 @@ pub(super) struct Filter<'a> {
     majors: u64,
     /// The site judged last, and the verdict: neighbours are often of one site.
     last: Option<(u64, bool)>,
+    /// Nothing restricts it.
+    takes_all: bool,
 }
 
 impl<'a> Filter<'a> {
@@ -47,6 +49,7 @@ impl<'a> Filter<'a> {
             faults: 0,
             majors: 0,
             last: None,
+            takes_all: *select == Select::default(),
         };
         if filter.since_ns > filter.until_ns {
             anyhow::bail!("--since is after --until");
@@ -63,6 +66,9 @@ impl<'a> Filter<'a> {
 
     /// Whether a record is wanted.
     pub(super) fn takes(&mut self, item: &Item<'_>) -> bool {
+        if self.takes_all {
+            return true;
+        }
         match item {
             Item::Fault {
                 site_id,

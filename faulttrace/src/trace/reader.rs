@@ -111,8 +111,10 @@ impl Trace {
 
     /// How many faults there are, at most: for a progress bar, told without counting.
     pub fn faults_at_most(&self) -> u64 {
+        // Asked in one, SQLite goes through all rows.
         let bounds = self.db.query_row(
-            "SELECT min(rowid), max(rowid) FROM faults NOT INDEXED",
+            "SELECT (SELECT min(rowid) FROM faults NOT INDEXED), \
+                    (SELECT max(rowid) FROM faults NOT INDEXED)",
             [],
             |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
         );
@@ -147,6 +149,24 @@ impl Trace {
     pub fn records(
         &self,
         order: Order,
+        take: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.scan(order, FAULTS, take)
+    }
+
+    /// As [`Trace::records`], but without [`Measure::longest_sleep`], which takes time to read.
+    pub fn records_without_sleeps(
+        &self,
+        order: Order,
+        take: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.scan(order, FAULTS_WITHOUT_SLEEPS, take)
+    }
+
+    fn scan(
+        &self,
+        order: Order,
+        select: &str,
         mut take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let errors = self.errors();
@@ -155,7 +175,7 @@ impl Trace {
         let mut sleeps = self.prepare(SLEEP)?;
         let mut others = Others::new(&self.db, order, errors)?;
         let mut others = others.begin(self.size, errors)?;
-        let mut statement = self.prepare(&format!("{FAULTS} {}", order.sql()))?;
+        let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
         while let Some((id, row)) = faults.next()? {
             while others.come_before(id)
@@ -207,6 +227,9 @@ impl Trace {
 /// `NOT INDEXED`: an index of a hostile file need not say what its table does.
 const FAULTS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, switches, at, \
                       slept_after_ns, waker FROM faults NOT INDEXED ORDER BY rowid";
+/// The same columns, those of the sleep unknown.
+const FAULTS_WITHOUT_SLEEPS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, switches, at, \
+                      NULL, NULL FROM faults NOT INDEXED ORDER BY rowid";
 const SLEEP: &str = "SELECT blocked_ns, runqueue_ns FROM sleeps NOT INDEXED WHERE rowid = ?";
 
 /// A row of `faults`.
