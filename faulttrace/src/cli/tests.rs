@@ -33,6 +33,41 @@ fn defaults_are_those_of_the_manual() {
 }
 
 #[test]
+fn arguments_do_not_contradict_each_other() {
+    args::Args::command().debug_assert();
+}
+
+#[test]
+fn a_saved_trace_is_chosen_from() {
+    let line = "faulttrace report a.faulttrace --top 3 --thread w* --file x.db --since 3s --json";
+    let Ok(Command::Report(plan)) = parse(line) else {
+        panic!("no report")
+    };
+    assert_eq!((plan.file.to_str(), plan.top), (Some("a.faulttrace"), 3));
+    assert_eq!(plan.format, Format::Json);
+    assert!(plan.select.threads[0].matches(b"worker"));
+    assert!(plan.select.files[0].matches_path(b"/a/x.db"));
+    let Ok(Command::Export(plan)) = parse("faulttrace export a --to pprof -o b") else {
+        panic!("no export")
+    };
+    assert_eq!(plan.to, crate::export::Kind::Pprof);
+    let Ok(Command::Replay(plan)) = parse("faulttrace replay a --speed 10x -k") else {
+        panic!("no replay")
+    };
+    assert_eq!((plan.speed, plan.kernel_stacks), (Some(10.0), true));
+    assert!(matches!(parse("faulttrace diff a b"), Ok(Command::Diff(_))));
+}
+
+#[test]
+fn what_is_saved_is_part_of_the_plan() {
+    let save = plan("faulttrace --pid 7 -q -o a --max-size 64M --force").save;
+    let save = save.expect("something to save");
+    assert_eq!((save.force, save.max_bytes), (true, Some(64 << 20)));
+    assert!(usage_error("faulttrace --pid 7 --quiet").contains("--output"));
+    assert!(usage_error("faulttrace --pid 7 -o a --max-size 1K").contains("1M"));
+}
+
+#[test]
 fn ids_repeat_and_take_commas() {
     let Targets::Some { pids, tids, comm } =
         plan("faulttrace -p 1,2 --pid 3 -t 9 --comm a*").targets

@@ -13,7 +13,7 @@ use crate::export::Kind;
 pub(in crate::cli) struct ReportArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]
-    pub(in crate::cli) file: PathBuf,
+    pub(in crate::cli) trace: PathBuf,
     /// Rows of each table
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) top: u32,
@@ -35,7 +35,7 @@ pub(in crate::cli) struct ReportArgs {
 pub(in crate::cli) struct ReplayArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]
-    pub(in crate::cli) file: PathBuf,
+    pub(in crate::cli) trace: PathBuf,
     /// text (for people) or json (JSON Lines; docs/json.md)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
@@ -80,7 +80,7 @@ pub(in crate::cli) struct DiffArgs {
 pub(in crate::cli) struct ExportArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]
-    pub(in crate::cli) file: PathBuf,
+    pub(in crate::cli) trace: PathBuf,
     /// The format wanted
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(in crate::cli) to: Kind,

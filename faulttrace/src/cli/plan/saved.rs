@@ -120,7 +120,7 @@ fn rows(top: u32) -> usize {
 impl From<ReportArgs> for ReportPlan {
     fn from(args: ReportArgs) -> Self {
         ReportPlan {
-            file: args.file,
+            file: args.trace,
             top: rows(args.top),
             stall_threads: args.stall_threads,
             format: format(args.json),
@@ -133,7 +133,7 @@ impl From<ReportArgs> for ReportPlan {
 impl From<ReplayArgs> for ReplayPlan {
     fn from(args: ReplayArgs) -> Self {
         ReplayPlan {
-            file: args.file,
+            file: args.trace,
             format: args.format,
             color: heed_no_color(args.color),
             kernel_stacks: args.kernel_stacks,
@@ -160,7 +160,7 @@ impl From<DiffArgs> for DiffPlan {
 impl From<ExportArgs> for ExportPlan {
     fn from(args: ExportArgs) -> Self {
         ExportPlan {
-            file: args.file,
+            file: args.trace,
             to: args.to,
             output: args.output,
             force: args.force,

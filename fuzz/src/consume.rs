@@ -1,0 +1,111 @@
+//! Everything that can be done with a trace that may be anything. Nothing may panic, hang, or take
+//! memory without bound; errors are what hostile files are for.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use faulttrace::export::{self, Kind};
+use faulttrace::model::analysis::{Analysis, Options, Wall};
+use faulttrace::model::summary::Summary;
+use faulttrace::model::Record;
+use faulttrace::trace::{Item, Order, Trace};
+use faulttrace::view::{Json, Text, TextOptions, View, report};
+
+/// Opens a trace and does everything with it. Says how many records came out.
+pub fn consume(path: &Path) -> usize {
+    let Ok(trace) = Trace::open(path) else {
+        return 0;
+    };
+    let _ = trace.faults_at_most();
+    let records = forwards(&trace);
+    backwards(&trace);
+    records
+}
+
+/// Replay and exports.
+fn forwards(trace: &Trace) -> usize {
+    let mut summary = Summary::new();
+    let mut views: [Box<dyn View>; 2] = [
+        Box::new(Json::new()),
+        Box::new(Text::new(TextOptions {
+            color: true,
+            width: Some(80),
+            kernel_stacks: true,
+            multi_process: true,
+        })),
+    ];
+    let mut exports = Kind::ALL.map(export::start);
+    let (mut out, mut sink) = (Vec::new(), io::sink());
+    let mut count = 0;
+    let mut take = |record: &Record| {
+        count += 1;
+        summary.add(record);
+        for view in &mut views {
+            view.record(record, Instant::now(), &mut out);
+        }
+        check_lines(&out);
+        out.clear();
+        for export in &mut exports {
+            let _ = export.record(record, &mut sink);
+        }
+    };
+    take(&Record::Start(trace.start().clone()));
+    let _ = trace.records(Order::OldestFirst, |item| {
+        take(&item.into_record());
+        ControlFlow::Continue(())
+    });
+    for view in &mut views {
+        view.finish(&summary, &mut out);
+    }
+    check_lines(&out);
+    for export in &mut exports {
+        let _ = export.finish(&summary, &mut sink);
+    }
+    count
+}
+
+/// The report, as text and as JSON.
+fn backwards(trace: &Trace) {
+    let meta = trace.meta();
+    let mut analysis = Analysis::new(Options {
+        wall: Some(Wall {
+            begin_ns: meta.start.time_ns,
+            end_ns: meta.written_ns,
+        }),
+        ..Options::default()
+    });
+    let _ = trace.sites(|_, site| analysis.expect_site(site));
+    let _ = trace.records_without_sleeps(Order::NewestFirst, |item| {
+        match item {
+            Item::Fault {
+                site_id,
+                site,
+                measure,
+            } => analysis.fault(site_id, site, &measure),
+            Item::Other(record) => analysis.other(&record),
+        }
+        ControlFlow::Continue(())
+    });
+    analysis.other(&Record::Start(meta.start.clone()));
+    let found = analysis.finish();
+    let mut out = Vec::new();
+    let _ = report::write_json(&found, &mut out);
+    report::write_text(&found, TextOptions::default(), &mut out);
+    check_lines(&out);
+}
+
+/// What is shown can steer no terminal: the only escapes are the colours that are ours.
+fn check_lines(out: &[u8]) {
+    let mut rest = out;
+    while let Some(at) = rest.iter().position(|byte| *byte < 0x20 && *byte != b'\n') {
+        let (_, from) = rest.split_at(at);
+        let colour = [&b"\x1b[1m"[..], b"\x1b[1;31m", b"\x1b[2m", b"\x1b[0m"];
+        let ours = colour.iter().find(|ours| from.starts_with(ours));
+        let Some(ours) = ours else {
+            panic!("a control character reached the output: {:?}", &from[..from.len().min(20)]);
+        };
+        rest = &from[ours.len()..];
+    }
+}

@@ -1,0 +1,139 @@
+//! A small trace with a record of each kind.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use faulttrace::model::{
+    Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
+    Place, ProcessEnd, ProcessInfo, Record, Sleep, Stack, Start, Stuck, Transport, Waker,
+};
+use faulttrace::trace::{Options, Writer};
+
+const BEGIN_NS: u64 = 1_752_242_587_000_000_000;
+
+/// Writes it, with small pages: most of a small database is empty space.
+pub fn seed(path: &Path) {
+    let options = Options {
+        force: true,
+        ..Options::default()
+    };
+    let mut writer = Writer::create(path, &options).expect("created");
+    let process = ProcessInfo {
+        pid: 7,
+        name: Name::from("db"),
+        exe: Some(Name::from("/bin/db")),
+    };
+    let start = Start {
+        version: "0".into(),
+        host: "h".into(),
+        kernel: "6".into(),
+        command: vec!["faulttrace".into()],
+        targets: vec![process.clone()],
+        rungs: vec![("job".into(), "rung".into())],
+        time_ns: BEGIN_NS,
+    };
+    writer.begin(&start).expect("begun");
+    let mut records = vec![Record::Process(Arc::new(process))];
+    records.extend((0..6).map(|number| Record::Fault(Arc::new(fault(number)))));
+    records.extend([
+        Record::Stuck(Arc::new(Stuck {
+            facts: facts(1),
+            elapsed_ns: 1_000_000,
+            report: 1,
+        })),
+        Record::Lost(Lost {
+            class: LossClass::Lost,
+            reason: "ring_full".into(),
+            count: 2,
+        }),
+        Record::ProcessEnd(ProcessEnd {
+            pid: 7,
+            time_ns: BEGIN_NS + 9_000_000,
+        }),
+        Record::Accounting(Accounting {
+            pid: 7,
+            maj_flt_delta: Some(3),
+        }),
+        Record::Transport(Transport {
+            emitted: 6,
+            received: 6,
+            lost: 0,
+        }),
+    ]);
+    writer.write(&records, BEGIN_NS + 10_000_000).expect("written");
+    writer.finish(BEGIN_NS + 10_000_000).expect("finished");
+    let db = rusqlite::Connection::open(path).expect("opened");
+    db.execute_batch("PRAGMA page_size = 512; VACUUM;").expect("packed");
+}
+
+fn facts(number: u64) -> Facts {
+    let file = number % 3 > 0;
+    Facts {
+        begin_ns: Some(BEGIN_NS + number * 1_000_000),
+        pid: 7,
+        tid: 8 + u32::try_from(number % 2).unwrap_or(0),
+        thread: Name::from("worker"),
+        mode: if file { Mode::User } else { Mode::Gup },
+        syscall: (!file).then(|| Name::from("mlock")),
+        access: file.then_some(Access::Read),
+        address: file.then_some(0x7f00_0000_0000 + number * 4096),
+        place: Place {
+            mapping: file.then_some(MappingKind::File),
+            path: file.then(|| Name::from("/data")),
+            deleted: false,
+            offset: file.then_some(number * 4096),
+        },
+        cause: Some(Cause::FileRead),
+        began_before_attach: false,
+        user_stack: Some(stack(number % 2)),
+        kernel_stack: Some(stack(2)),
+    }
+}
+
+fn fault(number: u64) -> Fault {
+    let (blocked_ns, runqueue_ns, on_cpu_ns) = (800_000, 50_000, 10_000);
+    let duration_ns = blocked_ns + runqueue_ns + on_cpu_ns;
+    Fault {
+        facts: facts(number),
+        major: number.is_multiple_of(2),
+        end_ns: BEGIN_NS + number * 1_000_000 + duration_ns,
+        duration_ns,
+        blocked_ns,
+        runqueue_ns,
+        on_cpu_ns,
+        switches: 1 + u32::from(number == 4),
+        end: End::Exact,
+        longest_sleep: Some(Sleep {
+            after_ns: 5_000,
+            blocked_ns: if number == 4 { 1 } else { blocked_ns },
+            runqueue_ns,
+            waker: Some(match number {
+                0 => Waker::Interrupt,
+                _ => Waker::Task {
+                    pid: 9,
+                    tid: 9,
+                    name: Name::from("server"),
+                },
+            }),
+        }),
+    }
+}
+
+fn stack(id: u64) -> Arc<Stack> {
+    let frame = |depth: u64| Frame {
+        address: 0x1000 * (id + 1) + depth,
+        function: (depth > 0).then(|| Name::from("f")),
+        offset: Some(1),
+        module: Some(Name::from("/bin/db")),
+        module_offset: Some(depth),
+        build_id: Some(Name::from(&[1_u8, 2, 3][..])),
+        file: Some(Name::from("f.c")),
+        line: Some(3),
+        inlined: depth == 1,
+    };
+    Arc::new(Stack {
+        id,
+        frames: (0..3).map(frame).collect(),
+        truncated: id == 1,
+    })
+}
