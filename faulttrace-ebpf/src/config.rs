@@ -68,6 +68,10 @@ globals! {
     OFF_UPID_NS: u64 = 0;
     OFF_NAMESPACE_INUM: u64 = 0;
     OFF_TASK_STACK: u64 = 0;
+    /// Size of a kernel stack.
+    SIZE_STACK: u64 = 0;
+    /// Softirqs never run on the stack of a task that is in a system call or an exception.
+    SOFTIRQS_APART: u32 = 0;
     /// Where the registers of user mode lie on a kernel stack, from its lowest address, and the
     /// members of `struct pt_regs`.
     USER_REGS: u64 = 0;
@@ -267,6 +271,29 @@ pub fn system_call() -> u32 {
     } else {
         NO_SYSCALL
     }
+}
+
+/// Whether the program runs on the current task's own kernel stack, judged by its context, which the
+/// kernel keeps on the stack (kernel/trace/bpf_trace.c, bpf_trace_run1 and on). `word` is memory of a
+/// map: read back from there, a pointer is a number to the verifier.
+#[inline(always)]
+pub fn on_own_stack(ctx: *mut c_void, word: &mut u64) -> bool {
+    // SAFETY: a valid reference to an aligned word, as large as a pointer.
+    let address = unsafe {
+        core::ptr::write_volatile((&raw mut *word).cast(), ctx);
+        core::ptr::read_volatile(word)
+    };
+    let stack: u64 = member(current_task(), &OFF_TASK_STACK);
+    address.wrapping_sub(stack) < SIZE_STACK.load()
+}
+
+/// Where the current task's work in the kernel returns to at its end: the address under its registers
+/// of user mode.
+#[inline(always)]
+pub fn entered_from() -> Option<u64> {
+    let below = user_registers(current_task())?.wrapping_sub(8);
+    // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel(below.cast()) }.ok()
 }
 
 /// The registers of 64-bit user mode, at the top of a task's kernel stack.

@@ -11,6 +11,7 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     entry.flags |= more;
     if entry.in_ns == 0 {
         // It still counts as off the CPU: its switch-in was not seen.
+        maps::count(counter::SWITCHES_UNSEEN);
         let unseen_ns = end_ns.saturating_sub(entry.out_ns);
         entry.blocked_ns += unseen_ns;
         if unseen_ns >= entry.longest_sleep_ns {

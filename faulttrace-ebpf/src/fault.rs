@@ -84,7 +84,6 @@ pub fn last_seen(entry: &Inflight) -> u64 {
     if entry.in_ns != 0 {
         return entry.in_ns;
     }
-    maps::count(counter::SWITCHES_UNSEEN);
     if entry.wake_ns > entry.out_ns {
         entry.wake_ns
     } else {

@@ -66,6 +66,10 @@ pub mod flag {
     pub const GROUP_DEAD: u32 = 1 << 10;
     /// The user stack has been captured, whether or not it could be read.
     pub const USER_STACK_TRIED: u32 = 1 << 11;
+    /// When it last went to sleep, kernel stacks were found to be as expected: of the expected size,
+    /// and with the program's context on the thread's own. So where a context lies tells whose stack
+    /// it is ([`super::Inflight`]).
+    pub const CONTEXT_ON_STACK: u32 = 1 << 13;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }

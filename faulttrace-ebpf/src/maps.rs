@@ -54,6 +54,17 @@ pub struct Scratch {
     pub handled: u64,
     /// Not 0: a frame is in `do_exit`.
     pub death: u64,
+    /// For `config::on_own_stack`.
+    pub word: u64,
+}
+
+/// Room to capture a waker's stack in. Not [`Scratch`]: the interrupt that wakes may have come while
+/// another program worked there.
+#[repr(C)]
+pub struct WakerScratch {
+    pub frames: [u64; STACK_SLOTS],
+    /// For `config::on_own_stack`.
+    pub word: u64,
 }
 
 #[map]
@@ -63,10 +74,8 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Room to make an entry of `INFLIGHT` in.
 #[map]
 static FRESH: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
-/// Room to capture a waker's stack in. Not [`Scratch`]: the interrupt that wakes may have come while
-/// another program worked there.
 #[map]
-static WAKER_STACK: PerCpuArray<[u64; STACK_SLOTS]> = PerCpuArray::with_max_entries(1, 0);
+static WAKER_SCRATCH: PerCpuArray<WakerScratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static INFLIGHT: HashMap<u32, Inflight> = HashMap::with_max_entries(16384, 0);
 /// How many entries `INFLIGHT` has; almost always 0, which is what makes a context switch cheap.
@@ -119,11 +128,11 @@ pub fn fresh() -> Option<&'static mut Inflight> {
 
 /// This CPU's room for a waker's stack.
 #[inline(always)]
-pub fn waker_stack() -> Option<&'static mut [u64; STACK_SLOTS]> {
+pub fn waker_scratch() -> Option<&'static mut WakerScratch> {
     // SAFETY: as for the slot; wake-ups happen with interrupts off, so none is within another.
-    WAKER_STACK
+    WAKER_SCRATCH
         .get_ptr_mut(0)
-        .map(|stack| unsafe { &mut *stack })
+        .map(|scratch| unsafe { &mut *scratch })
 }
 
 /// The entry of a thread that left the CPU in a fault.

@@ -271,6 +271,13 @@ fn went_out(
         return;
     }
     entry.sleeps += 1;
+    if config::on_own_stack(ctx, &mut scratch.word)
+        && config::user_registers(current_task()).is_some()
+    {
+        entry.flags |= flag::CONTEXT_ON_STACK;
+    } else {
+        entry.flags &= !flag::CONTEXT_ON_STACK;
+    }
     entry.last_kernel_stack = stack::kernel_stack_id(scratch, stack);
     if entry.flags & flag::USER_STACK_TRIED == 0 {
         entry.flags |= flag::USER_STACK_TRIED;
@@ -325,6 +332,6 @@ pub fn waking(ctx: *mut c_void) {
     {
         // SAFETY: a helper without arguments.
         entry.wake_ns = unsafe { bpf_ktime_get_ns() };
-        waking::note_waker(ctx, &mut entry.waker);
+        waking::note_waker(ctx, entry);
     }
 }

@@ -6,16 +6,17 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, Waker, counter, waker};
+use faulttrace_ebpf::{Inflight, MAX_FRAMES, STACK_SLOTS, counter, flag, waker};
 
 use crate::config::{self, INTERRUPT_RANGES, OUTERMOST_RANGES, current};
 use crate::maps;
 use crate::stack::{self, within};
 
-/// Notes who is waking a thread right now.
+/// Notes who is waking the thread of this entry right now.
 #[inline(always)]
-pub fn note_waker(ctx: *mut c_void, to: &mut Waker) {
-    let kind = kind(ctx);
+pub fn note_waker(ctx: *mut c_void, entry: &mut Inflight) {
+    let kind = kind(ctx, entry.flags & flag::CONTEXT_ON_STACK != 0);
+    let to = &mut entry.waker;
     if kind == waker::TASK {
         (to.tgid, to.tid) = current();
         to.comm = bpf_get_current_comm().unwrap_or_default();
@@ -25,20 +26,34 @@ pub fn note_waker(ctx: *mut c_void, to: &mut Waker) {
     to.kind = kind;
 }
 
+/// `context_tells`: on which stack the context lies can be believed.
 #[inline(always)]
-fn kind(ctx: *mut c_void) -> u32 {
+fn kind(ctx: *mut c_void, context_tells: bool) -> u32 {
     // Only interrupts make the idle task wake anybody. This is its id in every namespace.
     if bpf_get_current_pid_tgid() as u32 == 0 {
         return waker::INTERRUPT;
     }
-    let Some(frames) = maps::waker_stack() else {
+    let Some(scratch) = maps::waker_scratch() else {
         return waker::UNKNOWN;
     };
+    // To walk along the stack takes microseconds, so first what can be told without.
+    if context_tells {
+        // Interrupts of the kernel, and softirqs, have a stack of their own.
+        if !config::on_own_stack(ctx, &mut scratch.word) {
+            return waker::INTERRUPT;
+        }
+        if config::SOFTIRQS_APART.load() != 0
+            && let Some(address) = config::entered_from()
+            && begins_work(address)
+        {
+            return waker::TASK;
+        }
+    }
     if config::interrupt(0).1 == 0 {
         return waker::UNKNOWN;
     }
-    let len = stack::capture_into(ctx, frames, 0);
-    judge(frames, len)
+    let len = stack::capture_into(ctx, &mut scratch.frames, 0);
+    judge(&scratch.frames, len)
 }
 
 /// Tells from a stack whose work it is. A task's only if all of it was captured: the entry of an
@@ -94,11 +109,16 @@ fn in_interrupt(address: u64) -> bool {
 #[inline(always)]
 fn is_whole(frames: &[u64; STACK_SLOTS], len: u32) -> bool {
     let outermost = (len as usize).wrapping_sub(1) & (STACK_SLOTS - 1);
-    let address = frames[outermost];
+    len != 0 && begins_work(frames[outermost])
+}
+
+/// Whether an address is in a system call's or an exception's entry, or where a new thread begins.
+#[inline(always)]
+fn begins_work(address: u64) -> bool {
     let mut range = 0;
     while range < OUTERMOST_RANGES {
         if within(address, config::outermost(range)) {
-            return len != 0;
+            return true;
         }
         range += 1;
     }

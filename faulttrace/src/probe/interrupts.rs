@@ -1,6 +1,7 @@
 //! Where the running kernel enters interrupts, and where the work of its tasks begins: what the
 //! programs tell from a stack by whether a task or an interrupt wakes a thread.
 
+use std::ffi::OsStr;
 use std::ops::Range;
 
 use super::KernelFunctions;
@@ -55,7 +56,15 @@ fn begins_work(name: &str) -> bool {
         "el0t_64_sync",
         "el0t_32_sync",
     ];
-    BEGINNINGS.iter().any(|begin| name.starts_with(begin))
+    BEGINNINGS.iter().any(|begin| name.starts_with(begin)) && !enters_interrupt(name)
+}
+
+/// Whether softirqs never run on the stack of a task that is in a system call or an exception: so it is
+/// on x86-64 (arch/x86/Kconfig, HAVE_SOFTIRQ_ON_OWN_STACK) but for kernels with real-time preemption.
+pub(super) fn softirqs_apart() -> bool {
+    let real_time = |version: &OsStr| version.to_string_lossy().contains("PREEMPT_RT");
+    let kernel = nix::sys::utsname::uname();
+    cfg!(target_arch = "x86_64") && kernel.is_ok_and(|kernel| !real_time(kernel.version()))
 }
 
 /// Code of interrupts and softirqs. None at all if either is missing: then a stack without them
@@ -135,7 +144,7 @@ mod tests {
     fn work_begins_at_system_calls_exceptions_and_new_threads() {
         let names = [
             "entry_SYSCALL_64_after_hwframe",
-            "vfs_read",
+            "asm_exc_xen_hypervisor_callback",
             "ret_from_fork_asm",
         ];
         let found = outermost(&kernel(&names));

@@ -5,7 +5,10 @@ use std::ops::Range;
 use aya::EbpfLoader;
 use faulttrace_ebpf::filter;
 
-use super::interrupts::{INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, interrupts, outermost};
+use super::interrupts::{
+    INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, interrupts, outermost, softirqs_apart,
+};
+use super::offsets::THREAD_SIZE;
 use super::{Error, Filter, KernelFunctions, KernelTypes, Settings};
 
 /// Functions that run between a fault's completion and the return from its exception; the names
@@ -67,6 +70,7 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_UPID_NS", types.upid_ns),
         ("OFF_NAMESPACE_INUM", types.namespace_inum),
         ("OFF_TASK_STACK", types.task_stack),
+        ("SIZE_STACK", THREAD_SIZE),
         ("USER_REGS", types.user_regs),
         ("OFF_REGS_CS", types.regs_cs),
         ("OFF_REGS_ORIG_AX", types.regs_orig_ax),
@@ -132,6 +136,7 @@ impl Globals {
                 ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
                 ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
                 ("MAJOR_ONLY", u32::from(settings.major_only)),
+                ("SOFTIRQS_APART", u32::from(softirqs_apart())),
                 ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
             ],
             leave,

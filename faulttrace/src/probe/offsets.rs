@@ -11,7 +11,7 @@ const MAX_NESTING: u32 = 8;
 
 /// Size of a kernel stack (arch/x86/include/asm/page_64_types.h). Kernels built with KASAN have
 /// larger ones; the programs check what they find, and then name no system call.
-const THREAD_SIZE: u64 = 16 * 1024;
+pub(super) const THREAD_SIZE: u64 = 16 * 1024;
 
 /// What the programs need to know of this kernel's types. Offsets in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
