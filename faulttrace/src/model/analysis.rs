@@ -4,6 +4,8 @@
 //! and no allocation. The reader of a saved trace feeds it every record, the last one first; the
 //! views show the [`Report`]. Totals are those of [`Summary`], told from the same sums.
 
+mod chance;
+mod diff;
 mod durations;
 mod keys;
 mod order;
@@ -27,6 +29,8 @@ use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
 use slices::Slices;
 
+pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
+pub use diff::{Change, Diff, DiffRow, PERCENTILES, compare};
 pub use durations::{Durations, Percentiles};
 pub use places::{HotRange, PAGE_BYTES};
 pub use report::{

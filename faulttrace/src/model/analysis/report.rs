@@ -31,7 +31,9 @@ pub struct Report {
     pub parts: Vec<Part>,
     /// What the numbers leave out.
     pub quality: Quality,
-    /// By what traces are compared, with the time slices of each, if [`Options::wall`] is known.
+    /// The durations of all faults.
+    pub durations: Option<Durations>,
+    /// By what traces are compared; with the time slices of each, if [`Options::wall`] is known.
     pub series: Vec<(SeriesKey, Series)>,
 }
 
@@ -179,7 +181,7 @@ pub(super) fn make(mut analysis: Analysis) -> Report {
         counters.sweep.fault(next);
     }
     counters.sweep.finish();
-    add_durations(counters, &mut summary);
+    let durations = add_durations(counters, &mut summary);
     let quality = Quality {
         out_of_order: counters.sweep.out_of_order,
         overlapping: counters.sweep.overlapping,
@@ -196,10 +198,8 @@ pub(super) fn make(mut analysis: Analysis) -> Report {
         Some(Wall { begin_ns, end_ns })
     });
     Report {
-        series: match analysis.options.wall {
-            Some(_) => take_series(counters),
-            None => Vec::new(),
-        },
+        series: take_series(counters),
+        durations,
         total,
         options: analysis.options,
         start: analysis.start,
@@ -211,17 +211,22 @@ pub(super) fn make(mut analysis: Analysis) -> Report {
     }
 }
 
-/// Gives the durations to the totals of their processes.
-fn add_durations(counters: &mut Counters, summary: &mut Summary) {
+/// Gives the durations to the totals of their processes, and gives back those of all.
+fn add_durations(counters: &Counters, summary: &mut Summary) -> Option<Durations> {
+    let mut all = Durations::new()?;
     let pids = counters.processes.keys();
     let ids = pids.into_iter().zip(OTHERS + 1..);
     let ids = ids.map(|(pid, id)| (Some(*pid), id));
     for (pid, id) in std::iter::once((None, OTHERS)).chain(ids) {
-        let durations = counters.process_durations.get(id);
-        for (ns, count) in durations.into_iter().flat_map(Durations::counts) {
+        let Some(durations) = counters.process_durations.get(id) else {
+            continue;
+        };
+        all.merge(durations);
+        for (ns, count) in durations.counts() {
             summary.record_durations(pid, ns, count);
         }
     }
+    Some(all)
 }
 
 fn take_series(counters: &mut Counters) -> Vec<(SeriesKey, Series)> {

@@ -1,6 +1,7 @@
 //! The fold against brute force and hand-counted numbers, and its bounds.
 
 mod bounds;
+pub(crate) mod diff;
 mod files;
 mod sweep;
 mod totals;

@@ -177,8 +177,10 @@ fn the_wall_is_as_far_as_the_records_tell() {
             end_ns: T0 + 3_000
         })
     );
-    assert!(
-        report.series.is_empty(),
+    let all = report.series(&SeriesKey::All).unwrap();
+    assert_eq!(all.tally.faults, 1);
+    assert_eq!(
+        all.faults, [0; SLICES],
         "without a wall there are no slices"
     );
 }
