@@ -3,8 +3,12 @@
 //! Routes only; each task is a module. `./x TASK` is the same on a machine that may lack even a C
 //! linker.
 
+mod bench;
 mod cargo;
+mod docs;
+mod fuzz;
 mod lint;
+mod python;
 mod run;
 mod setup;
 mod shell;
@@ -56,8 +60,33 @@ enum Task {
         )]
         arguments: Vec<OsString>,
     },
+    /// Write the documents that are generated from the code
+    Docs,
+    /// Run the fuzz targets, or one of them
+    Fuzz {
+        /// The target; without, each in turn
+        target: Option<String>,
+        /// For how long, each
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
+    /// Measure what something costs on this machine
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Only the checks that need no test to run: format, lints, docs, licences, file length
     Lint,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Writing made-up faults to a saved trace, and `faulttrace report` on it
+    Trace {
+        /// How many faults
+        #[arg(long, default_value_t = 10_000_000)]
+        faults: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -92,6 +121,20 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
         Task::E2e { arguments } => {
             setup::setup(setup::Purpose::Test)?;
             test::e2e(&arguments)?;
+        }
+        Task::Docs => {
+            setup::setup(setup::Purpose::Build)?;
+            docs::docs()?;
+        }
+        Task::Fuzz { target, seconds } => {
+            setup::fuzzing()?;
+            fuzz::fuzz(target.as_deref(), seconds)?;
+        }
+        Task::Bench {
+            what: Bench::Trace { faults },
+        } => {
+            setup::setup(setup::Purpose::Build)?;
+            bench::trace(faults)?;
         }
         Task::Lint => {
             setup::setup(setup::Purpose::Test)?;

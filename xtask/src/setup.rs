@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::cargo::cargo;
+use crate::python;
 use crate::shell::{Root, find, output_of, run, say};
 
 /// What the machine is wanted for.
@@ -27,11 +28,13 @@ struct SystemPackage {
 enum Sign {
     Program(&'static str),
     File(&'static str),
+    /// Python has these modules.
+    PythonModules(&'static str),
 }
 
 /// What `./x` does not already need for building xtask itself, gcc and headers excepted: a machine
 /// may have another linker, and the tests compile C programs.
-const SYSTEM_PACKAGES: [SystemPackage; 6] = [
+const SYSTEM_PACKAGES: [SystemPackage; 10] = [
     SystemPackage {
         name: "gcc",
         sign: Sign::Program("gcc"),
@@ -62,6 +65,26 @@ const SYSTEM_PACKAGES: [SystemPackage; 6] = [
         sign: Sign::Program("mkswap"),
         why: "swap files",
     },
+    SystemPackage {
+        name: "e2fsprogs",
+        sign: Sign::Program("mkfs.ext4"),
+        why: "file systems on loop devices",
+    },
+    SystemPackage {
+        name: "sqlite3",
+        sign: Sign::Program("sqlite3"),
+        why: "reads saved traces as their users do",
+    },
+    SystemPackage {
+        name: "golang-go",
+        sign: Sign::Program("go"),
+        why: "go tool pprof reads exported profiles",
+    },
+    SystemPackage {
+        name: "python3-venv",
+        sign: Sign::PythonModules("venv, ensurepip"),
+        why: "Perfetto's own classes, which read exported timelines, are for Python",
+    },
 ];
 
 /// A program installed with `cargo install`, at one version so that everybody gets the same result.
@@ -76,6 +99,13 @@ const BPF_LINKER: CargoTool = CargoTool {
     name: "bpf-linker",
     version: "0.10.4",
     why: "links the eBPF programs",
+};
+
+/// Builds and runs the fuzz targets; only `cargo xtask fuzz` needs it.
+const CARGO_FUZZ: CargoTool = CargoTool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+    why: "runs the fuzz targets",
 };
 
 const CARGO_DENY: CargoTool = CargoTool {
@@ -93,8 +123,15 @@ pub(crate) fn setup(purpose: Purpose) -> anyhow::Result<()> {
     cargo_tool(&BPF_LINKER)?;
     if purpose == Purpose::Test {
         cargo_tool(&CARGO_DENY)?;
+        python::environment()?;
     }
     fuse_device()
+}
+
+/// Installs what only fuzzing needs.
+pub(crate) fn fuzzing() -> anyhow::Result<()> {
+    setup(Purpose::Build)?;
+    cargo_tool(&CARGO_FUZZ)
 }
 
 fn system_packages() -> anyhow::Result<()> {
@@ -130,6 +167,10 @@ impl Sign {
         match self {
             Sign::Program(name) => find(name).is_some(),
             Sign::File(path) => Path::new(path).exists(),
+            Sign::PythonModules(modules) => {
+                let import = format!("import {modules}");
+                output_of(Command::new("python3").args(["-c", &import])).is_some()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::cargo::{Executable, build, cargo, find_binary, release_binary};
+use crate::python;
 use crate::shell::{Root, describe, output_of, root, run, say};
 
 /// The package of the end-to-end tests.
@@ -53,6 +54,7 @@ pub(crate) fn e2e(arguments: &[OsString]) -> anyhow::Result<()> {
     let mut environment = vec![
         ("FAULTTRACE_BIN", faulttrace.into_os_string()),
         ("FAULTTRACE_WORKLOAD", workload.as_os_str().to_owned()),
+        ("FAULTTRACE_PYTHON", python::environment()?.into_os_string()),
     ];
     for name in ["PATH", "RUST_BACKTRACE", "CI"] {
         if let Some(value) = std::env::var_os(name) {

@@ -1,5 +1,7 @@
 //! Checks that a database is a trace, and that its tables are plain tables.
 
+use std::collections::HashMap;
+
 use rusqlite::Connection;
 
 use super::Errors;
@@ -27,24 +29,28 @@ pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<()> {
     if major < 1 {
         return Err(errors.not_a_trace(format!("its version is {version}")));
     }
+    let found = tables(db).map_err(|source| errors.database(source))?;
     for table in TABLES {
-        check_table(db, table, errors)?;
+        check_table(db, table, &found, errors)?;
     }
     Ok(())
 }
 
+/// What a table of the file is: its kind, and whether it is without row numbers.
+type Found = HashMap<String, (String, bool)>;
+
+fn tables(db: &Connection) -> rusqlite::Result<Found> {
+    let sql = "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' LIMIT 1000";
+    let mut statement = db.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    rows.collect()
+}
+
 /// A view or virtual table in a table's place could compute anything, for as long as it likes; so
 /// could a generated column.
-fn check_table(db: &Connection, table: &Table, errors: &Errors<'_>) -> Result<()> {
+fn check_table(db: &Connection, table: &Table, found: &Found, errors: &Errors<'_>) -> Result<()> {
     let wrong = |what: &str| errors.not_a_trace(format!("its table {} {what}", table.name));
-    let found: Vec<(String, bool)> = query(
-        db,
-        "SELECT type, wr FROM pragma_table_list(?) WHERE schema = 'main'",
-        table.name,
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
-    .map_err(|error| errors.database(error))?;
-    let [(kind, without_rowid)] = found.as_slice() else {
+    let Some((kind, without_rowid)) = found.get(table.name) else {
         return Err(wrong("is missing"));
     };
     if kind != "table" {
@@ -53,13 +59,7 @@ fn check_table(db: &Connection, table: &Table, errors: &Errors<'_>) -> Result<()
     if *without_rowid != table.constraint.1.contains("WITHOUT ROWID") {
         return Err(wrong("is of another kind"));
     }
-    let columns: Vec<(String, i64)> = query(
-        db,
-        "SELECT name, hidden FROM pragma_table_xinfo(?)",
-        table.name,
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
-    .map_err(|error| errors.database(error))?;
+    let columns = columns(db, table.name).map_err(|source| errors.database(source))?;
     for column in table.columns {
         match columns.iter().find(|(name, _)| name == column.name) {
             Some((_, 0)) => {}
@@ -70,14 +70,9 @@ fn check_table(db: &Connection, table: &Table, errors: &Errors<'_>) -> Result<()
     Ok(())
 }
 
-fn query<T>(
-    db: &Connection,
-    sql: &str,
-    table: &str,
-    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
-    db.prepare(sql)?
-        .query_map([table], read)?
-        .take(200)
-        .collect()
+fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut statement = db.prepare("SELECT name, hidden FROM pragma_table_xinfo(?)")?;
+    let rows = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // The limit on columns bounds it.
+    rows.collect()
 }
