@@ -6,7 +6,7 @@ mod coalesce;
 pub(in crate::view) mod entry;
 pub(in crate::view) mod line;
 mod notices;
-mod stack;
+pub(in crate::view) mod stack;
 pub(in crate::view) mod summary;
 pub(in crate::view) mod tables;
 #[cfg(test)]

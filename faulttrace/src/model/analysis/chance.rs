@@ -128,17 +128,19 @@ fn rank(rank: f64) -> Option<u64> {
 
 /// Whether a percentile differs: the ranges in which both may lie do not meet.
 pub(super) fn percentile(before: &Durations, after: &Durations, percentile: f64) -> Verdict {
-    let ((low_a, high_a), (low_b, high_b)) =
-        (bounds(before, percentile), bounds(after, percentile));
-    let (Some(low_a), Some(high_a), Some(low_b), Some(high_b)) = (low_a, high_a, low_b, high_b)
-    else {
-        return Verdict::TooLittle;
-    };
-    if low_a > high_b || low_b > high_a {
+    let (a, b) = (bounds(before, percentile), bounds(after, percentile));
+    if below(a.1, b.0) || below(b.1, a.0) {
         Verdict::Significant
+    } else if [a.0, a.1, b.0, b.1].contains(&None) {
+        Verdict::TooLittle
     } else {
         Verdict::Chance
     }
+}
+
+/// What ends here is below what begins there; not known of ends that are not known.
+fn below(high: Option<u64>, low: Option<u64>) -> bool {
+    high.zip(low).is_some_and(|(high, low)| high < low)
 }
 
 #[cfg(test)]
@@ -214,6 +216,14 @@ mod tests {
             ]
         );
         assert_eq!(verdicts(5, 2_000), [Verdict::TooLittle; 3]);
+
+        // Of few faults after, none is as short as the longest before.
+        let before = durations(&mut random, 5_000, 1_000);
+        let mut after = Durations::new().unwrap();
+        (0..20).for_each(|_| after.record(5_000_000));
+        assert_eq!(bounds(&after, 90.0).1, None);
+        assert_eq!(percentile(&before, &after, 90.0), Verdict::Significant);
+        assert_eq!(percentile(&after, &before, 90.0), Verdict::Significant);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod parts;
 mod section;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use serde::Serialize;
 

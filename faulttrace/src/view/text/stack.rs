@@ -7,7 +7,7 @@ use crate::model::{Frame, Name, Stack};
 use crate::view::escape::{escaped, fit_end, fit_start, width};
 
 /// Longest function name or source path shown, bytes.
-const MAX_TEXT: usize = 512;
+pub(in crate::view) const MAX_TEXT: usize = 512;
 /// Longest path of a source file, columns; JSON has all of it.
 const MAX_SOURCE: usize = 60;
 /// How often in a row a stack is not repeated. After that the one it refers to is far away.
@@ -138,7 +138,8 @@ fn describe(frame: &Frame) -> (String, String) {
     (name, rest)
 }
 
-fn base_name(path: &Name) -> String {
+/// The last part of a path.
+pub(in crate::view) fn base_name(path: &Name) -> String {
     let bytes = path.as_bytes();
     let start = bytes.iter().rposition(|byte| *byte == b'/');
     escaped(&bytes[start.map_or(0, |at| at + 1)..], MAX_TEXT)

@@ -13,7 +13,7 @@ use crate::view::report::samples::{eventful, hostile, several};
 /// The schema as users read it.
 const DOCS: &str = include_str!("../../../../../docs/report-json.md");
 
-fn fields(section: &str) -> Fields {
+pub(in crate::view::report) fn fields(section: &str) -> Fields {
     documented_in(DOCS, section)
 }
 

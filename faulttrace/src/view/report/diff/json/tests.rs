@@ -1,0 +1,124 @@
+//! What is written, against docs/report-json.md.
+
+use serde_json::Value;
+
+use crate::model::analysis::tests::analyse;
+use crate::model::analysis::tests::diff::{trace, trace_of};
+use crate::model::analysis::{Options, Report, compare};
+use crate::model::{Cause, Name};
+use crate::view::json::tests::docs::{check, check_record, joined};
+use crate::view::report::diff::{Compared, write_diff_json};
+use crate::view::report::json::tests::fields;
+use crate::view::report::samples::hostile;
+
+/// The object, checked to be as documented in every part.
+fn written(before: &Report, after: &Report) -> Value {
+    let diff = compare(before, after);
+    let mut out = Vec::new();
+    let compared = Compared {
+        before_name: b"a\n.faulttrace",
+        before,
+        after_name: b"b.faulttrace",
+        after,
+        diff: &diff,
+        top: 2,
+    };
+    write_diff_json(&compared, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with('\n'));
+    assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    check(&value, &fields("diff"));
+    for side in ["before", "after"] {
+        check(&value[side], &fields("side"));
+        if !value[side]["start"].is_null() {
+            check_record(&value[side]["start"]);
+        }
+    }
+    check(&value["total"], &fields("rates"));
+    check_rates(&value["total"]);
+    for (table, key) in [
+        ("by_cause", "cause_key"),
+        ("by_file", "file_key"),
+        ("by_stack", "stack_key"),
+        ("by_thread", "thread_key"),
+    ] {
+        check(&value[table], &fields("diff_table"));
+        for row in value[table]["rows"].as_array().unwrap() {
+            check(row, &joined(fields(key), fields("rates")));
+            check_rates(row);
+            for frame in row["frames"].as_array().into_iter().flatten() {
+                check(frame, &fields("frame_key"));
+            }
+        }
+        for others in ["others_before", "others_after"] {
+            if !value[table][others].is_null() {
+                check(&value[table][others], &fields("totals"));
+            }
+        }
+    }
+    value
+}
+
+fn check_rates(rates: &Value) {
+    for side in ["before", "after"] {
+        if !rates[side].is_null() {
+            check(&rates[side], &fields("totals"));
+        }
+    }
+    let object = rates.as_object().unwrap();
+    for (_, change) in object.iter().filter(|(key, _)| key.ends_with("_per_s")) {
+        check(change, &fields("change"));
+    }
+    for key in ["p50_ns", "p90_ns", "p99_ns", "max_ns"] {
+        check(&rates[key], &fields("change"));
+    }
+}
+
+#[test]
+fn every_part_has_the_documented_fields() {
+    let value = written(&trace(1, 30, 20), &trace(2, 30, 60));
+    assert_eq!(value["type"], "diff");
+    assert_eq!(value["slices"], 20);
+    assert_eq!(value["before"]["file"], r"a\n.faulttrace");
+    assert_eq!(value["before"]["wall_ns"], 30_000_000_000_u64);
+    assert_eq!(value["total"]["faults_per_s"]["before"], 20.0);
+    assert_eq!(value["total"]["faults_per_s"]["verdict"], "chance");
+    assert_eq!(value["total"]["blocked_ns_per_s"]["verdict"], "significant");
+    assert_eq!(value["total"]["max_ns"]["verdict"], "unknown");
+    assert_eq!(value["by_thread"]["rows"].as_array().unwrap().len(), 2);
+    assert_eq!(value["by_thread"]["more_rows"], 1);
+    let frames = &value["by_stack"]["rows"][0]["frames"];
+    assert_eq!(frames[0]["function"], "index::page");
+    assert_eq!(frames[2]["module_offset"], 0x1234);
+    assert_eq!(frames[3]["module"], Value::Null);
+}
+
+#[test]
+fn nothing_is_not_unknown() {
+    let other = trace_of(2, 30, 20, |one| {
+        one.facts.cause = Some(Cause::Fuse);
+        one.facts.thread = Name::from("new");
+    });
+    let value = written(&trace(1, 30, 20), &other);
+    let row = &value["by_cause"]["rows"][0];
+    let (there, gone) = match row["cause"].as_str() {
+        Some("fuse") => ("after", "before"),
+        _ => ("before", "after"),
+    };
+    assert_eq!(row[there]["faults"], 600);
+    assert_eq!(row[gone]["faults"], 0);
+    assert_eq!(row["faults_per_s"][gone], 0.0);
+    assert_eq!(row["p50_ns"][gone], Value::Null);
+    let nothing = analyse(Options::default(), &[]);
+    let value = written(&nothing, &nothing);
+    assert_eq!(value["total"]["faults_per_s"]["before"], Value::Null);
+    assert_eq!(value["total"]["faults_per_s"]["verdict"], "too_little");
+}
+
+#[test]
+fn hostile_traces_are_written() {
+    let value = written(&hostile(), &hostile());
+    let thread = &value["by_thread"]["rows"][0]["thread"];
+    assert_eq!(thread, r"\x1b[2J\r\n14:03:07.123 \xff\u{202e}");
+}
