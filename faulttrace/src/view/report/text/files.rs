@@ -91,7 +91,12 @@ fn span(range: &HotRange) -> String {
 fn pattern(access: &FileAccess) -> String {
     let evidence = &access.evidence;
     let what = match access.pattern {
-        Pattern::Sequential => "read in sequence".to_owned(),
+        Pattern::Sequential => "in sequence".to_owned(),
+        // Read-around and readahead make equal steps of what is none.
+        Pattern::Strided(step) if step.unsigned_abs() <= WINDOW_BYTES => format!(
+            "in equal steps, {} (or the pages between were there, thanks to readahead)",
+            step_text(step)
+        ),
         Pattern::Strided(step) => format!("in equal steps, {}", step_text(step)),
         Pattern::Random => "here and there".to_owned(),
         Pattern::Mixed => "in no single way".to_owned(),

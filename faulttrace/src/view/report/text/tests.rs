@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::{in_zone, percent};
-use crate::model::analysis::tests::analyse;
+use crate::model::analysis::tests::{analyse, during, records};
 use crate::model::analysis::{Options, Report};
 use crate::view::TextOptions;
 use crate::view::report::samples::{eventful, hostile, several};
@@ -68,6 +68,46 @@ fn unknown_percentiles_are_no_zeros() {
     let text = shown(&report, Some(80));
     let line = text.lines().find(|line| line.ends_with("worker-1[1]"));
     assert!(line.unwrap().contains("        ? "), "{line:?}");
+}
+
+#[test]
+fn ways_through_a_file_are_told_with_what_shows_them() {
+    let walk = |pages: &dyn Fn(u64) -> u64| {
+        let faults = (0..20).map(|n| {
+            let mut one = during(1, n * 100, n * 100 + 50);
+            one.facts.place.offset = Some(pages(n) * 4096);
+            one
+        });
+        let text = shown(&analyse(Options::default(), &records(faults)), None);
+        let line = text.lines().find(|line| line.contains("gone through"));
+        line.unwrap().trim().to_owned()
+    };
+    assert_eq!(
+        walk(&|n| n),
+        "gone through in sequence: of 19 steps 100 % to the next page"
+    );
+    assert_eq!(
+        walk(&|n| 1_000 - n * 37),
+        "gone through in equal steps, by 148 KiB backward (or the pages between were there, thanks \
+         to readahead): of 19 steps 100 % backward, at least 100 % by 148 KiB backward"
+    );
+    assert_eq!(
+        walk(&|n| n * 8192),
+        "gone through in equal steps, by 32 MiB forward: of 19 steps 100 % further forward, at \
+         least 100 % by 32 MiB forward"
+    );
+}
+
+#[test]
+fn only_the_longest_stalls_have_their_threads() {
+    let faults = (0..5_u64).flat_map(|n| [1, 2].map(|tid| during(tid, n * 100, n * 100 + 50)));
+    let text = shown(&analyse(Options::default(), &records(faults)), None);
+    assert!(
+        text.contains("were blocked at once 5 times, 250 ns in all"),
+        "{text}"
+    );
+    assert_eq!(text.matches("    50 ns  2 threads\n").count(), 5, "{text}");
+    assert_eq!(text.matches("file_read  worker-1[1]").count(), 3, "{text}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::view::text::words::{self, duration, plural};
 
 use super::percent;
 
+/// Stalls whose threads are told; of the others only when they were.
+const MAX_DETAILED: usize = 3;
 /// Threads told of a stall.
 const MAX_THREADS: usize = 6;
 
@@ -74,8 +76,11 @@ pub(super) fn stalls(entries: &Entries, stalls: &Stalls, wall: Option<Wall>, out
         duration(stalls.total_ns)
     ))
     .end(out);
-    for one in &stalls.worst {
+    for (at, one) in stalls.worst.iter().enumerate() {
         stall(entries, one, out);
+        if at < MAX_DETAILED {
+            threads(page, one, out);
+        }
     }
     let told = u64::try_from(stalls.worst.len()).unwrap_or(u64::MAX);
     if let Some(more) = stalls.count.checked_sub(told).filter(|more| *more > 0) {
@@ -95,6 +100,9 @@ fn stall(entries: &Entries, one: &Stall, out: &mut Vec<u8>) {
         .paint(Paint::Bold, &format!("{length:>8}"))
         .add(&format!("  {threads}"))
         .end(out);
+}
+
+fn threads(page: Page, one: &Stall, out: &mut Vec<u8>) {
     for member in one.members.iter().take(MAX_THREADS) {
         thread(page, member, out);
     }
