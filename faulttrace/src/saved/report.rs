@@ -19,7 +19,7 @@ pub fn report(plan: &ReportPlan) -> anyhow::Result<()> {
         stall_threads: plan.stall_threads,
         ..Options::default()
     };
-    let report = analyse(&plan.file, &plan.select, options)?;
+    let report = analyse(&plan.file, &plan.select, &options)?;
     let mut text = Vec::new();
     match plan.format {
         Format::Json => views::write_json(&report, &mut text)?,
@@ -38,13 +38,13 @@ pub(super) fn text_options(color: crate::cli::Color) -> TextOptions {
 }
 
 /// Folds what is wanted of a trace.
-pub(super) fn analyse(path: &Path, select: &Select, options: Options) -> anyhow::Result<Report> {
+pub(super) fn analyse(path: &Path, select: &Select, options: &Options) -> anyhow::Result<Report> {
     let trace = super::open(path)?;
     let mut filter = Filter::new(select, trace.meta())?;
     let mut analysis = Analysis::new(Options {
         wall: wall(trace.meta(), filter.span()),
         description: filter.description(),
-        ..options
+        ..options.clone()
     });
     trace.sites(|_, site| {
         if filter.takes_site(site) {

@@ -106,7 +106,7 @@ mod tests {
         let page = 4096;
         for (address, offset) in [
             (Some(0x7f12_3456_7abc), Some(0x3f000)),
-            (Some(0x10), Some(u64::MAX & !0xfff)),
+            (Some(0x10), Some(!0xfff)),
             (Some(u64::MAX), Some(0)),
             (Some(0xffff_ffff_8100_0123), None),
             (None, Some(0x1000)),

@@ -26,6 +26,23 @@ fn start() -> Start {
     }
 }
 
+/// A fault of which little is known.
+fn bare() -> Fault {
+    let mut bare = samples::fault();
+    bare.facts.place = Place::default();
+    bare.facts.address = None;
+    bare.facts.user_stack = None;
+    bare.facts.kernel_stack = None;
+    bare.facts.cause = None;
+    bare.facts.access = None;
+    bare.facts.syscall = None;
+    bare.facts.begin_ns = None;
+    bare.facts.began_before_attach = true;
+    bare.major = false;
+    bare.end = End::Died;
+    bare
+}
+
 /// Faults of every kind that a trace has to tell apart, and all other records.
 fn records() -> Vec<Record> {
     let mut slept = samples::fault();
@@ -47,18 +64,6 @@ fn records() -> Vec<Record> {
             name: Name::from(&b"fuse\xff"[..]),
         }),
     });
-    let mut bare = samples::fault();
-    bare.facts.place = Place::default();
-    bare.facts.address = None;
-    bare.facts.user_stack = None;
-    bare.facts.kernel_stack = None;
-    bare.facts.cause = None;
-    bare.facts.access = None;
-    bare.facts.syscall = None;
-    bare.facts.begin_ns = None;
-    bare.facts.began_before_attach = true;
-    bare.major = false;
-    bare.end = End::Died;
     let mut renamed = samples::fault();
     renamed.facts.thread = Name::from("a\tb");
     renamed.facts.address = Some(u64::MAX - 5);
@@ -77,7 +82,7 @@ fn records() -> Vec<Record> {
         fault(slept),
         samples::lost(LossClass::Lost, "ring_full", 3),
         fault(twice),
-        fault(bare),
+        fault(bare()),
         stuck(before),
         fault(renamed),
         samples::process_end(),
