@@ -3,6 +3,8 @@
 //! The mix decides what a trace costs, so it is meant to be like real ones: few threads, dozens of
 //! stacks, a handful of files, most faults with one sleep that an interrupt ends.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use faulttrace::model::{
@@ -23,8 +25,8 @@ const FRAMES: u64 = 24;
 /// Pages of a file.
 const PAGES: u64 = 1 << 20;
 const PAGE: u64 = 4096;
-/// Average time between two ends of faults, ns: 5,000 a second.
-const BETWEEN_NS: u64 = 200_000;
+/// Average time of a thread between two faults, ns: all together make some 5,000 a second.
+const BETWEEN_NS: u64 = 1_400_000;
 const PID: u32 = 4700;
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -51,6 +53,8 @@ impl Random {
 pub(crate) struct MadeUp {
     random: Random,
     now_ns: u64,
+    /// When each thread's next fault ends, and how long it sleeps in it: a thread is in one at a time.
+    next: BinaryHeap<Reverse<(u64, u32, Times)>>,
     threads: Vec<Name>,
     files: Vec<Name>,
     stacks: Vec<Arc<Stack>>,
@@ -58,12 +62,37 @@ pub(crate) struct MadeUp {
     server: Name,
 }
 
+/// The parts of a fault, ns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Times {
+    before: u64,
+    blocked: u64,
+    runqueue: u64,
+    after: u64,
+}
+
+impl Times {
+    fn new(random: &mut Random) -> Self {
+        Self {
+            before: 2_000 + random.below(8_000),
+            blocked: sleep_ns(random),
+            runqueue: 2_000 + random.below(60_000),
+            after: 1_000 + random.below(4_000),
+        }
+    }
+
+    fn sum(self) -> u64 {
+        self.before + self.blocked + self.runqueue + self.after
+    }
+}
+
 impl MadeUp {
     pub(crate) fn new(seed: u64) -> Self {
         let name = |text: String| Name::from(text.as_str());
-        Self {
+        let mut made_up = Self {
             random: Random(seed),
             now_ns: BEGIN_NS,
+            next: BinaryHeap::new(),
             threads: (0..THREADS)
                 .map(|at| name(format!("worker-{at}")))
                 .collect(),
@@ -73,7 +102,11 @@ impl MadeUp {
             stacks: (0..STACKS).map(|id| stack(id + 1, "database::")).collect(),
             kernel_stacks: (0..KERNEL_STACKS).map(|id| stack(id + 1000, "")).collect(),
             server: name("server".to_owned()),
+        };
+        for thread in 0..THREADS {
+            made_up.plan(BEGIN_NS, thread);
         }
+        made_up
     }
 
     /// What begins their trace.
@@ -98,22 +131,21 @@ impl MadeUp {
         self.now_ns
     }
 
-    /// The next fault.
-    pub(crate) fn fault(&mut self) -> Fault {
-        let random = &mut self.random;
-        self.now_ns += 1 + random.below(2 * BETWEEN_NS);
-        let thread = random.below(u64::from(THREADS));
-        let file = random.below(FILES);
-        let page = random.below(PAGES);
-        let blocked_ns = sleep_ns(random);
-        let (before_ns, runqueue_ns) = (2_000 + random.below(8_000), 2_000 + random.below(60_000));
-        let on_cpu_ns = before_ns + 1_000 + random.below(4_000);
-        let major = random.below(4) > 0;
-        // Not every pair occurs: what code touches which file is no accident.
-        let stack = (file * 6 + random.below(6)) % STACKS;
-        let kernel = random.below(if major { 2 } else { 4 }) + if major { 0 } else { 2 };
-        let duration_ns = blocked_ns + runqueue_ns + on_cpu_ns;
-        let waker = match random.below(10) {
+    /// Decides when a thread that is free from `free_ns` on has its next fault.
+    fn plan(&mut self, free_ns: u64, thread: u32) {
+        let times = Times::new(&mut self.random);
+        let begin_ns = free_ns + 1 + self.random.below(2 * BETWEEN_NS);
+        self.next
+            .push(Reverse((begin_ns + times.sum(), thread, times)));
+    }
+
+    /// The next fault to end.
+    pub(crate) fn fault(&mut self) -> Option<Fault> {
+        let Reverse((end_ns, thread, times)) = self.next.pop()?;
+        self.now_ns = end_ns;
+        self.plan(end_ns, thread);
+        let major = self.random.below(4) > 0;
+        let waker = match self.random.below(10) {
             0 => Waker::Task {
                 pid: 900,
                 tid: 901,
@@ -121,49 +153,54 @@ impl MadeUp {
             },
             _ => Waker::Interrupt,
         };
-        let tid = PID + 1 + u32::try_from(thread).unwrap_or(0);
-        let place = Place {
-            mapping: Some(MappingKind::File),
-            path: pick(&self.files, file),
-            deleted: false,
-            offset: Some(page * PAGE),
-        };
-        Fault {
-            facts: Facts {
-                begin_ns: Some(self.now_ns - duration_ns),
-                pid: PID,
-                tid,
-                thread: pick(&self.threads, thread).unwrap_or_default(),
-                mode: Mode::User,
-                syscall: None,
-                access: Some(Access::Read),
-                address: Some(
-                    0x7f00_0000_0000 + file * PAGES * PAGE + page * PAGE + random.below(PAGE),
-                ),
-                place,
-                cause: Some(if major {
-                    Cause::FileRead
-                } else {
-                    Cause::ReadWait
-                }),
-                began_before_attach: false,
-                user_stack: pick(&self.stacks, stack),
-                kernel_stack: pick(&self.kernel_stacks, kernel),
-            },
+        Some(Fault {
+            facts: self.facts(end_ns - times.sum(), thread, major),
             major,
-            end_ns: self.now_ns,
-            duration_ns,
-            blocked_ns,
-            runqueue_ns,
-            on_cpu_ns,
+            end_ns,
+            duration_ns: times.sum(),
+            blocked_ns: times.blocked,
+            runqueue_ns: times.runqueue,
+            on_cpu_ns: times.before + times.after,
             switches: 1,
             end: End::Exact,
             longest_sleep: Some(Sleep {
-                after_ns: before_ns,
-                blocked_ns,
-                runqueue_ns,
+                after_ns: times.before,
+                blocked_ns: times.blocked,
+                runqueue_ns: times.runqueue,
                 waker: Some(waker),
             }),
+        })
+    }
+
+    fn facts(&mut self, begin_ns: u64, thread: u32, major: bool) -> Facts {
+        let random = &mut self.random;
+        let (file, page) = (random.below(FILES), random.below(PAGES));
+        // Not every pair occurs: what code touches which file is no accident.
+        let stack = (file * 6 + random.below(6)) % STACKS;
+        let kernel = random.below(2) + if major { 0 } else { 2 };
+        Facts {
+            begin_ns: Some(begin_ns),
+            pid: PID,
+            tid: PID + 1 + thread,
+            thread: pick(&self.threads, thread.into()).unwrap_or_default(),
+            mode: Mode::User,
+            syscall: None,
+            access: Some(Access::Read),
+            address: Some(0x7f00_0000_0000 + (file * PAGES + page) * PAGE + random.below(PAGE)),
+            place: Place {
+                mapping: Some(MappingKind::File),
+                path: pick(&self.files, file),
+                deleted: false,
+                offset: Some(page * PAGE),
+            },
+            cause: Some(if major {
+                Cause::FileRead
+            } else {
+                Cause::ReadWait
+            }),
+            began_before_attach: false,
+            user_stack: pick(&self.stacks, stack),
+            kernel_stack: pick(&self.kernel_stacks, kernel),
         }
     }
 }

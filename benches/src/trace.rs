@@ -61,7 +61,8 @@ fn main() -> anyhow::Result<()> {
     let (mut left, mut writer_cpu_s) = (args.faults, 0.0);
     while left > 0 {
         let batch: Vec<Record> = (0..left.min(BATCH))
-            .map(|_| Record::Fault(Arc::new(source.fault())))
+            .filter_map(|_| source.fault())
+            .map(|fault| Record::Fault(Arc::new(fault)))
             .collect();
         left -= batch.len() as u64;
         let before = cpu_s()?;

@@ -57,6 +57,8 @@ pub(super) struct Recorder {
     untold: u64,
     /// Writing has failed.
     failed: bool,
+    /// Tracing has begun, so that there is something in the file.
+    begun: bool,
 }
 
 impl Recorder {
@@ -98,11 +100,13 @@ impl Recorder {
             handed: 0,
             untold: 0,
             failed: false,
+            begun: false,
         })
     }
 
     /// Tracing has begun.
     pub(super) fn begin(&mut self, start: &Arc<Start>) {
+        self.begun = true;
         self.send(Message::Begin(Arc::clone(start)));
     }
 
@@ -204,6 +208,16 @@ impl Recorder {
             return Ok(None);
         }
         self.join().map(Some)
+    }
+}
+
+impl Drop for Recorder {
+    /// A file with nothing in it is not left behind.
+    fn drop(&mut self) {
+        self.sender = None;
+        if !self.begun {
+            drop(self.join());
+        }
     }
 }
 
@@ -338,8 +352,7 @@ mod tests {
     #[test]
     fn nothing_is_left_of_what_never_began() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut recorder = Recorder::start(&plan(&directory)).expect("started");
-        finish(&mut recorder).expect("discarded");
+        drop(Recorder::start(&plan(&directory)).expect("started"));
         let left = std::fs::read_dir(directory.path())
             .expect("directory")
             .count();
@@ -356,6 +369,7 @@ mod tests {
             handed: 0,
             untold: 0,
             failed: false,
+            begun: true,
         };
         let both = || vec![samples::process_end(), samples::record(samples::fault())];
         recorder.save(both());

@@ -86,7 +86,7 @@ impl Slices {
             return Ok(None);
         };
         let track = if *pid == 0 {
-            tracks.idle(stream, out)?
+            tracks.outside(stream, out)?
         } else {
             tracks.thread(*pid, *tid, name, stream, out)?
         };
@@ -219,6 +219,9 @@ fn arguments(fault: &Fault, cut_ns: u64, stream: &mut Stream) -> Vec<DebugAnnota
     if let Some(sleep) = &fault.longest_sleep {
         match &sleep.waker {
             Some(Waker::Interrupt) => list.text("woken_by", "an interrupt"),
+            Some(Waker::Task { tid: 0, name, .. }) => {
+                list.text("woken_by", &names::thread(name));
+            }
             Some(Waker::Task { tid, name, .. }) => {
                 list.text("woken_by", &format!("{}[{tid}]", names::thread(name)));
             }

@@ -38,8 +38,8 @@ pub(super) fn touched_track(pid: u32) -> u64 {
     uuid(4, pid, 0)
 }
 
-/// Track of the kernel's idle loop, which is a thread on each CPU, all with id 0.
-pub(super) const IDLE_TRACK: u64 = 5 << 56;
+/// Track of wakers that have no ids in the tracer's pid namespace.
+pub(super) const OUTSIDE_TRACK: u64 = 5 << 56;
 /// Track of what is to be said of the whole trace.
 pub(super) const NOTES_TRACK: u64 = 6 << 56;
 
@@ -48,7 +48,7 @@ pub(super) const NOTES_TRACK: u64 = 6 << 56;
 pub(super) struct Tracks {
     threads: HashMap<(u32, u32), Lane>,
     processes: HashMap<u32, Option<ProcessInfo>>,
-    idle: bool,
+    outside: bool,
 }
 
 /// The track of a thread.
@@ -169,13 +169,18 @@ impl Tracks {
         Ok(uuid)
     }
 
-    /// The track of the idle loop.
-    pub(super) fn idle(&mut self, stream: &mut Stream, out: &mut dyn Write) -> Result<u64, Error> {
-        if !self.idle {
-            self.idle = true;
-            stream.track(named(IDLE_TRACK, "idle CPUs"), out)?;
+    /// The track of wakers without ids.
+    pub(super) fn outside(
+        &mut self,
+        stream: &mut Stream,
+        out: &mut dyn Write,
+    ) -> Result<u64, Error> {
+        if !self.outside {
+            self.outside = true;
+            let name = "threads outside the pid namespace";
+            stream.track(named(OUTSIDE_TRACK, name), out)?;
         }
-        Ok(IDLE_TRACK)
+        Ok(OUTSIDE_TRACK)
     }
 
     /// Takes the time of a slice on a thread's track; what is taken already is cut off.

@@ -226,8 +226,8 @@ impl<'c> Sites<'c> {
         }
         let read = |row: &Row<'_>| {
             Ok(Thread {
-                pid: row.get(0)?,
-                tid: row.get(1)?,
+                pid: row.get::<_, Option<u32>>(0)?.unwrap_or(0),
+                tid: row.get::<_, Option<u32>>(1)?.unwrap_or(0),
                 name: name(row, 2)?.unwrap_or_default(),
             })
         };

@@ -190,8 +190,12 @@ pub const TABLES: &[Table] = &[
         meaning: "A thread under one name; again if it was renamed.",
         columns: &[
             column("id", ID, "Identity in this trace"),
-            column("pid", "INTEGER NOT NULL", "Process id"),
-            column("tid", "INTEGER NOT NULL", "Thread id"),
+            column(
+                "pid",
+                "INTEGER",
+                "Process id; NULL of a waker that has none in the tracer's pid namespace",
+            ),
+            column("tid", "INTEGER", "Thread id; NULL likewise"),
             column("name", "TEXT NOT NULL", "Its name"),
         ],
         constraint: NONE,

@@ -144,8 +144,13 @@ impl Dictionary {
             return Ok(id);
         }
         let (id, _) = self.threads.add(key);
-        rows.thread
-            .row([id.into(), pid.into(), tid.into(), name.as_bytes().into()])?;
+        let known = |id: u32| (id != 0).then_some(id);
+        rows.thread.row([
+            id.into(),
+            known(pid).into(),
+            known(tid).into(),
+            name.as_bytes().into(),
+        ])?;
         Ok(id)
     }
 

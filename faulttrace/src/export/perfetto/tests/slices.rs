@@ -122,16 +122,20 @@ fn what_has_no_known_place_is_not_placed() {
 }
 
 #[test]
-fn the_idle_loop_is_no_thread() {
-    let idle = Some(Waker::Task {
+fn a_waker_without_ids_has_no_thread() {
+    let outside = Some(Waker::Task {
         pid: 0,
         tid: 0,
-        name: "swapper/1".into(),
+        name: "server".into(),
     });
-    let read = trace(&[record(slept(idle, 5))]);
+    let read = trace(&[record(slept(outside, 5))]);
+    assert_eq!(read.faults()[0].text("woken_by"), "server");
     let (from, _) = read.flows[&1];
     let track = &read.tracks[&read.slices[from].track];
-    assert_eq!(track.name.as_deref(), Some("idle CPUs"));
+    assert_eq!(
+        track.name.as_deref(),
+        Some("threads outside the pid namespace")
+    );
     assert_eq!(track.thread, None);
 }
 

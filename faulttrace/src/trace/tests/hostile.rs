@@ -1,0 +1,182 @@
+//! Traces that somebody else has written, or changed.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::{directory, json, read, records, write};
+use crate::trace::{Error, Order, Trace};
+
+/// A trace that somebody has changed with SQLite's own means.
+fn changed(directory: &Path, sql: &str) -> PathBuf {
+    let path = directory.join("changed");
+    let _ = std::fs::remove_file(&path);
+    write(&path, &records());
+    let db = Connection::open(&path).expect("opened");
+    db.execute_batch(sql).expect(sql);
+    path
+}
+
+fn refusal(directory: &Path, sql: &str) -> Option<Error> {
+    let trace = match Trace::open(&changed(directory, sql)) {
+        Ok(trace) => trace,
+        Err(error) => return Some(error),
+    };
+    trace
+        .records(Order::OldestFirst, |item| {
+            drop(item.into_record());
+            ControlFlow::Continue(())
+        })
+        .err()
+}
+
+#[test]
+fn other_databases_and_later_versions_are_refused() {
+    let directory = directory();
+    let is = |sql: &str, wanted: fn(&Error) -> bool| {
+        let error = refusal(directory.path(), sql);
+        assert!(error.as_ref().is_some_and(wanted), "{sql}: {error:?}");
+    };
+    let not_a_trace = |error: &Error| matches!(error, Error::NotATrace { .. });
+    let newer = |error: &Error| {
+        matches!(
+            error,
+            Error::Newer {
+                major: 2,
+                minor: 7,
+                ..
+            }
+        )
+    };
+    is("PRAGMA application_id = 5", not_a_trace);
+    is("PRAGMA user_version = 2007", newer);
+    is("PRAGMA user_version = 3", not_a_trace);
+    is("ALTER TABLE faults RENAME TO x", not_a_trace);
+    is(
+        "DROP VIEW fault_details; ALTER TABLE faults DROP COLUMN waker",
+        not_a_trace,
+    );
+    is("DELETE FROM meta WHERE key = 'base_ns'", not_a_trace);
+    let later =
+        "PRAGMA user_version = 1007; ALTER TABLE faults ADD COLUMN more; CREATE TABLE new(a)";
+    assert!(
+        refusal(directory.path(), later).is_none(),
+        "a later minor version is read"
+    );
+    let text = directory.path().join("text");
+    std::fs::write(
+        &text,
+        "not a database at all, just some text that is long enough",
+    )
+    .expect("written");
+    assert!(matches!(Trace::open(&text), Err(Error::Database { .. })));
+    std::fs::write(&text, "").expect("written");
+    assert!(matches!(Trace::open(&text), Err(Error::NotATrace { .. })));
+    assert!(matches!(
+        Trace::open(directory.path()),
+        Err(Error::NotATrace { .. })
+    ));
+}
+
+#[test]
+fn what_would_compute_is_refused() {
+    let directory = directory();
+    for sql in [
+        "ALTER TABLE faults RENAME TO old; CREATE VIEW faults AS WITH RECURSIVE n(i) AS (SELECT 1 \
+         UNION ALL SELECT i + 1 FROM n) SELECT i AS id, 1 AS site, 1 AS end_rel_ns, 1 AS duration_ns, \
+         1 AS blocked_ns, 1 AS runqueue_ns, 1 AS switches, 1 AS at, 1 AS slept_after_ns, 1 AS waker \
+         FROM n",
+        "ALTER TABLE losses RENAME TO old; CREATE TABLE losses(id INTEGER PRIMARY KEY, class, \
+         reason, count AS (hex(zeroblob(1000000000))))",
+        "ALTER TABLE losses RENAME TO old; CREATE TABLE losses(id INTEGER PRIMARY KEY, class, \
+         reason, count) WITHOUT ROWID",
+    ] {
+        let error = refusal(directory.path(), sql);
+        assert!(
+            matches!(error, Some(Error::NotATrace { .. })),
+            "{sql}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn rows_that_make_no_sense_are_damage() {
+    let directory = directory();
+    for sql in [
+        "UPDATE faults SET site = 999",
+        "UPDATE faults SET site = -1",
+        "UPDATE faults SET switches = 'many'",
+        "UPDATE faults SET waker = 12345, slept_after_ns = 1",
+        "UPDATE sites SET mode = 'x'",
+        "UPDATE sites SET cause = 'x'",
+        "UPDATE sites SET ended = NULL",
+        "UPDATE sites SET at = 'both', base = NULL",
+        "UPDATE sites SET user_stack = 77",
+        "UPDATE frames SET line = -5",
+        "UPDATE threads SET pid = 99999999999",
+        "DELETE FROM frames",
+        "UPDATE meta SET value = 0 WHERE key = 'page_bytes'",
+        "UPDATE meta SET value = 4097 WHERE key = 'page_bytes'",
+    ] {
+        let error = refusal(directory.path(), sql);
+        assert!(
+            matches!(error, Some(Error::Damaged { .. })),
+            "{sql}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn odd_numbers_are_survived() {
+    let directory = directory();
+    for sql in [
+        "UPDATE faults SET end_rel_ns = 9223372036854775807, duration_ns = -1, blocked_ns = -1",
+        "UPDATE faults SET end_rel_ns = -9223372036854775808, at = -1, slept_after_ns = -1",
+        "UPDATE meta SET value = -1 WHERE key IN ('base_ns', 'start_ns', 'written_ns')",
+        "UPDATE sites SET base = -9223372036854775808",
+        "UPDATE threads SET name = x'00ff0a'; UPDATE files SET path = x'00'",
+        "UPDATE losses SET count = -1; UPDATE losses SET class = 'new'",
+    ] {
+        assert!(refusal(directory.path(), sql).is_none(), "{sql}");
+    }
+}
+
+#[test]
+fn what_a_killed_writer_had_begun_is_taken_back() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    write(&path, &records());
+    // In the middle of a transaction, with part of it in the file: what a kill leaves.
+    let db = Connection::open(&path).expect("opened");
+    db.execute_batch(
+        "PRAGMA cache_size = 1; BEGIN; UPDATE faults SET duration_ns = 1; UPDATE frames SET line = 9;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9999)
+         INSERT INTO files SELECT i + 100, i, 0 FROM n",
+    )
+    .expect("begun");
+    let killed = directory.path().join("killed");
+    std::fs::copy(&path, &killed).expect("copied");
+    let journal = directory.path().join("a-journal");
+    std::fs::copy(&journal, directory.path().join("killed-journal")).expect("copied");
+    let trace = Trace::open(&killed).expect("repaired");
+    assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&records()));
+    drop(trace);
+    assert!(!directory.path().join("killed-journal").exists());
+}
+
+#[test]
+fn a_journal_that_names_files_is_refused() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    write(&path, &records());
+    let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    journal.resize(600, 1);
+    journal.extend([0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    std::fs::write(directory.path().join("a-journal"), &journal).expect("written");
+    let refused = Trace::open(&path).err();
+    assert!(
+        matches!(refused, Some(Error::NotATrace { .. })),
+        "{refused:?}"
+    );
+}
