@@ -5,6 +5,7 @@
 //! the file (`scan`); what is remembered is bounded (`sites`); and a number that makes no sense is an
 //! error that says where.
 
+mod ahead;
 mod check;
 mod open;
 mod others;
@@ -12,6 +13,7 @@ mod scan;
 mod sites;
 mod start;
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use rusqlite::{Connection, Row};
 use super::rows::absolute;
 use super::{Error, Result};
 use crate::model::{Measure, Record, Site, Sleep, Start, Waker};
+use ahead::Ahead;
 use others::Others;
 use scan::Scan;
 use sites::Sites;
@@ -73,7 +76,9 @@ impl Item<'_> {
 /// An opened trace.
 pub struct Trace {
     path: PathBuf,
+    /// Closed before `file`: closing any descriptor of a file gives up the locks on it (fcntl(2)).
     db: Connection,
+    file: File,
     /// Bytes in the file, of which no table can have more rows.
     size: u64,
     meta: Meta,
@@ -82,13 +87,14 @@ pub struct Trace {
 impl Trace {
     /// Opens a trace and checks that it is one.
     pub fn open(path: &Path) -> Result<Self> {
-        let (db, size) = open::open(path)?;
+        let (db, file, size) = open::open(path)?;
         let with_path = Errors { path };
         check::check(&db, &with_path)?;
         let meta = start::read(&db, &with_path, size)?;
         Ok(Self {
             path: path.to_owned(),
             db,
+            file,
             size,
             meta,
         })
@@ -111,17 +117,19 @@ impl Trace {
 
     /// How many faults there are, at most: for a progress bar, told without counting.
     pub fn faults_at_most(&self) -> u64 {
-        // Asked in one, SQLite goes through all rows.
+        self.fault_ids()
+            .map_or(0, |(first, last)| last.abs_diff(first).saturating_add(1))
+    }
+
+    /// Numbers of the first and the last fault. Asked in one, SQLite would go through all rows.
+    fn fault_ids(&self) -> Option<(i64, i64)> {
         let bounds = self.db.query_row(
             "SELECT (SELECT min(rowid) FROM faults NOT INDEXED), \
                     (SELECT max(rowid) FROM faults NOT INDEXED)",
             [],
             |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
         );
-        match bounds {
-            Ok((Some(first), Some(last))) => last.abs_diff(first).saturating_add(1),
-            _ => 0,
-        }
+        bounds.ok().and_then(|(first, last)| first.zip(last))
     }
 
     /// Hands out every site that faults can be of.
@@ -177,7 +185,9 @@ impl Trace {
         let mut others = others.begin(self.size, errors)?;
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
+        let mut ahead = Ahead::new(&self.file, self.size, self.fault_ids(), order);
         while let Some((id, row)) = faults.next()? {
+            ahead.at(id);
             while others.come_before(id)
                 && let Some(other) = others.next(&mut sites, base_ns)?
             {

@@ -20,8 +20,8 @@ const MAX_HEAP: &str = "67108864";
 /// How long a trace that is being written may be locked.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// The database, and the size of its file.
-pub(super) fn open(path: &Path) -> Result<(Connection, u64)> {
+/// The database, its file, and the size of that.
+pub(super) fn open(path: &Path) -> Result<(Connection, File, u64)> {
     let metadata = fs::metadata(path).map_err(|error| io_error(path, error))?;
     let errors = Errors { path };
     if !metadata.is_file() {
@@ -43,8 +43,9 @@ pub(super) fn open(path: &Path) -> Result<(Connection, u64)> {
         }
         Err(error) => return Err(errors.database(error)),
     };
-    let metadata = fs::metadata(path).map_err(|error| io_error(path, error))?;
-    Ok((db, metadata.len()))
+    let file = File::open(path).map_err(|error| io_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, error))?;
+    Ok((db, file, metadata.len()))
 }
 
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
