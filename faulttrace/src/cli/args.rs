@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::comm::CommPattern;
 use super::value::{bytes, duration, file_bytes, positive_duration};
-pub(super) use saved::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs};
+pub(super) use saved::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs};
 
 const AFTER_HELP: &str = "\
 Examples:

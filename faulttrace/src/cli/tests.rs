@@ -43,8 +43,9 @@ fn a_saved_trace_is_chosen_from() {
     let Ok(Command::Report(plan)) = parse(line) else {
         panic!("no report")
     };
-    assert_eq!((plan.file.to_str(), plan.top), (Some("a.faulttrace"), 3));
-    assert_eq!(plan.format, Format::Json);
+    let (file, tables) = (plan.file.to_str(), plan.tables);
+    assert_eq!((file, tables.top), (Some("a.faulttrace"), 3));
+    assert_eq!(tables.format, Format::Json);
     assert!(plan.select.threads[0].matches(b"worker"));
     assert!(plan.select.files[0].matches_path(b"/a/x.db"));
     let Ok(Command::Export(plan)) = parse("faulttrace export a --to pprof -o b") else {

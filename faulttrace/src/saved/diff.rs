@@ -11,7 +11,7 @@ use crate::view::report::{self as views, Compared};
 /// Compares two traces and prints what changed.
 pub fn diff(plan: &DiffPlan) -> anyhow::Result<()> {
     let options = Options {
-        top: plan.top,
+        top: plan.tables.top,
         ..Options::default()
     };
     let before = analyse(&plan.before, &plan.select, &options)?;
@@ -23,12 +23,14 @@ pub fn diff(plan: &DiffPlan) -> anyhow::Result<()> {
         after_name: plan.after.as_os_str().as_bytes(),
         after: &after,
         diff: &found,
-        top: plan.top,
+        top: plan.tables.top,
     };
     let mut text = Vec::new();
-    match plan.format {
+    match plan.tables.format {
         Format::Json => views::write_diff_json(&compared, &mut text)?,
-        Format::Text => views::write_diff_text(&compared, text_options(plan.color), &mut text),
+        Format::Text => {
+            views::write_diff_text(&compared, text_options(plan.tables.color), &mut text)
+        }
     }
     out::print(&text)
 }

@@ -15,15 +15,15 @@ use crate::view::{self, TextOptions, report as views};
 /// Analyses a trace and prints what was found.
 pub fn report(plan: &ReportPlan) -> anyhow::Result<()> {
     let options = Options {
-        top: plan.top,
+        top: plan.tables.top,
         stall_threads: plan.stall_threads,
         ..Options::default()
     };
     let report = analyse(&plan.file, &plan.select, &options)?;
     let mut text = Vec::new();
-    match plan.format {
+    match plan.tables.format {
         Format::Json => views::write_json(&report, &mut text)?,
-        Format::Text => views::write_text(&report, text_options(plan.color), &mut text),
+        Format::Text => views::write_text(&report, text_options(plan.tables.color), &mut text),
     }
     out::print(&text)
 }

@@ -14,19 +14,12 @@ pub(in crate::cli) struct ReportArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]
     pub(in crate::cli) trace: PathBuf,
-    /// Rows of each table
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(in crate::cli) top: u32,
     /// How many threads in blocking faults at once make a stall window; else half of those that
     /// had faults
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) stall_threads: Option<u32>,
-    /// One JSON object (docs/report-json.md) instead of text
-    #[arg(long)]
-    pub(in crate::cli) json: bool,
-    /// When to use colour; NO_COLOR turns `auto` off
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub(in crate::cli) color: Color,
+    #[command(flatten)]
+    pub(in crate::cli) tables: TableArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
 }
@@ -63,15 +56,8 @@ pub(in crate::cli) struct DiffArgs {
     /// The saved trace of after
     #[arg(value_name = "AFTER")]
     pub(in crate::cli) after: PathBuf,
-    /// Rows of each table
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(in crate::cli) top: u32,
-    /// One JSON object (docs/report-json.md) instead of text
-    #[arg(long)]
-    pub(in crate::cli) json: bool,
-    /// When to use colour; NO_COLOR turns `auto` off
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub(in crate::cli) color: Color,
+    #[command(flatten)]
+    pub(in crate::cli) tables: TableArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
 }
@@ -92,6 +78,20 @@ pub(in crate::cli) struct ExportArgs {
     pub(in crate::cli) force: bool,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
+}
+
+/// How tables are printed.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct TableArgs {
+    /// Rows of each table
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(in crate::cli) top: u32,
+    /// One JSON object (docs/report-json.md) instead of text
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    /// When to use colour; NO_COLOR turns `auto` off
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(in crate::cli) color: Color,
 }
 
 /// Which records of a trace are wanted.

@@ -4,23 +4,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::heed_no_color;
-use crate::cli::args::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs};
+use crate::cli::args::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs};
 use crate::cli::{Color, Format, Pattern, When};
 use crate::export::Kind;
+
+/// How tables are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tables {
+    /// Rows of each.
+    pub top: usize,
+    /// For whom.
+    pub format: Format,
+    /// When to use colour, `NO_COLOR` already heeded.
+    pub color: Color,
+}
 
 /// A trace to analyse.
 #[derive(Debug, Clone)]
 pub struct ReportPlan {
     /// The trace.
     pub file: PathBuf,
-    /// Rows of each table.
-    pub top: usize,
     /// How many threads at once make a stall window; `None`: half of those that had faults.
     pub stall_threads: Option<u32>,
-    /// For whom.
-    pub format: Format,
-    /// When to use colour, `NO_COLOR` already heeded.
-    pub color: Color,
+    /// How its tables are printed.
+    pub tables: Tables,
     /// Of which faults.
     pub select: Select,
 }
@@ -51,12 +58,8 @@ pub struct DiffPlan {
     pub before: PathBuf,
     /// The second.
     pub after: PathBuf,
-    /// Rows of each table.
-    pub top: usize,
-    /// For whom.
-    pub format: Format,
-    /// When to use colour, `NO_COLOR` already heeded.
-    pub color: Color,
+    /// How its tables are printed.
+    pub tables: Tables,
     /// Of which faults.
     pub select: Select,
 }
@@ -109,22 +112,26 @@ impl From<SelectArgs> for Select {
     }
 }
 
-fn format(json: bool) -> Format {
-    if json { Format::Json } else { Format::Text }
-}
-
-fn rows(top: u32) -> usize {
-    usize::try_from(top).unwrap_or(usize::MAX)
+impl From<TableArgs> for Tables {
+    fn from(args: TableArgs) -> Self {
+        Tables {
+            top: usize::try_from(args.top).unwrap_or(usize::MAX),
+            format: if args.json {
+                Format::Json
+            } else {
+                Format::Text
+            },
+            color: heed_no_color(args.color),
+        }
+    }
 }
 
 impl From<ReportArgs> for ReportPlan {
     fn from(args: ReportArgs) -> Self {
         ReportPlan {
             file: args.trace,
-            top: rows(args.top),
             stall_threads: args.stall_threads,
-            format: format(args.json),
-            color: heed_no_color(args.color),
+            tables: args.tables.into(),
             select: args.select.into(),
         }
     }
@@ -149,9 +156,7 @@ impl From<DiffArgs> for DiffPlan {
         DiffPlan {
             before: args.before,
             after: args.after,
-            top: rows(args.top),
-            format: format(args.json),
-            color: heed_no_color(args.color),
+            tables: args.tables.into(),
             select: args.select.into(),
         }
     }
