@@ -264,6 +264,26 @@ fn processes_stall_apart_and_are_counted_together() {
 }
 
 #[test]
+fn a_process_that_comes_late_counts_with_the_first_from_then_on() {
+    // Read backward, the other process comes in the middle, while two threads of the first are in
+    // faults.
+    let mut other = during(9, 10, 60);
+    other.facts.pid = 1;
+    let mut faults = vec![
+        during(2, 0, 100),
+        during(3, 20, 90),
+        other,
+        during(3, 5, 15),
+    ];
+    faults.sort_by_key(|one| one.end_ns);
+    let report = analyse(walled(&records(faults.clone())), &records(faults));
+    let all = &report.all.concurrency;
+    assert_eq!(all.threads, Some(3));
+    assert_eq!((all.one_ns, all.half_ns), (100, Some(90 - 5)));
+    assert_eq!(all.all_ns, Some(60 - 20 + 15 - 10));
+}
+
+#[test]
 fn only_what_is_within_the_wall_counts() {
     let records = records([during(1, 0, 100)]);
     let options = Options {
