@@ -199,7 +199,7 @@ impl Analysis {
         };
         let counters = &mut *self.counters;
         let slice = self.slices.of(measure.end_ns);
-        row.sum.add(row.site.major, measure, slice);
+        row.sum.add(row.major, measure, slice);
         let duration_ns = measure.duration_ns;
         counters
             .process_durations
@@ -235,7 +235,7 @@ impl Analysis {
             begin_ns,
             thread,
             file: row.file,
-            cause: row.site.facts.cause,
+            cause: row.cause,
             blocked: measure.blocked_ns > 0,
         });
         if let Some(next) = next {

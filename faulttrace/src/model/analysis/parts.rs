@@ -31,7 +31,7 @@ pub(super) fn parts(
     for process in summary.processes() {
         maker.process(&known, process);
     }
-    maker.all.concurrency = concurrency(Some(&counters.sweep.all), threads_in_all(summary));
+    maker.all.concurrency = concurrency(counters.sweep.all(), threads_in_all(summary));
     let pids: Vec<u32> = counters.processes.keys().into_iter().copied().collect();
     maker.threads(counters);
     maker.causes(counters, &pids);

@@ -82,9 +82,7 @@ impl Places {
     }
 
     pub(super) fn merge(&mut self, other: &Places) {
-        while self.shift < other.shift {
-            self.coarsen();
-        }
+        // Buckets may be wider than ours for a moment: the range of all of `other` makes ours as wide.
         for bucket in other.buckets.iter().filter(|bucket| bucket.faults > 0) {
             self.put(bucket);
         }

@@ -18,6 +18,10 @@ use crate::model::{Cause, Facts, MappingKind, Site};
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) site: Arc<Site>,
+    /// Of the site, which need not be looked at for each fault.
+    pub(super) major: bool,
+    /// The same.
+    pub(super) cause: Option<Cause>,
     /// The faults since the row was made.
     pub(super) sum: Series,
     /// Of the process, in [`Counters::process_durations`].
@@ -35,7 +39,7 @@ pub(super) struct Row {
 impl Row {
     /// Its faults waited for a read that others or readahead had started.
     pub(super) fn read_ahead(&self) -> bool {
-        self.site.facts.cause == Some(Cause::ReadWait)
+        self.cause == Some(Cause::ReadWait)
     }
 }
 
@@ -124,6 +128,8 @@ impl Counters {
         ];
         Row {
             site: Arc::clone(site),
+            major: site.major,
+            cause: facts.cause,
             sum: Series::default(),
             process_durations: process.map_or(OTHERS, |id| id.saturating_add(1)),
             durations,

@@ -104,8 +104,8 @@ pub(super) struct Sweep {
     begins: BinaryHeap<Begin>,
     threads: Vec<Thread>,
     pub(super) processes: Vec<Process>,
-    /// Over all processes.
-    pub(super) all: Levels,
+    /// Over all processes; while there is one, its own are those.
+    several: Option<Levels>,
     /// Faults that came after the sweep had passed their end.
     pub(super) out_of_order: u64,
     /// Faults that began before the one before them in the same thread was over.
@@ -119,14 +119,23 @@ impl Sweep {
             begins: BinaryHeap::new(),
             threads: Vec::new(),
             processes: Vec::new(),
-            all: Levels::default(),
+            several: None,
             out_of_order: 0,
             overlapping: 0,
         }
     }
 
+    /// Over all processes.
+    pub(super) fn all(&self) -> Option<&Levels> {
+        let only = self.processes.first().map(|process| &process.levels);
+        self.several.as_ref().or(only)
+    }
+
     /// The next process; they are numbered in the order of these calls.
     pub(super) fn add_process(&mut self, stalls: Stalls) {
+        if let [only] = self.processes.as_slice() {
+            self.several = Some(only.levels.clone());
+        }
         self.processes.push(Process {
             levels: Levels::default(),
             stalls,
@@ -191,7 +200,9 @@ impl Sweep {
         } else {
             opened.0 = true;
             process.levels.add(one.end_ns);
-            self.all.add(one.end_ns);
+            if let Some(all) = &mut self.several {
+                all.add(one.end_ns);
+            }
             thread.fault = Span {
                 begin_ns: one.begin_ns,
                 open: true,
@@ -239,7 +250,9 @@ impl Sweep {
             } else {
                 thread.fault.open = false;
                 process.levels.remove(at_ns);
-                self.all.remove(at_ns);
+                if let Some(all) = &mut self.several {
+                    all.remove(at_ns);
+                }
             }
         }
         if begin.lane != Lane::Fault {

@@ -201,6 +201,26 @@ fn what_may_be_among_the_others_is_unknown_not_zero() {
 }
 
 #[test]
+fn percentiles_by_name_need_all_faults_of_that_name() {
+    // Histograms are by thread: this one had two names.
+    let renamed = trace_of(2, 30, 20, |one| {
+        if one.end_ns < T0 + 15_000 * MS {
+            one.facts.thread = Name::from("young");
+        }
+    });
+    let diff = compare(&trace(1, 30, 20), &renamed);
+    let row = |name: &str| {
+        let key = SeriesKey::Thread(Name::from(name));
+        diff.threads.iter().find(|row| row.key == key).unwrap()
+    };
+    assert!(row("worker-1").percentiles[0].before.is_some());
+    assert_eq!(row("worker-1").percentiles[0].after, None);
+    assert_eq!(row("worker-1").percentiles[0].verdict, Verdict::Unknown);
+    assert_eq!(row("young").percentiles[0].after, None);
+    assert!(row("young").after.unwrap().faults > 250);
+}
+
+#[test]
 fn frames_without_a_symbol_are_named_by_module_and_offset() {
     let diff = compare(&trace(1, 2, 20), &trace(2, 2, 20));
     let SeriesKey::Stack(Some(names)) = &diff.stacks[0].key else {

@@ -151,6 +151,19 @@ fn equal_steps_are_a_stride_even_backward_and_with_exceptions() {
 }
 
 #[test]
+fn readahead_does_not_go_back() {
+    // Seven steps forward, three back, and again.
+    let mut at = 1_000;
+    let pages: Vec<_> = (0..100)
+        .map(|n| {
+            at = if n % 10 < 7 { at + 32 } else { at - 50 - n };
+            at
+        })
+        .collect();
+    assert_eq!(pattern(pages, true), Pattern::Strided(32 * 4096));
+}
+
+#[test]
 fn here_and_there_is_random_and_two_ways_at_once_are_mixed() {
     let mut random = Random(4);
     let pages: Vec<_> = (0..500).map(|_| random.below(64 * 1024)).collect();

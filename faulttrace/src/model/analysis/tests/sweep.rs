@@ -248,6 +248,29 @@ fn a_stall_tells_its_threads() {
 }
 
 #[test]
+fn of_many_threads_in_a_stall_each_counts_once() {
+    // Each of 40 threads goes from fault to fault, so that others are always blocked.
+    let mut faults: Vec<_> = (0..40_u64)
+        .flat_map(|tid| (0..5).map(move |n| (tid, n * 100 + tid, n * 100 + tid + 90)))
+        .map(|(tid, begin, end)| during(u32::try_from(tid).unwrap(), begin, end))
+        .collect();
+    faults.sort_by_key(|one| one.end_ns);
+    let records = records(faults);
+    let report = analyse(walled(&records), &records);
+    let stalls = report.all.stalls.unwrap();
+    assert_eq!((stalls.needed, stalls.count), (20, 1));
+    let worst = &stalls.worst[0];
+    assert_eq!(worst.threads, 40);
+    assert_eq!(worst.members.len(), 16, "the others are only counted");
+    assert!(
+        worst
+            .members
+            .iter()
+            .all(|one| (4..=5).contains(&one.faults))
+    );
+}
+
+#[test]
 fn processes_stall_apart_and_are_counted_together() {
     let mut other = during(9, 0, 60);
     other.facts.pid = 1;
@@ -261,6 +284,31 @@ fn processes_stall_apart_and_are_counted_together() {
     assert_eq!(parts.len(), 2);
     assert_eq!(parts[0].concurrency.all_ns, Some(60));
     assert_eq!(parts[0].stalls.as_ref().unwrap().total_ns, 60);
+}
+
+#[test]
+fn a_process_that_comes_late_counts_with_the_first_from_then_on() {
+    // Read backward, the other process comes in the middle, while two threads of the first are in
+    // faults.
+    let mut other = during(9, 10, 60);
+    other.facts.pid = 1;
+    let mut faults = vec![
+        during(2, 0, 100),
+        during(3, 20, 90),
+        other,
+        during(3, 5, 15),
+    ];
+    faults.sort_by_key(|one| one.end_ns);
+    let at_once = Bounds {
+        order: 1,
+        ..Bounds::default()
+    };
+    let report = bounded(at_once, &records(faults));
+    assert_eq!(report.quality.out_of_order, 0);
+    let all = &report.all.concurrency;
+    assert_eq!(all.threads, Some(3));
+    assert_eq!((all.one_ns, all.half_ns), (100, Some(90 - 5)));
+    assert_eq!(all.all_ns, Some(60 - 20 + 15 - 10));
 }
 
 #[test]

@@ -205,6 +205,29 @@ fn slices_add_up_and_hold_what_ended_in_them() {
 }
 
 #[test]
+fn the_end_of_the_wall_is_in_the_last_slice_and_what_is_beyond_in_none() {
+    let all = records([
+        during(1, 0, 10),
+        during(1, 20, 30),
+        during(1, 35, 40),
+        during(1, 40, 41),
+    ]);
+    let options = Options {
+        wall: Some(Wall {
+            begin_ns: T0 + 20,
+            end_ns: T0 + 40,
+        }),
+        ..Options::default()
+    };
+    let report = analyse(options, &all);
+    let series = report.series(&SeriesKey::All).unwrap();
+    let mut expected = [0; SLICES];
+    (expected[10], expected[19]) = (1, 1);
+    assert_eq!(series.faults, expected);
+    assert_eq!(series.tally.faults, 4);
+}
+
+#[test]
 fn what_is_compared_has_the_same_name_in_every_run() {
     let shifted = |pid: u32, by: u64| {
         let mut one = fault();
