@@ -77,7 +77,7 @@ fn backwards(trace: &Trace) {
         ..Options::default()
     });
     let _ = trace.sites(|_, site| analysis.expect_site(site));
-    let _ = trace.records_without_sleeps(Order::NewestFirst, |item| {
+    let _ = trace.records_for_totals(Order::NewestFirst, |item| {
         match item {
             Item::Fault {
                 site_id,

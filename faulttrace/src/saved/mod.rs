@@ -3,6 +3,7 @@
 
 mod diff;
 mod export;
+mod fold;
 mod out;
 mod progress;
 mod replay;

@@ -1,15 +1,15 @@
 //! `faulttrace report`: what a trace adds up to.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
+use super::fold::fold;
 use super::out;
 use super::progress::Progress;
 use super::select::Filter;
 use crate::cli::{Format, ReportPlan, Select};
 use crate::model::Record;
 use crate::model::analysis::{Analysis, Options, Report, Wall};
-use crate::trace::{Item, Meta, Order};
+use crate::trace::Meta;
 use crate::view::{self, TextOptions, report as views};
 
 /// Analyses a trace and prints what was found.
@@ -51,27 +51,17 @@ pub(super) fn analyse(path: &Path, select: &Select, options: &Options) -> anyhow
             analysis.expect_site(site);
         }
     })?;
-    let mut progress = Progress::new("reading", trace.faults_at_most());
-    let read = trace.records_without_sleeps(Order::NewestFirst, |item| {
-        progress.step();
-        if filter.takes(&item) {
-            match item {
-                Item::Fault {
-                    site_id,
-                    site,
-                    measure,
-                } => analysis.fault(site_id, site, &measure),
-                Item::Other(record) => analysis.other(&record),
-            }
-        }
-        ControlFlow::Continue(())
-    });
+    let (meta, mut progress) = (
+        trace.meta().clone(),
+        Progress::new("reading", trace.faults_at_most()),
+    );
+    let folded = fold(trace, &mut filter, &mut progress, &mut analysis);
     progress.clear();
-    read?;
-    for loss in filter.losses(trace.meta()) {
+    folded?;
+    for loss in filter.losses(&meta) {
         analysis.other(&loss);
     }
-    analysis.other(&Record::Start(trace.start().clone()));
+    analysis.other(&Record::Start(meta.start));
     Ok(analysis.finish())
 }
 

@@ -159,22 +159,24 @@ impl Trace {
         order: Order,
         take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.scan(order, FAULTS, take)
+        self.scan(order, FAULTS, Fault::read, take)
     }
 
-    /// As [`Trace::records`], but without [`Measure::longest_sleep`], which takes time to read.
-    pub fn records_without_sleeps(
+    /// As [`Trace::records`], for those who add up times: [`Measure::switches`] and
+    /// [`Measure::longest_sleep`] take time to read, and are 0 and `None` whatever the trace says.
+    pub fn records_for_totals(
         &self,
         order: Order,
         take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.scan(order, FAULTS_WITHOUT_SLEEPS, take)
+        self.scan(order, TIMES, Fault::read_times, take)
     }
 
     fn scan(
         &self,
         order: Order,
         select: &str,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<Fault>,
         mut take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let errors = self.errors();
@@ -195,7 +197,7 @@ impl Trace {
                     return Ok(());
                 }
             }
-            let fault = Fault::read(row).map_err(|error| errors.row("faults", id, &error))?;
+            let fault = read(row).map_err(|error| errors.row("faults", id, &error))?;
             let sleep = fault.sleep(id, &mut sites, &mut sleeps)?;
             let found = sites.get(fault.site)?;
             if !found.over {
@@ -235,11 +237,11 @@ impl Trace {
 }
 
 /// `NOT INDEXED`: an index of a hostile file need not say what its table does.
-const FAULTS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, switches, at, \
-                      slept_after_ns, waker FROM faults NOT INDEXED ORDER BY rowid";
-/// The same columns, those of the sleep unknown.
-const FAULTS_WITHOUT_SLEEPS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, switches, at, \
-                      NULL, NULL FROM faults NOT INDEXED ORDER BY rowid";
+const FAULTS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, at, \
+                      switches, slept_after_ns, waker FROM faults NOT INDEXED ORDER BY rowid";
+/// The first of these columns.
+const TIMES: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, at \
+                     FROM faults NOT INDEXED ORDER BY rowid";
 const SLEEP: &str = "SELECT blocked_ns, runqueue_ns FROM sleeps NOT INDEXED WHERE rowid = ?";
 
 /// A row of `faults`.
@@ -256,7 +258,8 @@ struct Fault {
 }
 
 impl Fault {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    /// From [`TIMES`].
+    fn read_times(row: &Row<'_>) -> rusqlite::Result<Self> {
         let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
         Ok(Self {
             site: row.get(1)?,
@@ -264,10 +267,20 @@ impl Fault {
             duration_ns: number(3)?,
             blocked_ns: number(4)?,
             runqueue_ns: number(5)?,
-            switches: row.get(6)?,
-            at: row.get(7)?,
+            at: row.get(6)?,
+            switches: 0,
+            slept_after: None,
+            waker: None,
+        })
+    }
+
+    /// From [`FAULTS`].
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            switches: row.get(7)?,
             slept_after: row.get(8)?,
             waker: row.get(9)?,
+            ..Self::read_times(row)?
         })
     }
 
