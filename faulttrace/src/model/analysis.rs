@@ -27,7 +27,7 @@ use super::summary::{Later, Summary, ThreadKey};
 use super::{Fault, Measure, Record, Site, Start};
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
-use slices::Slices;
+use slices::{SlicePart, Slices};
 
 pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
 pub use diff::{Change, Diff, DiffRow, PERCENTILES, compare};
@@ -98,7 +98,7 @@ pub(super) struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Bounds {
-            sites: 16_384,
+            sites: 131_072,
             expected: 100_000,
             processes: 1_000,
             threads: 65_536,
@@ -199,7 +199,15 @@ impl Analysis {
         };
         let counters = &mut *self.counters;
         let slice = self.slices.of(measure.end_ns);
-        row.sum.add(row.major, measure, slice);
+        row.sum.add_measure(row.major, measure);
+        if row.part.slice != slice {
+            sites::add_part(&mut counters.series, &row.series, &row.part);
+            row.part = SlicePart {
+                slice,
+                ..SlicePart::default()
+            };
+        }
+        row.part.add(measure);
         let duration_ns = measure.duration_ns;
         counters
             .process_durations
@@ -304,10 +312,12 @@ impl Analysis {
     }
 
     fn credit(&mut self, row: &Row) {
-        self.summary.credit(&row.site, &row.sum.tally);
+        self.summary.credit(&row.site, &row.sum);
+        let series = &mut self.counters.series;
+        sites::add_part(series, &row.series, &row.part);
         for id in row.series.into_iter().flatten() {
-            if let Some(series) = self.counters.series.get_mut(id as usize) {
-                series.merge(&row.sum);
+            if let Some(series) = series.get_mut(id as usize) {
+                series.tally.merge(&row.sum);
             }
         }
     }

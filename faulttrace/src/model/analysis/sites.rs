@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::durations::Pool;
 use super::keys::Numbers;
 use super::places::Places;
-use super::slices::{FrameName, Series, SeriesKey};
+use super::slices::{FrameName, Series, SeriesKey, SlicePart};
 use super::stalls::Stalls;
 use super::sweep::Sweep;
 use super::walk::Walk;
 use super::{Bounds, Options};
-use crate::model::summary::{FileKey, StackKey, ThreadKey};
+use crate::model::summary::{FileKey, StackKey, Tally, ThreadKey};
 use crate::model::{Cause, Facts, MappingKind, Site};
 
 /// Where one site's faults are counted. `None` where a bound left no room.
@@ -23,7 +23,9 @@ pub(super) struct Row {
     /// The same.
     pub(super) cause: Option<Cause>,
     /// The faults since the row was made.
-    pub(super) sum: Series,
+    pub(super) sum: Tally,
+    /// Those of the latest slice, which [`Counters::series`] do not have yet.
+    pub(super) part: SlicePart,
     /// Of the process, in [`Counters::process_durations`].
     pub(super) process_durations: u32,
     /// Of the thread, the file and the cause.
@@ -45,6 +47,15 @@ impl Row {
 
 /// Where the durations of processes beyond the limit are.
 pub(super) const OTHERS: u32 = 0;
+
+/// Adds to all series of a row.
+pub(super) fn add_part(series: &mut [Series], ids: &[Option<u32>], part: &SlicePart) {
+    for id in ids.iter().flatten() {
+        if let Some(series) = series.get_mut(*id as usize) {
+            series.add(part);
+        }
+    }
+}
 
 /// A number for everything that is counted, and the counters that are not sums.
 #[derive(Debug)]
@@ -130,7 +141,8 @@ impl Counters {
             site: Arc::clone(site),
             major: site.major,
             cause: facts.cause,
-            sum: Series::default(),
+            sum: Tally::default(),
+            part: SlicePart::default(),
             process_durations: process.map_or(OTHERS, |id| id.saturating_add(1)),
             durations,
             thread,

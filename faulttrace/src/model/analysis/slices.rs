@@ -86,31 +86,34 @@ pub struct Series {
 }
 
 impl Series {
-    /// Adds one fault.
-    pub(super) fn add(&mut self, major: bool, measure: &Measure, slice: Option<usize>) {
-        self.tally.add_measure(major, measure);
-        let Some(slice) = slice else {
+    /// Adds a part of a slice.
+    pub(super) fn add(&mut self, part: &SlicePart) {
+        let Some(slice) = part.slice else {
             return;
         };
         if let (Some(faults), Some(blocked_ns)) =
             (self.faults.get_mut(slice), self.blocked_ns.get_mut(slice))
         {
-            *faults = faults.saturating_add(1);
-            *blocked_ns = blocked_ns.saturating_add(measure.blocked_ns);
+            *faults = faults.saturating_add(part.faults);
+            *blocked_ns = blocked_ns.saturating_add(part.blocked_ns);
         }
     }
+}
 
-    /// Adds those of another.
-    pub(super) fn merge(&mut self, other: &Series) {
-        self.tally.merge(&other.tally);
-        for (sum, more) in [
-            (&mut self.faults, &other.faults),
-            (&mut self.blocked_ns, &other.blocked_ns),
-        ] {
-            for (sum, more) in sum.iter_mut().zip(more) {
-                *sum = sum.saturating_add(*more);
-            }
-        }
+/// Faults of one slice. Those of one site come slice after slice, so that no site needs more than
+/// the sums of the slice it is in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SlicePart {
+    pub(super) slice: Option<usize>,
+    pub(super) faults: u64,
+    pub(super) blocked_ns: u64,
+}
+
+impl SlicePart {
+    /// Adds one fault of this slice.
+    pub(super) fn add(&mut self, measure: &Measure) {
+        self.faults = self.faults.saturating_add(1);
+        self.blocked_ns = self.blocked_ns.saturating_add(measure.blocked_ns);
     }
 }
 
