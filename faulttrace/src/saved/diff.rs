@@ -29,7 +29,7 @@ pub fn diff(plan: &DiffPlan) -> anyhow::Result<()> {
     match plan.tables.format {
         Format::Json => views::write_diff_json(&compared, &mut text)?,
         Format::Text => {
-            views::write_diff_text(&compared, text_options(plan.tables.color), &mut text)
+            views::write_diff_text(&compared, text_options(plan.tables.color), &mut text);
         }
     }
     out::print(&text)
