@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use super::out;
+use super::out::{Out, is_broken_pipe};
 use super::progress::Progress;
 use super::select::Filter;
 use crate::cli::ExportPlan;
@@ -16,21 +18,29 @@ use crate::trace::{Order, Trace};
 pub fn export(plan: &ExportPlan) -> anyhow::Result<()> {
     let trace = super::open(&plan.file)?;
     let mut filter = Filter::new(&plan.select, trace.meta())?;
-    let mut out = out::open(plan.output.as_deref(), plan.force, plan.to.is_binary())?;
+    if let Some(out) = &plan.output
+        && same_file(out, &plan.file)
+    {
+        anyhow::bail!("--output names the trace itself: choose another name");
+    }
+    let mut out = Out::open(plan.output.as_deref(), plan.force, plan.to.is_binary())?;
     let mut export = export::start(plan.to);
     let progress = Progress::new("exporting", trace.faults_at_most());
-    match write(&trace, &mut filter, &mut *export, &mut *out, progress) {
-        Err(Failed::Export(Error::Write(error))) if out::is_broken_pipe(&error) => Ok(()),
-        Err(Failed::Export(error)) => {
-            if let Some(path) = &plan.output {
-                // Half of a file is no file of that format.
-                let _ = std::fs::remove_file(path);
-            }
-            Err(error.into())
-        }
+    match write(&trace, &mut filter, &mut *export, &mut out, progress) {
+        Ok(()) => out.finish(),
+        Err(Failed::Export(Error::Write(error))) if is_broken_pipe(&error) => Ok(()),
+        Err(Failed::Export(error)) => Err(error.into()),
         Err(Failed::Trace(error)) => Err(error.into()),
-        Ok(()) => Ok(()),
     }
+}
+
+/// Whether both lead to one file.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    identity(one).is_some() && identity(one) == identity(other)
 }
 
 enum Failed {
@@ -80,6 +90,5 @@ fn write(
         one(&loss, out)?;
     }
     export.finish(&summary, out)?;
-    out.flush().map_err(Error::Write)?;
     Ok(())
 }

@@ -15,23 +15,24 @@ pub use export::export;
 pub use replay::replay;
 pub use report::report;
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::trace::{State, Trace};
+use crate::view::escape::Escaped;
 
 /// Opens a trace, and says on standard error if it was not ended in order.
 fn open(path: &Path) -> anyhow::Result<Trace> {
     let trace = Trace::open(path)?;
+    let name = Escaped(path.as_os_str().as_bytes());
     match &trace.meta().state {
         State::Complete => {}
         State::Recording => log::warn!(
-            "{}: it is still being recorded, or faulttrace was killed: up to its last second may be missing",
-            path.display()
+            "{name}: it is still being recorded, or faulttrace was killed: up to its last second may be missing"
         ),
         State::Stopped(why) => log::warn!(
-            "{}: recording stopped early: {}",
-            path.display(),
-            crate::view::escape::Escaped(why.as_bytes())
+            "{name}: recording stopped early: {}",
+            Escaped(why.as_bytes())
         ),
     }
     Ok(trace)

@@ -1,14 +1,14 @@
 //! Where the result goes.
 
-use std::fs::OpenOptions;
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use tempfile::NamedTempFile;
 
-/// Owner only: what a trace tells of a machine is not everybody's business.
-const MODE: u32 = 0o600;
+use crate::view::escape::Escaped;
 
 /// Whether the reader of standard output has gone away, which is its right.
 pub(super) fn is_broken_pipe(error: &io::Error) -> bool {
@@ -25,34 +25,104 @@ pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// What an export is written to.
-pub(super) fn open(
-    path: Option<&Path>,
-    force: bool,
-    binary: bool,
-) -> anyhow::Result<Box<dyn Write>> {
-    let Some(path) = path else {
-        let stdout = io::stdout();
-        if binary && stdout.is_terminal() {
-            bail!("this format is not for a terminal: write it to a file with --output OUT");
+pub(super) enum Out {
+    Stdout(BufWriter<io::StdoutLock<'static>>),
+    /// A file beside the one that is wanted, which takes its place when it is whole.
+    File {
+        writer: BufWriter<NamedTempFile>,
+        path: PathBuf,
+        force: bool,
+    },
+}
+
+impl Out {
+    /// Standard output, or a file. What is there is touched only at the end, and only by force.
+    pub(super) fn open(path: Option<&Path>, force: bool, binary: bool) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            let stdout = io::stdout();
+            if binary && stdout.is_terminal() {
+                bail!("this format is not for a terminal: write it to a file with --output OUT");
+            }
+            return Ok(Out::Stdout(BufWriter::new(stdout.lock())));
+        };
+        match fs::symlink_metadata(path) {
+            Ok(_) if !force => return Err(exists(path)),
+            Ok(there) if !there.is_file() => {
+                bail!(
+                    "{} is not a regular file, so it cannot be replaced",
+                    shown(path)
+                );
+            }
+            _ => {}
         }
-        return Ok(Box::new(BufWriter::new(stdout.lock())));
-    };
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .mode(MODE)
-        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // Readable by its owner only: what a trace tells of a machine is not everybody's business.
+        let file = NamedTempFile::new_in(directory).with_context(|| shown(directory))?;
+        Ok(Out::File {
+            writer: BufWriter::new(file),
+            path: path.to_owned(),
+            force,
+        })
     }
-    match options.open(path) {
-        Ok(file) => Ok(Box::new(BufWriter::new(file))),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
-            "{} exists already: choose another name, or replace it with --force",
-            path.display()
-        ),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
+
+    /// All is written. Without this, nothing is left of a file.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        let (writer, path, force) = match self {
+            Out::Stdout(mut writer) => {
+                return match writer.flush() {
+                    Err(error) if !is_broken_pipe(&error) => Err(error).context("standard output"),
+                    _ => Ok(()),
+                };
+            }
+            Out::File {
+                writer,
+                path,
+                force,
+            } => (writer, path, force),
+        };
+        let file = writer
+            .into_inner()
+            .map_err(|error| error.into_error())
+            .with_context(|| shown(&path))?;
+        let kept = if force {
+            file.persist(&path)
+        } else {
+            file.persist_noclobber(&path)
+        };
+        match kept {
+            Ok(_) => Ok(()),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
+            Err(error) => Err(error.error).with_context(|| shown(&path)),
+        }
     }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Out::Stdout(writer) => writer.write(bytes),
+            Out::File { writer, .. } => writer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Out::Stdout(writer) => writer.flush(),
+            Out::File { writer, .. } => writer.flush(),
+        }
+    }
+}
+
+fn exists(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} exists already: choose another name, or replace it with --force",
+        shown(path)
+    )
+}
+
+fn shown(path: &Path) -> String {
+    Escaped(path.as_os_str().as_bytes()).to_string()
 }

@@ -16,6 +16,8 @@ use crate::view::{self, Show, View};
 
 /// How often views may say what they held back.
 const TICK: Duration = Duration::from_millis(50);
+/// The clock of records and that of the writer are not the same.
+const CLOCKS_DIFFER_NS: u64 = 1_000_000_000;
 /// What is rendered is written when there is this much of it.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -32,7 +34,7 @@ pub fn replay(plan: &ReplayPlan) -> anyhow::Result<()> {
     let mut player = Player {
         view: view::on_stdout(show),
         summary: Summary::new(),
-        pace: Pace::new(trace.start().time_ns, plan.speed),
+        pace: Pace::new(&trace, plan.speed),
         out: Vec::new(),
     };
     match player.play(&trace, plan, &mut filter) {
@@ -164,16 +166,19 @@ fn time_of(record: &Record) -> Option<u64> {
 struct Pace {
     begun: Instant,
     start_ns: u64,
+    /// Nothing was written later, whatever records say: nobody is to wait for centuries.
+    written_ns: u64,
     /// How far the trace is, since its start.
     at: Duration,
     speed: Option<f64>,
 }
 
 impl Pace {
-    fn new(start_ns: u64, speed: Option<f64>) -> Self {
+    fn new(trace: &Trace, speed: Option<f64>) -> Self {
         Self {
             begun: Instant::now(),
-            start_ns,
+            start_ns: trace.start().time_ns,
+            written_ns: trace.meta().written_ns,
             at: Duration::ZERO,
             speed,
         }
@@ -186,6 +191,7 @@ impl Pace {
 
     /// Goes towards a time. `true`: not there yet, having waited for a tick.
     fn wait_for(&mut self, at_ns: u64) -> bool {
+        let at_ns = at_ns.min(self.written_ns.saturating_add(CLOCKS_DIFFER_NS));
         let wanted = Duration::from_nanos(at_ns.saturating_sub(self.start_ns));
         let Some(speed) = self.speed else {
             self.at = self.at.max(wanted);

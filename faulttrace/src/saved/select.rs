@@ -13,6 +13,8 @@ use crate::view::escape::Escaped;
 const FILTERED_FAULTS: &str = "filtered_faults";
 /// The same for those that made room under `--max-size`.
 const DROPPED: &str = "dropped_max_size";
+/// The same for reports of stuck threads.
+const DROPPED_STUCK: &str = "dropped_stuck";
 
 /// The filter of one trace.
 #[derive(Debug)]
@@ -145,9 +147,9 @@ impl<'a> Filter<'a> {
 
     /// What was left out, by this filter and by the writer, to be told like any other loss.
     pub(super) fn losses(&self, meta: &Meta) -> Vec<Record> {
-        let dropped = meta.dropped_faults;
         [
-            (DROPPED, dropped),
+            (DROPPED, meta.dropped_faults),
+            (DROPPED_STUCK, meta.dropped_stuck),
             (FILTERED_FAULTS, self.faults),
             (
                 FILTERED_MAJORS,

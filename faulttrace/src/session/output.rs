@@ -3,6 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
@@ -11,6 +12,9 @@ const QUEUE: usize = 4;
 
 /// When this much waits to be written, no more records are taken.
 const HIGH_WATER_BYTES: usize = 1 << 20;
+
+/// A reader who has not read for so long holds up what is saved no more.
+const STALLED_AFTER: Duration = Duration::from_millis(400);
 
 /// What became of standard output.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Output {
     sender: Option<Sender<Vec<u8>>>,
     thread: Option<JoinHandle<Outcome>>,
     closed: bool,
+    /// When the writer last took something, or had nothing to take.
+    taken_at: Instant,
 }
 
 impl Output {
@@ -41,12 +47,18 @@ impl Output {
             sender: Some(sender),
             thread: Some(thread),
             closed: false,
+            taken_at: Instant::now(),
         })
     }
 
     /// Whether more may be rendered.
     pub(super) fn has_room(&self) -> bool {
         self.pending.len() < HIGH_WATER_BYTES
+    }
+
+    /// Whether the reader has not read for a while, though there is something to read.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.has_room() && self.taken_at.elapsed() > STALLED_AFTER
     }
 
     /// Whether the reader has gone away, or writing failed.
@@ -58,10 +70,11 @@ impl Output {
     pub(super) fn push(&mut self) {
         let Some(sender) = &self.sender else { return };
         if self.pending.is_empty() {
+            self.taken_at = Instant::now();
             return;
         }
         match sender.try_send(std::mem::take(&mut self.pending)) {
-            Ok(()) => {}
+            Ok(()) => self.taken_at = Instant::now(),
             Err(TrySendError::Full(buffer)) => self.pending = buffer,
             Err(TrySendError::Closed(_)) => self.closed = true,
         }
@@ -80,7 +93,7 @@ impl Output {
             .as_ref()
             .is_some_and(|thread| !thread.is_finished())
         {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

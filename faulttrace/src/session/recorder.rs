@@ -4,57 +4,78 @@
 //! The channel is bounded. Faults that do not fit are not saved, and counted; all other records wait
 //! their turn, because without them the counts would not add up.
 
+mod thread;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::cli::SavePlan;
 use crate::model::{LossClass, Lost, Record, Start};
 use crate::process::caller;
-use crate::trace::{Error, Options, Saved, Writer};
+use crate::trace::{Error, Options, Saved, Writer, Written};
+use thread::now_ns;
 
 /// How many batches of records may wait; the tracer makes them of 1024 at most.
 const QUEUE: usize = 128;
-/// How long records may wait for others to be written with them.
-const BATCH_TIME: Duration = Duration::from_millis(250);
-/// How often the file says that all is in it, when there is nothing to write.
-const IDLE_TIME: Duration = Duration::from_secs(1);
-/// How many are written at once.
-const BATCH: usize = 32_768;
-/// The same where the size of the file is bounded: room is made after each batch.
-const BOUNDED_BATCH: usize = 1024;
+/// How many records other than faults may wait until there is room.
+const MAX_HELD: usize = 16_384;
 
-/// Reason of the `lost` record for faults that were not saved because writing was too slow.
+/// Reasons of `lost` records for what was not saved because writing was too slow, and for what came
+/// after writing had failed.
 const OVERRUN: &str = "trace_overrun";
-/// The same for those that came after writing had failed.
 const NOT_SAVED: &str = "trace_not_saved";
+/// The same for reports of stuck threads, and for processes that came and went.
+const STUCK_NOT_SAVED: &str = "trace_stuck_not_saved";
+const PROCESSES_NOT_SAVED: &str = "trace_processes_not_saved";
 
 /// What the recorder's thread is told.
 enum Message {
     Begin(Arc<Start>),
-    Records(Vec<Record>),
+    /// Records, and the Unix time until which there were no others, ns.
+    Records(Vec<Record>, u64),
+    /// Until this time there was nothing more.
+    Nothing(u64),
+    /// The session failed, for this reason: the trace is not complete.
+    Abandon(String),
 }
 
-/// What became of the trace.
-struct Outcome {
-    result: Result<Saved, Error>,
-    /// Faults that were written, those included that dropped out since.
-    written: u64,
+/// What is in the file, as its thread tells.
+#[derive(Debug, Default)]
+struct Progress {
+    faults: AtomicU64,
+    stuck: AtomicU64,
+}
+
+impl Progress {
+    fn get(&self) -> Written {
+        Written {
+            faults: self.faults.load(Ordering::Acquire),
+            stuck: self.stuck.load(Ordering::Acquire),
+        }
+    }
+
+    fn set(&self, written: Written) {
+        self.faults.store(written.faults, Ordering::Release);
+        self.stuck.store(written.stuck, Ordering::Release);
+    }
 }
 
 /// The session's end of it.
 pub(super) struct Recorder {
     sender: Option<SyncSender<Message>>,
-    thread: Option<JoinHandle<Outcome>>,
+    thread: Option<JoinHandle<Result<Saved, Error>>>,
+    progress: Arc<Progress>,
     /// Records other than faults that found no room.
     held: Vec<Record>,
-    /// Faults handed over.
-    handed: u64,
-    /// Faults that were not saved and of which nobody has been told.
-    untold: u64,
+    /// What was handed over.
+    handed: Written,
+    /// What was not saved and of which nobody has been told.
+    untold: Written,
+    untold_processes: u64,
     /// Writing has failed.
     failed: bool,
     /// Tracing has begun, so that there is something in the file.
@@ -72,19 +93,17 @@ impl Recorder {
         let path = plan.path.clone();
         let (sender, receiver) = sync_channel(QUEUE);
         let (tell, told) = channel();
-        let batch = if plan.max_bytes.is_some() {
-            BOUNDED_BATCH
-        } else {
-            BATCH
-        };
+        let progress = Arc::new(Progress::default());
+        let shared = Arc::clone(&progress);
+        let bounded = plan.max_bytes.is_some();
         let work = move || match Writer::create(&path, &options) {
             Ok(writer) => {
                 let _ = tell.send(None);
-                record(writer, &receiver, batch)
+                thread::record(writer, &receiver, &shared, bounded)
             }
             Err(error) => {
                 let _ = tell.send(Some(error));
-                Outcome::nothing()
+                Ok(Saved::default())
             }
         };
         let thread = std::thread::Builder::new()
@@ -93,76 +112,138 @@ impl Recorder {
         if let Some(error) = told.recv()? {
             return Err(error.into());
         }
-        Ok(Self {
-            sender: Some(sender),
-            thread: Some(thread),
+        Ok(Self::new(Some(sender), Some(thread), progress))
+    }
+
+    fn new(
+        sender: Option<SyncSender<Message>>,
+        thread: Option<JoinHandle<Result<Saved, Error>>>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            sender,
+            thread,
+            progress,
             held: Vec::new(),
-            handed: 0,
-            untold: 0,
+            handed: Written::default(),
+            untold: Written::default(),
+            untold_processes: 0,
             failed: false,
             begun: false,
-        })
+        }
     }
 
     /// Tracing has begun.
     pub(super) fn begin(&mut self, start: &Arc<Start>) {
         self.begun = true;
+        // The channel is empty yet.
         self.send(Message::Begin(Arc::clone(start)));
     }
 
-    /// Takes records to save. Never waits.
+    /// Takes records to save: all that there were until now. Never waits.
     pub(super) fn save(&mut self, records: Vec<Record>) {
-        let records = if self.held.is_empty() {
-            records
+        self.send_held();
+        if self.held.is_empty() {
+            self.send(Message::Records(records, now_ns()));
         } else {
-            let mut all = std::mem::take(&mut self.held);
-            all.extend(records);
-            all
-        };
-        self.handed += count_faults(&records);
-        self.send(Message::Records(records));
+            self.hold(records);
+        }
+    }
+
+    /// Nothing has come until now.
+    pub(super) fn nothing(&mut self) {
+        self.send_held();
+        if self.held.is_empty() {
+            self.send(Message::Nothing(now_ns()));
+        }
+    }
+
+    fn send_held(&mut self) {
+        if !self.held.is_empty() && !self.failed {
+            let held = std::mem::take(&mut self.held);
+            self.send(Message::Records(held, now_ns()));
+        }
     }
 
     fn send(&mut self, message: Message) {
         let Some(sender) = &self.sender else { return };
-        match sender.try_send(message) {
-            Ok(()) => {}
-            Err(TrySendError::Full(message)) => self.hold(message, true),
+        if let Message::Records(records, _) = &message {
+            let count = count(records);
+            self.handed.faults += count.faults;
+            self.handed.stuck += count.stuck;
+        }
+        let message = match sender.try_send(message) {
+            Ok(()) => return,
+            Err(TrySendError::Full(message)) => message,
             Err(TrySendError::Disconnected(message)) => {
                 self.failed = true;
-                self.hold(message, false);
+                message
             }
+        };
+        if let Message::Records(records, _) = message {
+            let count = count(&records);
+            self.handed.faults -= count.faults;
+            self.handed.stuck -= count.stuck;
+            self.hold(records);
         }
     }
 
-    /// Counts the faults of a message that cannot be sent; what else is in it is kept for later if
-    /// there is a later.
-    fn hold(&mut self, message: Message, keep: bool) {
-        let Message::Records(records) = message else {
+    /// Counts the faults and stuck threads among records that cannot be sent. The others are kept
+    /// for later, if there is a later; losses added up.
+    fn hold(&mut self, records: Vec<Record>) {
+        let count = count(&records);
+        self.untold.faults += count.faults;
+        self.untold.stuck += count.stuck;
+        if self.failed {
             return;
-        };
-        let faults = count_faults(&records);
-        self.handed -= faults;
-        self.untold += faults;
-        if keep {
-            let is_of_thread =
-                |record: &Record| matches!(record, Record::Fault(_) | Record::Stuck(_));
-            self.held
-                .extend(records.into_iter().filter(|record| !is_of_thread(record)));
         }
+        let mut losses: HashMap<(LossClass, String), u64> = HashMap::new();
+        let held = std::mem::take(&mut self.held);
+        for record in held.into_iter().chain(records) {
+            match record {
+                Record::Fault(_) | Record::Stuck(_) => {}
+                Record::Lost(lost) => {
+                    let count = losses
+                        .entry((lost.class, lost.reason.into_owned()))
+                        .or_default();
+                    *count = count.saturating_add(lost.count);
+                }
+                Record::Process(_) | Record::ProcessEnd(_) if self.held.len() >= MAX_HELD => {
+                    self.untold_processes += 1;
+                }
+                record => self.held.push(record),
+            }
+        }
+        let lost = losses.into_iter().map(|((class, reason), count)| {
+            Record::Lost(Lost {
+                class,
+                reason: reason.into(),
+                count,
+            })
+        });
+        self.held.extend(lost);
     }
 
     /// What was not saved since the last time, to be told like any other loss.
-    pub(super) fn take_loss(&mut self) -> Option<Record> {
-        let count = std::mem::take(&mut self.untold);
+    pub(super) fn take_losses(&mut self) -> Vec<Record> {
+        let Written { faults, stuck } = std::mem::take(&mut self.untold);
+        let processes = std::mem::take(&mut self.untold_processes);
         let reason = if self.failed { NOT_SAVED } else { OVERRUN };
-        (count > 0).then(|| {
+        [
+            (reason, faults),
+            (STUCK_NOT_SAVED, stuck),
+            (PROCESSES_NOT_SAVED, processes),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| {
             Record::Lost(Lost {
                 class: LossClass::Lost,
                 reason: reason.into(),
                 count,
             })
         })
+        .collect()
     }
 
     /// Why writing failed, once; `None` while it has not.
@@ -175,27 +256,39 @@ impl Recorder {
     }
 
     fn join(&mut self) -> Result<Saved, Error> {
-        let outcome = match self.thread.take().map(JoinHandle::join) {
-            None => Outcome::nothing(),
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_)) => Outcome {
-                result: Err(Error::Stopped("its thread panicked".to_owned())),
-                written: 0,
-            },
+        let result = match self.thread.take().map(JoinHandle::join) {
+            None => Ok(Saved::default()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Error::Stopped("its thread panicked".to_owned())),
         };
-        // What was handed over and not written is not saved either.
-        self.untold += self.handed.saturating_sub(outcome.written);
-        self.handed = outcome.written;
-        outcome.result
+        self.failed |= result.is_err();
+        self.count_unwritten();
+        result
     }
 
-    /// Hands over what is left and waits until all is written.
+    /// What was handed over and is not in the file is not saved either.
+    fn count_unwritten(&mut self) {
+        let written = self.progress.get();
+        self.untold.faults += self.handed.faults.saturating_sub(written.faults);
+        self.untold.stuck += self.handed.stuck.saturating_sub(written.stuck);
+        self.handed = written;
+    }
+
+    /// The trace will not be complete, because of this.
+    pub(super) fn abandon(&mut self, why: String) {
+        self.send(Message::Abandon(why));
+    }
+
+    /// Hands over what is left and waits until all is written. May be called again if it was
+    /// interrupted.
     pub(super) async fn finish(&mut self) -> Result<Option<Saved>, Error> {
-        while !self.held.is_empty() && !self.failed {
-            self.save(Vec::new());
+        while self.sender.is_some() && !self.held.is_empty() && !self.failed {
+            self.send_held();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        self.sender = None;
+        if self.sender.take().is_some() {
+            Writer::hurry();
+        }
         while self
             .thread
             .as_ref()
@@ -209,6 +302,12 @@ impl Recorder {
         }
         self.join().map(Some)
     }
+
+    /// Nobody waits for the rest: it counts as not saved.
+    pub(super) fn give_up(&mut self) {
+        self.failed = true;
+        self.count_unwritten();
+    }
 }
 
 impl Drop for Recorder {
@@ -221,81 +320,13 @@ impl Drop for Recorder {
     }
 }
 
-impl Outcome {
-    fn nothing() -> Self {
-        Self {
-            result: Ok(Saved::default()),
-            written: 0,
-        }
+fn count(records: &[Record]) -> Written {
+    let mut count = Written::default();
+    for record in records {
+        count.faults += u64::from(matches!(record, Record::Fault(_)));
+        count.stuck += u64::from(matches!(record, Record::Stuck(_)));
     }
-}
-
-fn count_faults(records: &[Record]) -> u64 {
-    let faults = records
-        .iter()
-        .filter(|record| matches!(record, Record::Fault(_)));
-    u64::try_from(faults.count()).unwrap_or(u64::MAX)
-}
-
-/// The thread: writes what comes until no more can come.
-fn record(mut writer: Writer, receiver: &Receiver<Message>, batch: usize) -> Outcome {
-    // Until tracing has begun there is nothing worth keeping.
-    let Ok(Message::Begin(start)) = receiver.recv() else {
-        writer.discard();
-        return Outcome::nothing();
-    };
-    let done = writer
-        .begin(&start)
-        .and_then(|()| write_all(&mut writer, receiver, batch));
-    let written = writer.faults_written();
-    let result = match done {
-        Ok(()) => writer.finish(now_ns()),
-        Err(error) => {
-            writer.abandon(&error);
-            Err(error)
-        }
-    };
-    Outcome { result, written }
-}
-
-fn write_all(writer: &mut Writer, receiver: &Receiver<Message>, batch: usize) -> Result<(), Error> {
-    let mut waiting: Vec<Record> = Vec::new();
-    let mut deadline = Instant::now() + BATCH_TIME;
-    let mut written_at = Instant::now();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let message = receiver.recv_timeout(left);
-        // What is reported from here on is not in this batch.
-        let now_ns = now_ns();
-        let over = matches!(message, Err(RecvTimeoutError::Disconnected));
-        if let Ok(Message::Records(records)) = message {
-            waiting.extend(records);
-        }
-        if over || waiting.len() >= batch || Instant::now() >= deadline {
-            for part in waiting.chunks(batch) {
-                writer.write(part, now_ns)?;
-            }
-            if waiting.is_empty() && written_at.elapsed() >= IDLE_TIME {
-                writer.write([], now_ns)?;
-                written_at = Instant::now();
-            } else if !waiting.is_empty() {
-                waiting.clear();
-                written_at = Instant::now();
-            }
-            deadline = Instant::now() + BATCH_TIME;
-        }
-        if over {
-            return Ok(());
-        }
-    }
-}
-
-/// Unix time, ns.
-fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.ok()
-        .and_then(|now| u64::try_from(now.as_nanos()).ok())
-        .unwrap_or(0)
+    count
 }
 
 #[cfg(test)]
@@ -362,30 +393,32 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted_and_the_rest_waits() {
         let (sender, receiver) = sync_channel(1);
-        let mut recorder = Recorder {
-            sender: Some(sender),
-            thread: None,
-            held: Vec::new(),
-            handed: 0,
-            untold: 0,
-            failed: false,
-            begun: true,
-        };
+        let mut recorder = Recorder::new(Some(sender), None, Arc::default());
         let both = || vec![samples::process_end(), samples::record(samples::fault())];
         recorder.save(both());
         recorder.save(both());
         recorder.save(both());
-        assert_eq!((recorder.held.len(), recorder.untold), (2, 2));
-        let Some(Record::Lost(lost)) = recorder.take_loss() else {
-            panic!("not told")
+        recorder.save(vec![
+            samples::lost(LossClass::Lost, "x", 2),
+            samples::lost(LossClass::Lost, "x", 3),
+        ]);
+        assert_eq!((recorder.held.len(), recorder.untold.faults), (3, 2));
+        let losses = recorder.take_losses();
+        let [Record::Lost(lost)] = losses.as_slice() else {
+            panic!("not told: {losses:?}")
         };
         assert_eq!((&*lost.reason, lost.count), (OVERRUN, 2));
-        assert!(recorder.take_loss().is_none());
+        assert!(recorder.take_losses().is_empty());
         drop(receiver.recv());
-        recorder.save(Vec::new());
-        let Ok(Message::Records(records)) = receiver.recv() else {
+        recorder.nothing();
+        let Ok(Message::Records(records, _)) = receiver.recv() else {
             panic!("not sent")
         };
-        assert_eq!(records.len(), 2);
+        assert_eq!(records.len(), 3);
+        let sum = |record: &Record| match record {
+            Record::Lost(lost) => lost.count,
+            _ => 0,
+        };
+        assert_eq!(records.iter().map(sum).sum::<u64>(), 5);
     }
 }

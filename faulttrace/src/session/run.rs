@@ -94,7 +94,7 @@ fn launch_stopped(command: &[OsString], chosen: &mut Chosen) -> Result<Launched,
 /// A session that traces.
 struct Session {
     records: Receiver<Vec<Record>>,
-    tracer: JoinHandle<Result<(), tracer::Error>>,
+    tracer: Option<JoinHandle<Result<(), tracer::Error>>>,
     stop: Arc<AtomicBool>,
     start: Arc<Start>,
     command: Option<Launched>,
@@ -124,6 +124,7 @@ impl Session {
         let mut enricher = enricher(plan, clock, symbols, &targets);
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
+        let start_ns = clock.unix_ns(Clock::monotonic_ns());
         probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
         let begin_ns = Clock::monotonic_ns();
         still_there(chosen)?;
@@ -132,7 +133,7 @@ impl Session {
         if let Some(command) = &mut launched {
             command.release()?;
         }
-        let start = Arc::new(start_record(targets, &probe, clock));
+        let start = Arc::new(start_record(targets, &probe, start_ns));
         if let Some(recorder) = &mut recorder {
             recorder.begin(&start);
         }
@@ -163,7 +164,7 @@ impl Session {
             .spawn(move || tracer.run())?;
         Ok(Self {
             records,
-            tracer,
+            tracer: Some(tracer),
             stop,
             start,
             command: launched,
@@ -177,23 +178,26 @@ impl Session {
         let mut signals = Signals::new()?;
         let mut output = Output::start()?;
         let mut screen = Screen::new(plan, self.start.targets.len() != 1 || plan.follow);
-        screen.record(&Record::Start(Arc::clone(&self.start)), &mut output);
+        screen.record(&Record::Start(Arc::clone(&self.start)), true, &mut output);
         output.push();
         let deadline = plan.duration.map(|duration| Instant::now() + duration);
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
-                batch = self.records.recv(), if output.has_room() || self.stop.load(Ordering::Relaxed) => match batch {
+                batch = self.records.recv(), if self.takes_more(&output) => match batch {
                     Some(batch) => self.take(batch, &mut screen, &mut output),
                     None => break,
                 },
                 arrived = signals.next() => {
                     if self.signal(arrived?) {
-                        return Err(Failure::Failed(anyhow::anyhow!("interrupted twice: the summary was not written")));
+                        return Err(Failure::Failed(anyhow::anyhow!("interrupted twice: the summary was not written, and what was being saved is cut off")));
                     }
                 }
                 _ = tick.tick() => {
                     screen.tick(&mut output);
+                    if let (Some(recorder), true) = (&mut self.recorder, self.records.is_empty()) {
+                        recorder.nothing();
+                    }
                     self.look_at_recorder(&mut screen, &mut output);
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) || output.is_closed() {
                         self.stop.store(true, Ordering::Relaxed);
@@ -205,11 +209,12 @@ impl Session {
         self.finish(screen, output, signals).await
     }
 
-    /// Shows and saves records.
+    /// Shows and saves records. Where standard output is not read, saving does not wait for it.
     fn take(&mut self, batch: Vec<Record>, screen: &mut Screen, output: &mut Output) {
-        batch
-            .iter()
-            .for_each(|record| screen.record(record, output));
+        let show = self.recorder.is_none() || !output.is_stalled();
+        for record in &batch {
+            screen.record(record, show, output);
+        }
         let Some(recorder) = &mut self.recorder else {
             return;
         };
@@ -226,10 +231,20 @@ impl Session {
             self.saving_failed = true;
             log::error!("{error}; nothing more is saved, tracing goes on");
         }
-        if let Some(loss) = recorder.take_loss() {
-            screen.record(&loss, output);
-            recorder.save(vec![loss]);
+        let losses = recorder.take_losses();
+        if !losses.is_empty() {
+            for loss in &losses {
+                screen.record(loss, true, output);
+            }
+            recorder.save(losses);
         }
+    }
+
+    /// Whether more records are to be taken now.
+    fn takes_more(&self, output: &Output) -> bool {
+        output.has_room()
+            || self.stop.load(Ordering::Relaxed)
+            || (self.recorder.is_some() && output.is_stalled())
     }
 
     /// Reacts to a signal; `true` if the user does not want to wait for the end.
@@ -256,16 +271,21 @@ impl Session {
         mut output: Output,
         mut signals: Signals,
     ) -> Result<Ended, Failure> {
-        let saving = self
-            .finish_saving(&mut screen, &mut output, &mut signals)
-            .await;
-        screen.finish(&mut output);
-        let traced = match self.tracer.join() {
-            Ok(result) => result.map_err(|error| Failure::Failed(error.into())),
-            Err(_) => Err(Failure::Failed(anyhow::anyhow!(
+        // Its channel is closed, so it has ended or is about to.
+        let traced = match self.tracer.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result.map_err(|error| Failure::Failed(error.into())),
+            Some(Err(_)) => Err(Failure::Failed(anyhow::anyhow!(
                 "the tracer thread panicked"
             ))),
         };
+        if let (Err(failure), Some(recorder)) = (&traced, &mut self.recorder) {
+            recorder.abandon(failure.to_string());
+        }
+        let saving = self
+            .finish_saving(&mut screen, &mut output, &mut signals)
+            .await?;
+        screen.finish(&mut output);
         let mut command = None;
         if let Some(launched) = &mut self.command {
             // With --duration the command outlives the tracing; its exit code is still the answer.
@@ -291,24 +311,33 @@ impl Session {
         screen: &mut Screen,
         output: &mut Output,
         signals: &mut Signals,
-    ) -> Saving {
+    ) -> Result<Saving, Failure> {
         let Some(recorder) = &mut self.recorder else {
-            return Saving::NotWanted;
+            return Ok(Saving::NotWanted);
         };
-        let finished = tokio::select! {
-            finished = recorder.finish() => finished,
-            () = interrupted(signals) => Err(Error::Stopped("interrupted".to_owned())),
+        let finished = loop {
+            let arrived = tokio::select! {
+                finished = recorder.finish() => break finished,
+                arrived = signals.next() => arrived?,
+            };
+            if let Some(command) = &mut self.command {
+                pass_on(command, arrived);
+            } else if ENDING.contains(&arrived.signal) {
+                recorder.give_up();
+                let why = "interrupted before all was in the file".to_owned();
+                break Err(Error::Stopped(why));
+            }
         };
         if let Err(error) = &finished {
             log::error!("{error}");
         }
-        if let Some(loss) = recorder.take_loss() {
-            screen.record(&loss, output);
+        for loss in recorder.take_losses() {
+            screen.record(&loss, true, output);
         }
-        match finished {
+        Ok(match finished {
             Ok(Some(saved)) if !self.saving_failed => Saving::Done(saved),
             _ => Saving::Failed,
-        }
+        })
     }
 }
 
@@ -321,21 +350,25 @@ async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> Result<u8, 
         {
             return Ok(code);
         }
-        let arrived = signals.next().await?;
-        if arrived.signal != Signal::SIGCHLD && !arrived.from_terminal {
-            // It may have ended already.
-            let _ = launched.signal(arrived.signal);
-        }
+        pass_on(launched, signals.next().await?);
     }
 }
+
+/// Passes a signal on to the command, unless it has it already.
+fn pass_on(command: &mut Launched, arrived: Arrived) {
+    if arrived.signal != Signal::SIGCHLD && !arrived.from_terminal {
+        // It may have ended already.
+        let _ = command.signal(arrived.signal);
+    }
+}
+
+/// By which the user asks for the end.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
 
 /// Resolves when the user insists on the end.
 async fn interrupted(signals: &mut Signals) {
     while let Ok(arrived) = signals.next().await {
-        if matches!(
-            arrived.signal,
-            Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT
-        ) {
+        if ENDING.contains(&arrived.signal) {
             return;
         }
     }
@@ -436,7 +469,7 @@ fn still_there(chosen: &Chosen) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, clock: Clock) -> Start {
+fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, time_ns: u64) -> Start {
     let text = |name: nix::Result<OsString>| {
         name.map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default()
@@ -454,6 +487,6 @@ fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, clock: Clock) -> Start
             .iter()
             .map(|(job, rung)| ((*job).to_owned(), rung.to_string()))
             .collect(),
-        time_ns: clock.unix_ns(Clock::monotonic_ns()),
+        time_ns,
     }
 }

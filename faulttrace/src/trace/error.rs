@@ -1,7 +1,10 @@
 //! What can go wrong with a saved trace.
 
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::view::escape::Escaped;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -10,18 +13,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It would overwrite something.
-    #[error("{} exists already: choose another name, or replace it with --force", .0.display())]
+    #[error("{} exists already: choose another name, or replace it with --force", shown(.0))]
     Exists(PathBuf),
     /// It would replace something that is no file.
-    #[error("{} is not a regular file, so it cannot be replaced by a trace", .0.display())]
+    #[error("{} is not a regular file, so it cannot be replaced by a trace", shown(.0))]
     NotReplaceable(PathBuf),
     /// It names no file in a directory.
-    #[error("{} does not name a file", .0.display())]
+    #[error("{} does not name a file", shown(.0))]
     NoFileName(PathBuf),
     /// Others could put something else in its place.
     #[error(
         "{} can be written by everybody and has no sticky bit (mode {mode:o}), so others could replace the trace: choose another directory, or chmod +t it",
-        .directory.display()
+        shown(directory)
     )]
     SharedDirectory {
         /// The directory.
@@ -30,7 +33,7 @@ pub enum Error {
         mode: u32,
     },
     /// It is not there any more, or something else is in its place.
-    #[error("{} was removed or replaced while it was being written", .0.display())]
+    #[error("{} was removed or replaced while it was being written", shown(.0))]
     Vanished(PathBuf),
     /// Nobody writes it any more.
     #[error("the trace is not written any more: {0}")]
@@ -41,7 +44,7 @@ pub enum Error {
     )]
     TooSmall(u64),
     /// A file could not be used.
-    #[error("{}: {error}", .path.display())]
+    #[error("{}: {}", shown(path), Escaped(error.to_string().as_bytes()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -49,7 +52,7 @@ pub enum Error {
         error: io::Error,
     },
     /// The database could not be used.
-    #[error("{}: {}", .path.display(), explain(error))]
+    #[error("{}: {}", shown(path), explain(error))]
     Database {
         /// The file.
         path: PathBuf,
@@ -57,7 +60,7 @@ pub enum Error {
         error: rusqlite::Error,
     },
     /// It is something else.
-    #[error("{} is not a trace of faulttrace: {what}", .path.display())]
+    #[error("{} is not a trace of faulttrace: {}", shown(path), Escaped(what.as_bytes()))]
     NotATrace {
         /// The file.
         path: PathBuf,
@@ -67,7 +70,8 @@ pub enum Error {
     /// It is of a later version.
     #[error(
         "{} has trace format {major}.{minor}, which is newer than what this faulttrace reads ({}): read it with a newer faulttrace",
-        .path.display(), super::schema::MAJOR
+        shown(path),
+        super::schema::MAJOR
     )]
     Newer {
         /// The file.
@@ -80,7 +84,8 @@ pub enum Error {
     /// It was left by a faulttrace that was killed, and cannot be repaired.
     #[error(
         "{} was being written when faulttrace was killed; {}-journal repairs it, but that cannot be done here: {why}. Copy both files to where you may write, and open it there",
-        .path.display(), .path.display()
+        shown(path),
+        shown(path)
     )]
     NeedsRepair {
         /// The file.
@@ -89,13 +94,18 @@ pub enum Error {
         why: String,
     },
     /// What is in it makes no sense.
-    #[error("{} is damaged: {what}", .path.display())]
+    #[error("{} is damaged: {}", shown(path), Escaped(what.as_bytes()))]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Where and how.
         what: String,
     },
+}
+
+/// A path as it can be shown.
+fn shown(path: &Path) -> String {
+    Escaped(path.as_os_str().as_bytes()).to_string()
 }
 
 /// What SQLite says, in words that say more.
@@ -110,7 +120,7 @@ fn explain(error: &rusqlite::Error) -> String {
         Some(ErrorCode::DatabaseCorrupt) => "the database is damaged",
         Some(ErrorCode::NotADatabase) => "it is not a SQLite database",
         Some(ErrorCode::OutOfMemory) => "it needs more memory than a trace should",
-        _ => return error.to_string(),
+        _ => return Escaped(error.to_string().as_bytes()).to_string(),
     };
-    format!("{text} ({error})")
+    format!("{text} ({})", Escaped(error.to_string().as_bytes()))
 }

@@ -14,8 +14,8 @@ use crate::process::caller::Caller;
 
 /// Owner only.
 const MODE: u32 = 0o600;
-/// How much is written before it is dropped from the page cache.
-const DROP_EVERY: u64 = 4 << 20;
+/// After how many records the page cache is looked after: a few MiB.
+const SETTLE_EVERY: usize = 65_536;
 
 /// A trace's file, with SQLite's journal beside it.
 pub(super) struct TraceFile {
@@ -24,8 +24,10 @@ pub(super) struct TraceFile {
     /// A descriptor of our own. It must outlive SQLite's: closing any descriptor of a file gives up
     /// the process's locks on it (fcntl(2)).
     file: File,
-    /// Up to where writing to the disk has been begun.
-    begun: u64,
+    /// Records since it was last settled.
+    unsettled: usize,
+    /// What it is to replace, put aside until there is something in it.
+    replaced: Option<PathBuf>,
 }
 
 impl TraceFile {
@@ -52,15 +54,17 @@ impl TraceFile {
     fn make(path: &Path, force: bool, owner: Option<&Caller>) -> Result<Self> {
         let path = resolve(path)?;
         refuse_shared(&path)?;
-        clear_the_way(&path, force)?;
-        let file = make(&path, owner)?;
         let journal = journal_of(&path);
+        refuse_journal(&journal, force)?;
+        let replaced = put_aside(&path, force)?;
+        let file = make(&path, owner)?;
         remove(&journal)?;
         make(&journal, owner)?;
         Ok(Self {
             path,
             file,
-            begun: 0,
+            unsettled: 0,
+            replaced,
         })
     }
 
@@ -87,27 +91,30 @@ impl TraceFile {
         }
     }
 
-    /// Begins to write out what is new, without waiting for it, and drops what was begun before
-    /// from the page cache: memory is what the target is short of.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        let size = self.size()?;
-        if size < self.begun.saturating_add(DROP_EVERY) {
+    /// After so many records were written: now and then begins to write out what is new, without
+    /// waiting for it, and drops from the page cache what has been written out since the last time:
+    /// memory is what the target is short of.
+    pub(super) fn settle(&mut self, records: usize) -> Result<()> {
+        self.unsettled += records;
+        if self.unsettled < SETTLE_EVERY {
             return Ok(());
         }
-        let begun = i64::try_from(self.begun).unwrap_or(i64::MAX);
+        self.unsettled = 0;
         // Both are hints: where they are not heeded, the kernel does as it does for any file.
-        let _ = posix_fadvise(
-            &self.file,
-            0,
-            begun,
-            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-        );
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         // SAFETY: a system call on a descriptor that is open, without memory of ours.
         let _ = unsafe {
-            libc::sync_file_range(self.file.as_raw_fd(), begun, 0, libc::SYNC_FILE_RANGE_WRITE)
+            libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE)
         };
-        self.begun = size;
         Ok(())
+    }
+
+    /// There is something in it: what it replaced is given up.
+    pub(super) fn keep(&mut self) {
+        if let Some(replaced) = self.replaced.take() {
+            // One that stays does no harm.
+            let _ = fs::remove_file(replaced);
+        }
     }
 
     /// Removes it again, with its journal.
@@ -116,6 +123,9 @@ impl TraceFile {
             // An empty file that stays does no harm.
             let _ = fs::remove_file(&self.path);
             let _ = fs::remove_file(journal_of(&self.path));
+            if let Some(replaced) = &self.replaced {
+                let _ = fs::rename(replaced, &self.path);
+            }
         }
     }
 
@@ -138,8 +148,12 @@ pub(super) fn io_error(path: &Path, error: io::Error) -> Error {
 
 /// SQLite's journal of a database.
 pub(super) fn journal_of(path: &Path) -> PathBuf {
+    with_suffix(path, "-journal")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-journal");
+    name.push(suffix);
     PathBuf::from(name)
 }
 
@@ -194,10 +208,10 @@ fn directory_of(path: &Path) -> Result<(PathBuf, fs::Metadata)> {
     }
 }
 
-/// Removes what is to be replaced.
-fn clear_the_way(path: &Path, force: bool) -> Result<()> {
+/// Puts aside what is to be replaced, and tells where it is.
+fn put_aside(path: &Path, force: bool) -> Result<Option<PathBuf>> {
     let there = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(path, error)),
         Ok(there) => there,
     };
@@ -207,7 +221,19 @@ fn clear_the_way(path: &Path, force: bool) -> Result<()> {
     if !there.is_file() {
         return Err(Error::NotReplaceable(path.to_owned()));
     }
-    remove(path)
+    let aside = with_suffix(path, ".replaced");
+    fs::rename(path, &aside).map_err(|error| io_error(path, error))?;
+    Ok(Some(aside))
+}
+
+/// A journal with something in it may be all that repairs another trace.
+fn refuse_journal(journal: &Path, force: bool) -> Result<()> {
+    match fs::symlink_metadata(journal) {
+        Ok(there) if there.is_file() && there.len() > 0 && !force => {
+            Err(Error::Exists(journal.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> Result<()> {

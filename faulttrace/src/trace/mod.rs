@@ -15,4 +15,4 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use reader::{Item, Meta, Order, State, Trace};
-pub use writer::{Options, Saved, Writer};
+pub use writer::{Options, Saved, Writer, Written};

@@ -11,7 +11,8 @@ use rusqlite::Connection;
 use super::{Error, Options, Order, State, Trace, Writer, schema};
 use crate::model::summary::samples;
 use crate::model::{
-    Cause, End, Fault, LossClass, Name, Place, Record, Sleep, Start, Stuck, Transport, Waker,
+    Cause, End, Fault, LossClass, Name, Place, ProcessEnd, Record, Sleep, Start, Stuck, Transport,
+    Waker,
 };
 use crate::view::{Json, View as _};
 
@@ -239,6 +240,32 @@ fn an_existing_file_is_replaced_by_force_only() {
 }
 
 #[test]
+fn what_is_replaced_by_force_comes_back_if_nothing_takes_its_place() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    std::fs::write(&path, "precious").expect("written");
+    let force = Options {
+        force: true,
+        ..Options::default()
+    };
+    let writer = Writer::create(&path, &force).expect("created");
+    writer.discard();
+    assert_eq!(std::fs::read(&path).expect("back"), b"precious");
+    let mut writer = Writer::create(&path, &force).expect("created");
+    writer.begin(&start()).expect("begun");
+    writer.finish(1).expect("finished");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).expect("read").count(),
+        1
+    );
+    // A journal with something in it may repair another trace.
+    let other = directory.path().join("b");
+    std::fs::write(directory.path().join("b-journal"), "x").expect("written");
+    let refused = Writer::create(&other, &Options::default());
+    assert!(matches!(refused, Err(Error::Exists(_))));
+}
+
+#[test]
 fn a_trace_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = directory();
@@ -299,6 +326,54 @@ fn the_oldest_make_room_and_are_counted() {
         (kept, trace.meta().dropped_faults)
     );
     assert!(kept > 4_000, "{kept}");
+}
+
+#[test]
+fn names_and_processes_make_room_too() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    let max = 1 << 20;
+    let options = Options {
+        max_bytes: Some(max),
+        ..Options::default()
+    };
+    let mut writer = Writer::create(&path, &options).expect("created");
+    writer.begin(&start()).expect("begun");
+    // Every fault in another process, thread and stack: nothing is shared.
+    for batch in 0..60 {
+        let mut records = Vec::new();
+        for number in 0..200 {
+            let pid = 10_000 + batch * 200 + number;
+            let mut fault = samples::fault();
+            (fault.facts.pid, fault.facts.tid) = (pid, pid);
+            fault.facts.user_stack = Some(samples::user_stack());
+            let mut process = samples::process();
+            process.pid = pid;
+            records.push(Record::Process(Arc::new(process)));
+            records.push(samples::record(fault));
+            let time_ns = samples::T0;
+            records.push(Record::ProcessEnd(ProcessEnd { pid, time_ns }));
+        }
+        records.push(samples::lost(LossClass::Lost, "ring_full", 1));
+        writer.write(&records, 1).expect("there is always room");
+    }
+    writer.finish(2).expect("finished");
+    assert!(std::fs::metadata(&path).expect("there").len() <= max);
+    let trace = Trace::open(&path).expect("opened");
+    let kept = read(&trace, Order::OldestFirst);
+    let faults = |record: &&Record| matches!(record, Record::Fault(_));
+    let kept_faults = kept.iter().filter(faults).count() as u64;
+    assert!(kept_faults > 500, "{kept_faults}");
+    assert_eq!(kept_faults + trace.meta().dropped_faults, 60 * 200);
+    let lost = |record: &Record| match record {
+        Record::Lost(lost) => lost.count,
+        _ => 0,
+    };
+    assert_eq!(
+        kept.iter().map(lost).sum::<u64>(),
+        60,
+        "no loss is forgotten"
+    );
 }
 
 /// A fault whose stacks are always the same, as the tracer's are.

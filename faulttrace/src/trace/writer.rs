@@ -3,17 +3,16 @@
 //! Records are taken in batches, each one transaction, so that a trace is whole at any moment. There
 //! is no fsync before the end: what the process has handed to the kernel survives the process.
 
+mod connection;
 mod dictionary;
 mod faults;
 mod limit;
 mod statements;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 
 use super::file::TraceFile;
 use super::{Error, Result, schema};
@@ -56,39 +55,63 @@ pub struct Writer {
     limit: Option<Limit>,
     /// The next record's number.
     next: i64,
-    /// Faults whose transaction is whole.
-    committed: u64,
-    /// Whoever waits for a lock that a reader has is to give up.
-    hurry: &'static AtomicBool,
+    /// Unix time until which everything is in the file, ns.
+    until_ns: u64,
 }
 
-/// Only one trace is written at a time; SQLite's callback has no argument to carry it.
-static HURRY: AtomicBool = AtomicBool::new(false);
+/// How many records there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Faults.
+    pub faults: u64,
+    /// Reports of stuck threads.
+    pub stuck: u64,
+}
 
 impl Writer {
     /// Makes the file. From here on the calling thread may use files with the rights of
     /// `options.owner` alone.
     pub fn create(path: &Path, options: &Options) -> Result<Self> {
         let file = TraceFile::create(path, options.force, options.owner.as_ref())?;
-        HURRY.store(false, Ordering::Relaxed);
-        let db = open(file.path()).map_err(|error| database(file.path(), error))?;
-        let writer = Self {
+        connection::hurry(None);
+        let laid_out = connection::open(file.path())
+            .map_err(|error| database(file.path(), error))
+            .and_then(|db| {
+                lay_out(&db, &file, options.max_bytes)?;
+                Ok(db)
+            });
+        let db = match laid_out {
+            Ok(db) => db,
+            Err(error) => {
+                file.remove();
+                return Err(error);
+            }
+        };
+        Ok(Self {
             db,
             file,
             dictionary: Dictionary::default(),
             faults: Faults::default(),
             limit: options.max_bytes.map(Limit::new),
             next: 1,
-            committed: 0,
-            hurry: &HURRY,
-        };
-        writer.lay_out()?;
-        Ok(writer)
+            until_ns: 0,
+        })
     }
 
-    /// Faults that are in the file, or have been: whatever happens next.
-    pub fn faults_written(&self) -> u64 {
-        self.committed
+    /// The writer, on whichever thread, is to end: those who read the trace are not waited for any
+    /// more than for some seconds.
+    pub fn hurry() {
+        connection::hurry(Some(Instant::now()));
+    }
+
+    /// Unix time until which everything that was reported is in the file, ns.
+    pub fn until_ns(&self) -> u64 {
+        self.until_ns
+    }
+
+    /// What is in the file, or has been: whatever happens next.
+    pub fn written(&self) -> Written {
+        self.faults.written
     }
 
     /// Its path.
@@ -96,46 +119,30 @@ impl Writer {
         self.file.path()
     }
 
-    fn lay_out(&self) -> Result<()> {
-        let laid = || {
-            self.db.execute_batch(&format!(
-                "BEGIN; {}PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
-                schema::create(),
-                schema::APPLICATION_ID,
-                schema::user_version(schema::MAJOR, schema::MINOR)
-            ))
-        };
-        laid().map_err(|error| database(self.file.path(), error))?;
-        // What SQLite has opened is the file that was made, or it would still be empty.
-        if self.file.size()? == 0 {
-            return Err(Error::Vanished(self.file.path().to_owned()));
-        }
-        Ok(())
-    }
-
-    /// Writes records, all or none. `now_ns` is Unix time: all that was reported until then has been
-    /// handed over.
-    pub fn write<'a>(
-        &mut self,
-        records: impl IntoIterator<Item = &'a Record>,
-        now_ns: u64,
-    ) -> Result<()> {
+    /// Writes records, all or none. `until_ns` is Unix time: all that was reported until then is among
+    /// them, or has been written before.
+    pub fn write(&mut self, records: &[Record], until_ns: u64) -> Result<()> {
         self.file.check_place()?;
-        let result = self.transaction(records, now_ns);
-        if result.is_err() && !self.db.is_autocommit() {
-            // Where even that fails, the journal rolls back what is in the file when it is opened.
-            let _ = self.db.execute_batch("ROLLBACK");
+        let before = (self.faults.written, self.next);
+        let mut result = self.transaction(records, until_ns);
+        if let Err(error) = &result {
+            let full = is_full(error);
+            self.take_back(before);
+            if full && self.is_at_bound()? {
+                // More has to make room than a batch usually needs.
+                self.make_room(records.len())?;
+                result = self.transaction(records, until_ns);
+                if result.is_err() {
+                    self.take_back(before);
+                }
+            }
         }
         result?;
-        self.committed = self.faults.written;
-        self.file.settle()
+        self.until_ns = until_ns;
+        self.file.settle(records.len())
     }
 
-    fn transaction<'a>(
-        &mut self,
-        records: impl IntoIterator<Item = &'a Record>,
-        now_ns: u64,
-    ) -> Result<()> {
+    fn transaction(&mut self, records: &[Record], until_ns: u64) -> Result<()> {
         let Self {
             db,
             file,
@@ -145,27 +152,70 @@ impl Writer {
             next,
             ..
         } = self;
-        let before = faults.written;
-        let write = || -> rusqlite::Result<()> {
+        let mut write = || -> rusqlite::Result<()> {
             db.execute_batch("BEGIN IMMEDIATE")?;
             let mut rows = Statements::new(db)?;
             for record in records {
                 faults.record(record, *next, dictionary, &mut rows)?;
                 *next += 1;
             }
-            rows.meta("written_ns", now_ns.cast_signed())
+            rows.meta("written_ns", until_ns.cast_signed())
         };
         write().map_err(|error| database(file.path(), error))?;
         if let Some(limit) = limit {
-            limit.keep(db, file.path(), faults.written - before)?;
+            limit
+                .keep(db, records.len(), dictionary)
+                .map_err(|error| database(file.path(), error))?;
         }
         db.execute_batch("COMMIT")
             .map_err(|error| database(file.path(), error))
     }
 
+    /// Takes back what a transaction that failed had begun, its ids included.
+    fn take_back(&mut self, (written, next): (Written, i64)) {
+        if !self.db.is_autocommit() {
+            // Where even that fails, the journal rolls back what is in the file when it is opened.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        self.dictionary.forget();
+        (self.faults.written, self.next) = (written, next);
+    }
+
+    /// Whether it is the bound that keeps the database from growing, and not the disk.
+    fn is_at_bound(&self) -> Result<bool> {
+        match &self.limit {
+            None => Ok(false),
+            Some(limit) => limit
+                .is_tight(&self.db)
+                .map_err(|error| database(self.file.path(), error)),
+        }
+    }
+
+    fn make_room(&mut self, records: usize) -> Result<()> {
+        let Self {
+            db,
+            file,
+            dictionary,
+            limit,
+            ..
+        } = self;
+        let Some(limit) = limit else { return Ok(()) };
+        let mut make = || -> rusqlite::Result<bool> {
+            db.execute_batch("BEGIN IMMEDIATE")?;
+            let made = limit.make_room(db, records, dictionary)?;
+            db.execute_batch("COMMIT")?;
+            Ok(made)
+        };
+        match make() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::TooSmall(limit.max_bytes())),
+            Err(error) => Err(database(file.path(), error)),
+        }
+    }
+
     /// Ends the trace in order: everything is on the disk, and no other file is beside it.
     pub fn finish(self, now_ns: u64) -> Result<Saved> {
-        self.hurry.store(true, Ordering::Relaxed);
+        Self::hurry();
         self.file.check_place()?;
         let sealed = || -> rusqlite::Result<()> {
             let mut rows = Statements::new(&self.db)?;
@@ -188,7 +238,7 @@ impl Writer {
         file.sync()?;
         let dropped = limit.map_or(0, |limit| limit.dropped_faults());
         Ok(Saved {
-            faults: faults.written.saturating_sub(dropped),
+            faults: faults.written.faults.saturating_sub(dropped),
             dropped,
             bytes: file.size()?,
         })
@@ -203,7 +253,7 @@ impl Writer {
 
     /// Ends a trace that could not be written on, and says so in it if that is possible.
     pub fn abandon(self, why: &Error) {
-        self.hurry.store(true, Ordering::Relaxed);
+        Self::hurry();
         if self.file.check_place().is_err() {
             return;
         }
@@ -221,8 +271,40 @@ impl Writer {
     /// Writes what is traced, by what, on which machine: before any record.
     pub fn begin(&mut self, start: &Start) -> Result<()> {
         self.faults.begin(start);
-        statements::begin(&mut self.db, start).map_err(|error| database(self.file.path(), error))
+        self.until_ns = start.time_ns;
+        statements::begin(&mut self.db, start)
+            .map_err(|error| database(self.file.path(), error))?;
+        self.file.keep();
+        Ok(())
     }
+}
+
+/// Makes the tables.
+fn lay_out(db: &Connection, file: &TraceFile, max_bytes: Option<u64>) -> Result<()> {
+    let laid = || -> rusqlite::Result<()> {
+        db.execute_batch(&format!(
+            "BEGIN; {}PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+            schema::create(),
+            schema::APPLICATION_ID,
+            schema::user_version(schema::MAJOR, schema::MINOR)
+        ))?;
+        if let Some(max_bytes) = max_bytes {
+            let pages = max_bytes / connection::PAGE_BYTES;
+            db.pragma_update_and_check(None, "max_page_count", pages.cast_signed(), |_| Ok(()))?;
+        }
+        Ok(())
+    };
+    laid().map_err(|error| database(file.path(), error))?;
+    // What SQLite has opened is the file that was made, or it would still be empty.
+    if file.size()? == 0 {
+        return Err(Error::Vanished(file.path().to_owned()));
+    }
+    Ok(())
+}
+
+/// The database may not grow any more, or cannot.
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Database { error, .. } if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
 }
 
 fn database(path: &Path, error: rusqlite::Error) -> Error {
@@ -230,42 +312,4 @@ fn database(path: &Path, error: rusqlite::Error) -> Error {
         path: path.to_owned(),
         error,
     }
-}
-
-/// How long somebody who reads the trace may hold up its end.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// While tracing goes on there is time: what does not fit meanwhile is counted.
-fn wait_for_lock(times: i32) -> bool {
-    let waited = PAUSE.saturating_mul(times.unsigned_abs());
-    if HURRY.load(Ordering::Relaxed) && waited > PATIENCE {
-        return false;
-    }
-    std::thread::sleep(PAUSE);
-    true
-}
-
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let mut db = Connection::open_with_flags(path, flags)?;
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    db.busy_handler(Some(wait_for_lock))?;
-    db.set_prepared_statement_cache_capacity(64);
-    for (pragma, value) in [
-        ("page_size", "4096"),
-        ("auto_vacuum", "NONE"),
-        // The journal that is there is used again, see `TraceFile::create`.
-        ("journal_mode", "TRUNCATE"),
-        ("synchronous", "OFF"),
-        ("temp_store", "MEMORY"),
-        ("cache_size", "-16384"),
-        // Nothing reaches the file before its transaction is whole.
-        ("cache_spill", "OFF"),
-    ] {
-        db.pragma_update(None, pragma, value)?;
-    }
-    Ok(db)
 }

@@ -96,6 +96,17 @@ struct SiteKey {
 }
 
 impl Dictionary {
+    /// Forgets everything: rows were taken back or removed. Ids are not used again.
+    pub(super) fn forget(&mut self) {
+        self.threads.known.clear();
+        self.files.known.clear();
+        self.modules.known.clear();
+        self.frames.known.clear();
+        self.stacks.known.clear();
+        self.kept.clear();
+        self.sites.known.clear();
+    }
+
     /// The id of a site.
     pub(super) fn site(
         &mut self,

@@ -1,5 +1,6 @@
 //! Records to rows.
 
+use super::Written;
 use super::dictionary::Dictionary;
 use super::statements::{Cell, Statements};
 use crate::model::{Fault, Name, Record, Sleep, Start, Stuck, Waker};
@@ -14,8 +15,8 @@ const INTERRUPT: i64 = 0;
 pub(super) struct Faults {
     base_ns: u64,
     page_bytes: u64,
-    /// Faults written.
-    pub(super) written: u64,
+    /// What was written.
+    pub(super) written: Written,
 }
 
 impl Faults {
@@ -100,7 +101,7 @@ impl Faults {
             sleep.map(|sleep| sleep.after_ns).into(),
             waker.into(),
         ])?;
-        self.written += 1;
+        self.written.faults += 1;
         match sleep {
             Some(sleep) if !is_all_of(sleep, fault) => {
                 rows.sleep
@@ -121,6 +122,7 @@ impl Faults {
         let (place, at) = At::split(facts.address, facts.place.offset, self.page_bytes);
         let site = dictionary.site(facts, None, place, rows)?;
         let begin = facts.begin_ns.map(|begin| relative(begin, self.base_ns));
+        self.written.stuck += 1;
         rows.stuck.row([
             id.into(),
             site.into(),

@@ -1,16 +1,13 @@
-//! Keeps a trace to its size: the oldest faults make room for new ones, and are counted.
-
-use std::path::Path;
+//! Keeps a trace to its size: the oldest records make room for new ones, and are counted.
 
 use rusqlite::{Connection, params};
 
-use super::database;
-use crate::trace::{Error, Result};
+use super::dictionary::Dictionary;
 
-/// Room that is kept for what a batch adds besides faults, in percent of the size.
+/// Room that is kept free for the next batch, in percent of the size.
 const RESERVE_PERCENT: u64 = 10;
-/// How often a batch makes room; the next one goes on.
-const MAX_ROUNDS: usize = 2;
+/// At least so many of the oldest faults go at once.
+const MIN_DROPPED: usize = 1024;
 
 /// The bound of one trace.
 #[derive(Debug)]
@@ -20,6 +17,32 @@ pub(super) struct Limit {
     dropped_majors: u64,
     dropped_stuck: u64,
 }
+
+/// What is left out of processes and losses when the faults of their time are gone: processes that
+/// have ended; losses are added up, so that none is forgotten.
+const FORGET_BEFORE: [&str; 5] = [
+    "DELETE FROM sleeps WHERE fault <= ?1",
+    "DELETE FROM processes WHERE id <= ?1 AND EXISTS (SELECT 1 FROM process_ends e
+       WHERE e.pid = processes.pid AND e.id > processes.id AND e.id <= ?1)",
+    "DELETE FROM process_ends WHERE id <= ?1",
+    "UPDATE losses SET count = (SELECT sum(l.count) FROM losses l
+         WHERE l.class = losses.class AND l.reason = losses.reason AND l.id <= ?1)
+       WHERE id IN (SELECT max(id) FROM losses WHERE id <= ?1 GROUP BY class, reason)",
+    "DELETE FROM losses WHERE id <= ?1
+       AND id NOT IN (SELECT max(id) FROM losses WHERE id <= ?1 GROUP BY class, reason)",
+];
+
+/// What nothing refers to any more.
+const UNUSED: &str = "
+    DELETE FROM sites WHERE id NOT IN (SELECT site FROM faults UNION SELECT site FROM stuck);
+    DELETE FROM threads WHERE id NOT IN (SELECT thread FROM sites
+      UNION SELECT waker FROM faults WHERE waker IS NOT NULL);
+    DELETE FROM files WHERE id NOT IN (SELECT file FROM sites WHERE file IS NOT NULL);
+    DELETE FROM stacks WHERE id NOT IN (SELECT user_stack FROM sites WHERE user_stack IS NOT NULL
+      UNION SELECT kernel_stack FROM sites WHERE kernel_stack IS NOT NULL);
+    DELETE FROM stack_frames WHERE stack NOT IN (SELECT id FROM stacks);
+    DELETE FROM frames WHERE id NOT IN (SELECT frame FROM stack_frames);
+    DELETE FROM modules WHERE id NOT IN (SELECT module FROM frames WHERE module IS NOT NULL);";
 
 impl Limit {
     pub(super) fn new(max_bytes: u64) -> Self {
@@ -31,31 +54,57 @@ impl Limit {
         }
     }
 
+    /// The bound, bytes.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Faults that made room.
     pub(super) fn dropped_faults(&self) -> u64 {
         self.dropped_faults
     }
 
-    /// Makes room inside the open transaction if there is too little, after `added` faults were
+    /// Makes room inside the open transaction if there is little, after `added` records were
     /// written. Twice as many go as came, so that each batch pays for itself alone.
-    pub(super) fn keep(&mut self, db: &Connection, path: &Path, added: u64) -> Result<()> {
-        for _ in 0..MAX_ROUNDS {
-            let full = self.is_full(db).map_err(|error| database(path, error))?;
-            if !full {
-                break;
-            }
-            let wanted = added.max(1024).saturating_mul(2);
-            let dropped = self
-                .drop_oldest(db, wanted)
-                .map_err(|error| database(path, error))?;
-            if dropped == 0 {
-                return Err(Error::TooSmall(self.max_bytes));
-            }
+    pub(super) fn keep(
+        &mut self,
+        db: &Connection,
+        added: usize,
+        dictionary: &mut Dictionary,
+    ) -> rusqlite::Result<()> {
+        if !self.is_tight(db)? {
+            return Ok(());
+        }
+        self.drop_oldest(db, added)?;
+        if self.is_tight(db)? {
+            // It is not the faults that take the room.
+            self.make_room(db, added, dictionary)?;
         }
         Ok(())
     }
 
-    fn is_full(&self, db: &Connection) -> rusqlite::Result<bool> {
+    /// Makes as much room as a batch can need. `false` if there is none to be made.
+    pub(super) fn make_room(
+        &mut self,
+        db: &Connection,
+        added: usize,
+        dictionary: &mut Dictionary,
+    ) -> rusqlite::Result<bool> {
+        loop {
+            let dropped = self.drop_oldest(db, added)?;
+            db.execute_batch(UNUSED)?;
+            dictionary.forget();
+            if !self.is_tight(db)? {
+                return Ok(true);
+            }
+            if dropped == 0 {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Whether there is little room left.
+    pub(super) fn is_tight(&self, db: &Connection) -> rusqlite::Result<bool> {
         let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
         let free = number("freelist_count")?;
         let used = number("page_count")?.saturating_sub(free);
@@ -63,10 +112,12 @@ impl Limit {
         Ok(used.saturating_mul(number("page_size")?) > room)
     }
 
-    fn drop_oldest(&mut self, db: &Connection, wanted: u64) -> rusqlite::Result<u64> {
+    /// Drops the oldest faults, twice as many as `added`, and what else is of their time.
+    fn drop_oldest(&mut self, db: &Connection, added: usize) -> rusqlite::Result<u64> {
+        let wanted = i64::try_from(added.max(MIN_DROPPED)).unwrap_or(i64::MAX);
         let last: Option<i64> = db.query_row(
             "SELECT max(id) FROM (SELECT id FROM faults ORDER BY id LIMIT ?)",
-            [wanted.cast_signed()],
+            [wanted.saturating_mul(2)],
             |row| row.get(0),
         )?;
         let Some(last) = last else { return Ok(0) };
@@ -77,8 +128,10 @@ impl Limit {
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         db.execute("DELETE FROM faults WHERE id <= ?", [last])?;
-        db.execute("DELETE FROM sleeps WHERE fault <= ?", [last])?;
         let stuck = db.execute("DELETE FROM stuck WHERE id <= ?", [last])?;
+        for sql in FORGET_BEFORE {
+            db.execute(sql, [last])?;
+        }
         self.dropped_faults += faults;
         self.dropped_majors += majors;
         self.dropped_stuck += u64::try_from(stuck).unwrap_or(0);
