@@ -186,6 +186,13 @@ fn an_export_overwrites_nothing_and_is_not_for_a_terminal() {
     attempt(&arguments).expect(1, &["exists already", "--force"]);
     arguments.push("--force".as_ref());
     succeed(&arguments);
+    // Nor the trace itself, nor what is no file.
+    for output in [trace.as_os_str(), "/dev/full".as_ref()] {
+        let words = ["export", "--to=csv", "--force", "-o"].map(OsStr::new);
+        let arguments = words.into_iter().chain([output, trace.as_os_str()]);
+        attempt(arguments).expect(1, &[]);
+    }
+    succeed(["report".as_ref(), trace.as_os_str()]);
     // `script` gives it a terminal.
     let command = format!(
         "{} export --to pprof {}",

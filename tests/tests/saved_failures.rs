@@ -4,15 +4,17 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use faulttrace_tests::harness::disk::{LoopDisk, SmallDisk};
+use faulttrace_tests::harness::process::{Running, die_with_parent, until};
 use faulttrace_tests::harness::record::Record;
 use faulttrace_tests::harness::saved::{SavedTrace, check_integrity, records, replay_json, report};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Trace, Tracer, binary};
 use faulttrace_tests::harness::work::Work;
-use faulttrace_tests::harness::{Bench, LONG, start};
+use faulttrace_tests::harness::{Bench, LONG, SOON, start};
 
 const KILLS: usize = 20;
 const THREADS: usize = 4;
@@ -231,4 +233,71 @@ fn a_directory_that_vanishes_ends_saving_not_streaming() {
     check_failed(&trace, "removed or replaced");
     assert!(!directory.exists(), "nothing is made anew");
     assert!(not_saved(&trace) > 0);
+}
+
+#[test]
+fn saving_does_not_wait_for_who_does_not_read_the_output() {
+    let bench = start();
+    let slow = slow(&bench, 1, 200);
+    let mut work = toucher(&slow, 0);
+    let path = bench.path().join("a.faulttrace");
+    let mut command = Command::new(binary());
+    command.args(["--format", "json", "--pid", &work.pid().to_string()]);
+    // Far more than a pipe holds, and nobody reads it.
+    command.arg("--output").arg(&path).stdout(Stdio::piped());
+    die_with_parent(&mut command);
+    let mut tracer = command.spawn().expect("started");
+    until("tracing has begun", SOON, || count(&path, "meta") > 0);
+    work.run();
+    let touches = (THREADS * TOUCHES) as u64;
+    until("all is saved", LONG, || count(&path, "faults") >= touches);
+    assert!(
+        tracer.try_wait().expect("asked").is_none(),
+        "it still goes on"
+    );
+    tracer.kill().expect("killed");
+    tracer.wait().expect("gone");
+    let kept = keys(&replay_json(&path, &[]));
+    check_integrity(&path);
+    assert!(kept.len() as u64 >= touches, "{} of {touches}", kept.len());
+    work.exit();
+}
+
+/// Rows of a table of a trace that is being written; 0 while there is none.
+fn count(path: &Path, table: &str) -> u64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    let mut command = Command::new("sqlite3");
+    let answer = command.arg("-readonly").arg(path).arg(sql).output();
+    let answer = answer.expect("sqlite3 starts").stdout;
+    String::from_utf8_lossy(&answer).trim().parse().unwrap_or(0)
+}
+
+#[test]
+fn who_reads_a_trace_cannot_keep_its_session_from_ending() {
+    let bench = start();
+    let slow = slow(&bench, 1, 1_000);
+    let mut work = toucher(&slow, 0);
+    let path = bench.path().join("a.faulttrace");
+    let mut command = Command::new(binary());
+    command.args(["--format", "json", "--pid", &work.pid().to_string()]);
+    command.arg("--output").arg(&path);
+    let tracer = Tracer::start_command(&mut command);
+    until("tracing has begun", SOON, || count(&path, "meta") > 0);
+    let mut reader = Command::new("sqlite3");
+    let mut reader = Running::start("a reader", reader.arg(&path));
+    reader.say("BEGIN; SELECT count(*) FROM meta;");
+    let deadline = Instant::now() + SOON;
+    reader.next_line(deadline, "its answer").expect("an answer");
+    work.run();
+    let begin = Instant::now();
+    let trace = tracer.stop();
+    let took = begin.elapsed();
+    eprintln!("ended after {took:?}");
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    assert_eq!(trace.code, Some(1), "{}", trace.stderr);
+    assert!(trace.stderr.contains("keeps it locked"), "{}", trace.stderr);
+    assert!(not_saved(&trace) > 0, "what is not saved is counted");
+    drop(reader);
+    check_integrity(&path);
+    work.exit();
 }
