@@ -1,7 +1,7 @@
 //! Reads a trace: the same records that the live views were given, in their order or backwards.
 //!
 //! A trace may come from anybody. SQLite is told to trust nothing in it; that what is read are plain
-//! tables is checked first (`check`); every scan must get on, row by row, and can be no longer than
+//! tables is checked first (`check`); SQLite's own work has an end (`steps`); every scan must get on, row by row, and can be no longer than
 //! the file (`scan`); what is remembered is bounded (`sites`); and a number that makes no sense is an
 //! error that says where.
 
@@ -12,6 +12,7 @@ mod others;
 mod scan;
 mod sites;
 mod start;
+mod steps;
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -28,6 +29,7 @@ use others::Others;
 use scan::Scan;
 use sites::Sites;
 pub use start::{Meta, State};
+use steps::Steps;
 
 /// In which order records are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,21 +83,29 @@ pub struct Trace {
     file: File,
     /// Bytes in the file, of which no table can have more rows.
     size: u64,
+    steps: Steps,
     meta: Meta,
 }
 
 impl Trace {
     /// Opens a trace and checks that it is one.
     pub fn open(path: &Path) -> Result<Self> {
-        let (db, file, size) = open::open(path)?;
+        let open::Opened {
+            db,
+            steps,
+            file,
+            size,
+        } = open::open(path)?;
         let with_path = Errors { path };
         check::check(&db, &with_path)?;
+        steps.renew(size);
         let meta = start::read(&db, &with_path, size)?;
         Ok(Self {
             path: path.to_owned(),
             db,
             file,
             size,
+            steps,
             meta,
         })
     }
@@ -134,6 +144,7 @@ impl Trace {
 
     /// Hands out every site that faults can be of.
     pub fn sites(&self, mut take: impl FnMut(u64, &Arc<Site>)) -> Result<()> {
+        self.steps.renew(self.size);
         let errors = self.errors();
         let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
         let mut statement = self.prepare("SELECT rowid FROM sites NOT INDEXED ORDER BY rowid")?;
@@ -179,6 +190,7 @@ impl Trace {
         read: impl Fn(&Row<'_>) -> rusqlite::Result<Fault>,
         mut take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.steps.renew(self.size);
         let errors = self.errors();
         let base_ns = self.meta.base_ns;
         let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
@@ -351,10 +363,17 @@ struct Errors<'a> {
 
 impl Errors<'_> {
     fn database(&self, error: rusqlite::Error) -> Error {
+        if steps::are_used_up(&error) {
+            return self.endless();
+        }
         Error::Database {
             path: self.path.to_owned(),
             error,
         }
+    }
+
+    fn endless(&self) -> Error {
+        self.damaged("it takes more steps than a file of this size can need".to_owned())
     }
 
     fn damaged(&self, what: String) -> Error {
@@ -372,6 +391,9 @@ impl Errors<'_> {
     }
 
     fn row(&self, table: &str, id: i64, error: &rusqlite::Error) -> Error {
+        if steps::are_used_up(error) {
+            return self.endless();
+        }
         self.damaged(format!("row {id} of {table}: {error}"))
     }
 }

@@ -1,6 +1,7 @@
 //! What is written comes back; what is no trace is refused.
 
 mod hostile;
+mod odd_files;
 
 use std::ops::ControlFlow;
 use std::path::Path;

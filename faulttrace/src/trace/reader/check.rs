@@ -61,18 +61,91 @@ fn check_table(db: &Connection, table: &Table, found: &Found, errors: &Errors<'_
     }
     let columns = columns(db, table.name).map_err(|source| errors.database(source))?;
     for column in table.columns {
-        match columns.iter().find(|(name, _)| name == column.name) {
-            Some((_, 0)) => {}
+        match columns.iter().find(|found| found.name == column.name) {
+            Some(found) if found.hidden == 0 => {}
             Some(_) => return Err(wrong("computes a column")),
             None => return Err(wrong(&format!("has no column {}", column.name))),
         }
     }
+    if !has_key(db, table, &columns).map_err(|source| errors.database(source))? {
+        return Err(wrong("has another key"));
+    }
     Ok(())
 }
 
-fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<(String, i64)>> {
-    let mut statement = db.prepare("SELECT name, hidden FROM pragma_table_xinfo(?)")?;
-    let rows = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+/// Whether rows are found by what they are looked up by; else each lookup would go through all of
+/// the table.
+fn has_key(db: &Connection, table: &Table, columns: &[Column]) -> rusqlite::Result<bool> {
+    let key = key(table);
+    for column in columns {
+        // Such a column takes the name of the row number.
+        if ["rowid", "oid", "_rowid_"].contains(&column.name.to_ascii_lowercase().as_str()) {
+            return Ok(false);
+        }
+        let place = key.iter().position(|(name, _)| *name == column.name);
+        let expected = place.map_or(0, |place| place + 1);
+        let number = place.is_some_and(|place| key.get(place).is_some_and(|(_, number)| *number));
+        // Of type `INT` it would not be the row number.
+        if column.key != expected || number && !column.kind.eq_ignore_ascii_case("INTEGER") {
+            return Ok(false);
+        }
+    }
+    let lookup = |by: &str| format!("SELECT 1 FROM {} NOT INDEXED WHERE {by} = ?", table.name);
+    let (lookup, plan) = match (key.as_slice(), table.constraint.1.is_empty()) {
+        // The row number and its other name must be the same: not so for `PRIMARY KEY DESC`.
+        ([(name, _)], true) => (
+            lookup(name),
+            "USING INTEGER PRIMARY KEY (rowid=?)".to_owned(),
+        ),
+        ([(first, _), (second, _)], false) => (
+            format!("{} ORDER BY {second}", lookup(first)),
+            format!("USING PRIMARY KEY ({first}=?)"),
+        ),
+        // Never looked up.
+        _ => return Ok(true),
+    };
+    let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {lookup}"))?;
+    let steps = statement.query_map([0], |row| row.get::<_, String>(3))?;
+    let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>()?;
+    Ok(steps.len() == 1 && steps.iter().all(|step| step.ends_with(&plan)))
+}
+
+/// Columns of the primary key, and whether each is a number.
+fn key(table: &Table) -> Vec<(&'static str, bool)> {
+    let (inside, _) = table.constraint;
+    let listed = inside
+        .split_once("PRIMARY KEY (")
+        .and_then(|(_, list)| list.split_once(')'))
+        .map_or("", |(list, _)| list);
+    let is_key = |name: &str, kind: &str| {
+        kind.contains("PRIMARY KEY") || listed.split(", ").any(|listed| listed == name)
+    };
+    let columns = table.columns.iter();
+    columns
+        .filter(|column| is_key(column.name, column.kind))
+        .map(|column| (column.name, column.kind.starts_with("INTEGER")))
+        .collect()
+}
+
+/// A column of a table of the file.
+struct Column {
+    name: String,
+    kind: String,
+    hidden: i64,
+    /// Its place in the primary key, from 1, or 0.
+    key: usize,
+}
+
+fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    let mut statement = db.prepare("SELECT name, type, hidden, pk FROM pragma_table_xinfo(?)")?;
+    let rows = statement.query_map([table], |row| {
+        Ok(Column {
+            name: row.get(0)?,
+            kind: row.get(1)?,
+            hidden: row.get(2)?,
+            key: row.get(3)?,
+        })
+    })?;
     // The limit on columns bounds it.
     rows.collect()
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement};
 
 use super::scan::Scan;
@@ -13,6 +14,9 @@ use crate::model::{
 };
 use crate::trace::Result;
 use crate::trace::rows::absolute;
+
+/// Bytes of the longest name that makes sense: some demangled ones are long, none is this long.
+const MAX_NAME: usize = 64 << 10;
 
 /// The tables and their columns.
 const TABLES: [(&str, &str, Read); 6] = [
@@ -220,7 +224,7 @@ fn loss(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
     };
     let lost = Lost {
         class,
-        reason: Cow::Owned(row.get(2)?),
+        reason: Cow::Owned(text(row, 2)?),
         count: row.get::<_, i64>(3)?.cast_unsigned(),
     };
     Ok(Some(Other::Whole(Record::Lost(lost))))
@@ -245,17 +249,29 @@ fn transport(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
 
 /// Text or bytes.
 pub(super) fn name(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Name>> {
-    use rusqlite::types::ValueRef;
-    Ok(match row.get_ref(index)? {
-        ValueRef::Null => None,
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(Name::from(bytes)),
-        other => {
-            let what = format!("a name is of type {}", other.data_type()).into();
-            return Err(rusqlite::Error::FromSqlConversionFailure(
-                index,
-                other.data_type(),
-                what,
-            ));
+    Ok(name_bytes(row, index)?.map(Name::from))
+}
+
+/// The same, where only text is meant.
+fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
+    // Checked first, and not copied if too long.
+    name_bytes(row, index)?;
+    row.get(index)
+}
+
+fn name_bytes<'r>(row: &'r Row<'_>, index: usize) -> rusqlite::Result<Option<&'r [u8]>> {
+    let value = row.get_ref(index)?;
+    let kind = value.data_type();
+    let what = match value {
+        ValueRef::Null => return Ok(None),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) if bytes.len() <= MAX_NAME => {
+            return Ok(Some(bytes));
         }
-    })
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            format!("a name has {} bytes", bytes.len())
+        }
+        _ => format!("a name is of type {kind}"),
+    };
+    let what = what.into();
+    Err(rusqlite::Error::FromSqlConversionFailure(index, kind, what))
 }

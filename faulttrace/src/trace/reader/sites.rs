@@ -18,6 +18,8 @@ const MAX_INDEX: usize = 1 << 18;
 const MAX_BYTES: usize = 48 << 20;
 /// Frames of one stack. With inlined calls there are more than were captured, but not this many.
 const MAX_FRAMES: usize = 10_000;
+/// Bytes of what one stack adds to what is remembered.
+const MAX_STACK_BYTES: usize = 16 << 20;
 /// A value and what holds it.
 const VALUE_BYTES: usize = 64;
 
@@ -125,8 +127,10 @@ impl<'c> Sites<'c> {
         let known =
             self.index.get(index).is_some_and(Option::is_some) || self.beyond.contains_key(&id);
         if !known {
+            self.forget_if_full();
             let found = self.load(id)?;
-            self.remember(VALUE_BYTES * 6);
+            let syscall = found.site.facts.syscall.as_ref();
+            self.remember(VALUE_BYTES * 6 + length(syscall));
             if index < MAX_INDEX {
                 if self.index.len() <= index {
                     self.index.resize(index + 1, None);
@@ -145,9 +149,14 @@ impl<'c> Sites<'c> {
         found.ok_or_else(|| self.missing("sites", id))
     }
 
-    /// Counts what is about to be remembered. When it is too much, all else is forgotten.
+    /// Counts what is remembered.
     fn remember(&mut self, bytes: usize) {
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// When it is too much, all is forgotten. Not in the middle of a site: what that has of it
+    /// already would stay, but not be counted any more.
+    fn forget_if_full(&mut self) {
         if self.bytes > MAX_BYTES {
             self.index.clear();
             self.beyond.clear();
@@ -156,7 +165,7 @@ impl<'c> Sites<'c> {
             self.modules.clear();
             self.frames.clear();
             self.stacks.clear();
-            self.bytes = bytes;
+            self.bytes = 0;
         }
     }
 
@@ -169,7 +178,7 @@ impl<'c> Sites<'c> {
         let row = one(&mut self.statements.site, id, SiteRow::read);
         let row = row.map_err(|error| self.errors.row("sites", id, &error))?;
         let row = row.ok_or_else(|| self.missing("sites", id))?;
-        let thread = self.thread(row.thread)?;
+        let thread = self.load_thread(row.thread)?;
         let file = row.file.map(|file| self.file(file)).transpose()?;
         let user_stack = row.user_stack.map(|stack| self.stack(stack)).transpose()?;
         let kernel_stack = row
@@ -221,6 +230,11 @@ impl<'c> Sites<'c> {
 
     /// A thread.
     pub(super) fn thread(&mut self, id: i64) -> Result<Thread> {
+        self.forget_if_full();
+        self.load_thread(id)
+    }
+
+    fn load_thread(&mut self, id: i64) -> Result<Thread> {
         if let Some(thread) = self.threads.get(&id) {
             return Ok(thread.clone());
         }
@@ -234,7 +248,7 @@ impl<'c> Sites<'c> {
         let found = one(&mut self.statements.thread, id, read);
         let found = found.map_err(|error| self.errors.row("threads", id, &error))?;
         let thread = found.ok_or_else(|| self.missing("threads", id))?;
-        self.remember(VALUE_BYTES + thread.name.as_bytes().len());
+        self.remember(VALUE_BYTES + length(Some(&thread.name)));
         self.threads.insert(id, thread.clone());
         Ok(thread)
     }
@@ -247,7 +261,7 @@ impl<'c> Sites<'c> {
         let found = one(&mut self.statements.file, id, read);
         let found = found.map_err(|error| self.errors.row("files", id, &error))?;
         let file = found.ok_or_else(|| self.missing("files", id))?;
-        self.remember(VALUE_BYTES + file.0.as_bytes().len());
+        self.remember(VALUE_BYTES + length(Some(&file.0)));
         self.files.insert(id, file.clone());
         Ok(file)
     }
@@ -260,7 +274,8 @@ impl<'c> Sites<'c> {
         let found = one(&mut self.statements.module, id, read);
         let found = found.map_err(|error| self.errors.row("modules", id, &error))?;
         let module = found.ok_or_else(|| self.missing("modules", id))?;
-        self.remember(VALUE_BYTES * 2 + module.0.as_bytes().len());
+        let (path, build_id) = &module;
+        self.remember(VALUE_BYTES * 2 + length(Some(path)) + length(build_id.as_ref()));
         self.modules.insert(id, module.clone());
         Ok(module)
     }
@@ -280,10 +295,16 @@ impl<'c> Sites<'c> {
                 .errors
                 .damaged(format!("stack {id} has too many frames")));
         }
-        let frames = ids
-            .into_iter()
-            .map(|frame| self.frame(frame))
-            .collect::<Result<Vec<_>>>()?;
+        // Names are shared with the frames that are remembered, and counted there.
+        let before = self.bytes;
+        let mut frames = Vec::with_capacity(ids.len());
+        for frame in ids {
+            frames.push(self.frame(frame)?);
+            if self.bytes.saturating_sub(before) > MAX_STACK_BYTES {
+                let what = format!("the names of stack {id} are too long");
+                return Err(self.errors.damaged(what));
+            }
+        }
         let stack = Arc::new(Stack {
             id: hash.cast_unsigned(),
             frames,
@@ -306,8 +327,8 @@ impl<'c> Sites<'c> {
             frame.module = Some(path);
             frame.build_id = build_id;
         }
-        let length = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.as_bytes().len());
-        self.remember(VALUE_BYTES * 3 + length(&frame.function) + length(&frame.file));
+        let names = length(frame.function.as_ref()) + length(frame.file.as_ref());
+        self.remember(VALUE_BYTES * 3 + names);
         self.frames.insert(id, frame.clone());
         Ok(frame)
     }
@@ -374,6 +395,11 @@ fn read_frame(row: &Row<'_>) -> rusqlite::Result<(Frame, Option<i64>)> {
 fn frame_ids(statement: &mut Statement<'_>, stack: i64) -> rusqlite::Result<Vec<i64>> {
     let rows = statement.query_map([stack], |row| row.get(0))?;
     rows.take(MAX_FRAMES + 1).collect()
+}
+
+/// Bytes of a name.
+fn length(name: Option<&Name>) -> usize {
+    name.map_or(0, |name| name.as_bytes().len())
 }
 
 /// The row of an id, if there is one.

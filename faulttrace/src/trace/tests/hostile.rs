@@ -180,3 +180,114 @@ fn a_journal_that_names_files_is_refused() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn tables_with_other_keys_are_refused() {
+    let directory = directory();
+    let threads = "pid INTEGER, tid INTEGER, name TEXT NOT NULL";
+    let frames = "stack INTEGER NOT NULL, position INTEGER NOT NULL, frame INTEGER NOT NULL";
+    let instead = |table: &str, columns: &str, behind: &str| {
+        format!("DROP TABLE {table}; CREATE TABLE {table}({columns}){behind}")
+    };
+    let with_id = |more: &str| {
+        let columns = format!("id INTEGER PRIMARY KEY, {more}, {threads}");
+        instead("threads", &columns, "")
+    };
+    let in_place =
+        |key: &str| instead("stack_frames", &format!("{frames}, {key}"), "WITHOUT ROWID");
+    for sql in [
+        with_id("RowID INTEGER"),
+        with_id("oid INTEGER"),
+        with_id("_rowid_"),
+        instead("threads", &format!("id INTEGER, {threads}"), ""),
+        instead("threads", &format!("id INT PRIMARY KEY, {threads}"), ""),
+        instead(
+            "threads",
+            &format!("id INTEGER PRIMARY KEY DESC, {threads}"),
+            "",
+        ),
+        instead(
+            "threads",
+            &format!("id INTEGER, {threads}, PRIMARY KEY (pid)"),
+            "",
+        ),
+        instead(
+            "threads",
+            &format!("id INTEGER, {threads}, PRIMARY KEY (id, pid)"),
+            "",
+        ),
+        in_place("PRIMARY KEY (position, stack)"),
+        in_place("PRIMARY KEY (stack, position, frame)"),
+        in_place("PRIMARY KEY (stack COLLATE NOCASE, position)"),
+        instead("meta", "key TEXT, value PRIMARY KEY", "WITHOUT ROWID"),
+    ] {
+        let error = refusal(directory.path(), &sql);
+        let other_key = |error: &Error| error.to_string().ends_with("has another key");
+        assert!(error.as_ref().is_some_and(other_key), "{sql}: {error:?}");
+    }
+    for sql in [
+        instead("losses", "id INTEGER PRIMARY KEY, class, reason, count", ""),
+        instead(
+            "losses",
+            "id integer, class, reason, count, PRIMARY KEY (id)",
+            "",
+        ),
+        "ALTER TABLE threads ADD COLUMN more".to_owned(),
+    ] {
+        assert!(refusal(directory.path(), &sql).is_none(), "{sql}");
+    }
+}
+
+#[test]
+fn long_names_are_damage() {
+    let directory = directory();
+    let long = "CAST(zeroblob(65537) AS TEXT)";
+    for sql in [
+        format!("UPDATE sites SET syscall = {long}"),
+        format!("UPDATE threads SET name = {long}"),
+        format!("UPDATE files SET path = {long}"),
+        "UPDATE modules SET build_id = zeroblob(65537)".to_owned(),
+        format!("UPDATE frames SET function = {long}"),
+        format!("UPDATE losses SET reason = {long}"),
+    ] {
+        let error = refusal(directory.path(), &sql);
+        let too_long = |error: &Error| error.to_string().ends_with("a name has 65537 bytes");
+        assert!(error.as_ref().is_some_and(too_long), "{sql}: {error:?}");
+    }
+    let just = "UPDATE frames SET function = zeroblob(65536)";
+    assert!(refusal(directory.path(), just).is_none());
+    let words = format!("INSERT INTO arguments VALUES (99, {long})");
+    assert!(
+        refusal(directory.path(), &words).is_none(),
+        "a word is no name"
+    );
+}
+
+#[test]
+fn a_stack_of_long_names_is_damage() {
+    let directory = directory();
+    // Modules are shared, and count once; functions are not.
+    let stack = |module: &str, function: &str| {
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300)
+             INSERT INTO frames(id, address, function, module, inlined)
+             SELECT i + 1000, i, {function}, {module}, 0 FROM n;
+             DELETE FROM stack_frames;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300)
+             INSERT INTO stack_frames SELECT stacks.id, i, i + 1000 FROM n, stacks;
+             UPDATE modules SET build_id = zeroblob(60000)"
+        )
+    };
+    let shared = stack("(SELECT min(id) FROM modules)", "'f'");
+    assert!(refusal(directory.path(), &shared).is_none());
+    let own_modules = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300)
+         INSERT INTO modules(id, path) SELECT i + 1000, 'm' FROM n; {}",
+        stack("i + 1000", "'f'")
+    );
+    for sql in [stack("NULL", "zeroblob(60000)"), own_modules] {
+        let error = refusal(directory.path(), &sql);
+        let too_long = |error: &Error| error.to_string().contains("are too long");
+        assert!(error.as_ref().is_some_and(too_long), "{sql}: {error:?}");
+    }
+}
