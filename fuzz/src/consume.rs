@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use faulttrace::export::{self, Kind};
+use faulttrace::model::Record;
 use faulttrace::model::analysis::{Analysis, Options, Wall};
 use faulttrace::model::summary::Summary;
-use faulttrace::model::Record;
 use faulttrace::trace::{Item, Order, Trace};
 use faulttrace::view::{Json, Text, TextOptions, View, report};
 
@@ -104,7 +104,10 @@ fn check_lines(out: &[u8]) {
         let colour = [&b"\x1b[1m"[..], b"\x1b[1;31m", b"\x1b[2m", b"\x1b[0m"];
         let ours = colour.iter().find(|ours| from.starts_with(ours));
         let Some(ours) = ours else {
-            panic!("a control character reached the output: {:?}", &from[..from.len().min(20)]);
+            panic!(
+                "a control character reached the output: {:?}",
+                &from[..from.len().min(20)]
+            );
         };
         rest = &from[ours.len()..];
     }

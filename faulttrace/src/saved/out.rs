@@ -85,7 +85,7 @@ impl Out {
         };
         let file = writer
             .into_inner()
-            .map_err(|error| error.into_error())
+            .map_err(io::IntoInnerError::into_error)
             .with_context(|| shown(&path))?;
         let kept = if force {
             file.persist(&path)

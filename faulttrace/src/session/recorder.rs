@@ -282,13 +282,15 @@ impl Recorder {
     /// Hands over what is left and waits until all is written. May be called again if it was
     /// interrupted.
     pub(super) async fn finish(&mut self) -> Result<Option<Saved>, Error> {
+        // Before anything is waited for: who reads the trace may hold all of it up.
+        if self.sender.is_some() {
+            Writer::hurry();
+        }
         while self.sender.is_some() && !self.held.is_empty() && !self.failed {
             self.send_held();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        if self.sender.take().is_some() {
-            Writer::hurry();
-        }
+        self.sender = None;
         while self
             .thread
             .as_ref()

@@ -10,7 +10,6 @@ mod limit;
 mod statements;
 
 use std::path::Path;
-use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -73,7 +72,7 @@ impl Writer {
     /// `options.owner` alone.
     pub fn create(path: &Path, options: &Options) -> Result<Self> {
         let file = TraceFile::create(path, options.force, options.owner.as_ref())?;
-        connection::hurry(None);
+        connection::take_time();
         let laid_out = connection::open(file.path())
             .map_err(|error| database(file.path(), error))
             .and_then(|db| {
@@ -101,7 +100,7 @@ impl Writer {
     /// The writer, on whichever thread, is to end: those who read the trace are not waited for any
     /// more than for some seconds.
     pub fn hurry() {
-        connection::hurry(Some(Instant::now()));
+        connection::hurry();
     }
 
     /// Unix time until which everything that was reported is in the file, ns.

@@ -18,9 +18,18 @@ pub(super) const PAGE_BYTES: u64 = 4096;
 /// argument to carry it.
 static ENDING: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Whoever waits for a reader is to give up before long.
-pub(super) fn hurry(since: Option<Instant>) {
-    *ENDING.lock().unwrap_or_else(PoisonError::into_inner) = since;
+/// A trace begins: there is time.
+pub(super) fn take_time() {
+    *ENDING.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// The trace ends, if it was not ending already: whoever waits for a reader is to give up before
+/// long.
+pub(super) fn hurry() {
+    ENDING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert_with(Instant::now);
 }
 
 /// While tracing goes on there is time: what does not fit meanwhile is counted.
