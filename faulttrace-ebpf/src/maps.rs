@@ -97,9 +97,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[inline(always)]
 pub fn count(index: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
-        // A program may be preempted, or interrupted, by another on its CPU that counts the same.
-        // SAFETY: a pointer to an aligned map value.
-        unsafe { add(value.cast(), 1) }
+        // SAFETY: a pointer into this CPU's value; programs do not migrate.
+        unsafe { *value += 1 }
     }
 }
 
@@ -159,19 +158,10 @@ pub fn any_inflight() -> bool {
 #[inline(always)]
 pub fn inflight_changed(by: i64) {
     if let Some(count) = INFLIGHT_COUNT.get_ptr_mut(0) {
-        // SAFETY: a pointer to an aligned map value.
-        unsafe { add(count.cast(), by) }
+        // SAFETY: an atomic add to an aligned map value. In assembly because the compiler's BPF
+        // target offers no read-modify-write operation on atomics.
+        unsafe {
+            core::arch::asm!("lock *(u64 *)({count} + 0) += {by}", count = in(reg) count, by = in(reg) by)
+        }
     }
-}
-
-/// Adds atomically. In assembly because the compiler's BPF target offers no read-modify-write
-/// operation on atomics.
-///
-/// # Safety
-///
-/// `to` points to an aligned map value.
-#[inline(always)]
-unsafe fn add(to: *mut u64, by: i64) {
-    // SAFETY: the caller's promise.
-    unsafe { core::arch::asm!("lock *(u64 *)({to} + 0) += {by}", to = in(reg) to, by = in(reg) by) }
 }
