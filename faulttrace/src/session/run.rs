@@ -124,7 +124,6 @@ impl Session {
         let mut enricher = enricher(plan, clock, symbols, &targets);
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
-        let start_ns = clock.unix_ns(Clock::monotonic_ns());
         probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
         let begin_ns = Clock::monotonic_ns();
         still_there(chosen)?;
@@ -133,7 +132,7 @@ impl Session {
         if let Some(command) = &mut launched {
             command.release()?;
         }
-        let start = Arc::new(start_record(targets, &probe, start_ns));
+        let start = Arc::new(start_record(targets, &probe, clock.unix_ns(begin_ns)));
         if let Some(recorder) = &mut recorder {
             recorder.begin(&start);
         }
