@@ -2,6 +2,10 @@
 //! bytes changed, many times. Nothing may panic, hang, or reach a terminal unescaped.
 
 #[path = "../../fuzz/src/consume.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "it belongs to another crate, where it is reached"
+)]
 mod consume;
 
 use std::path::{Path, PathBuf};
