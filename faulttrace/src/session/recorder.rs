@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::SavePlan;
 use crate::model::{LossClass, Lost, Record, Start};
@@ -21,6 +21,8 @@ use thread::now_ns;
 
 /// How many batches of records may wait; the tracer makes them of 1024 at most.
 const QUEUE: usize = 128;
+/// How often it is told that nothing came.
+const NOTHING_EVERY: Duration = Duration::from_millis(500);
 /// How many records other than faults may wait until there is room.
 const MAX_HELD: usize = 16_384;
 
@@ -76,6 +78,8 @@ pub(super) struct Recorder {
     /// What was not saved and of which nobody has been told.
     untold: Written,
     untold_processes: u64,
+    /// When it was last told that nothing came.
+    told_at: Instant,
     /// Writing has failed.
     failed: bool,
     /// Tracing has begun, so that there is something in the file.
@@ -128,6 +132,7 @@ impl Recorder {
             handed: Written::default(),
             untold: Written::default(),
             untold_processes: 0,
+            told_at: Instant::now(),
             failed: false,
             begun: false,
         }
@@ -150,10 +155,12 @@ impl Recorder {
         }
     }
 
-    /// Nothing has come until now.
+    /// Nothing has come until now. Told now and then: these messages are not to take the room of
+    /// others.
     pub(super) fn nothing(&mut self) {
         self.send_held();
-        if self.held.is_empty() {
+        if self.held.is_empty() && self.told_at.elapsed() >= NOTHING_EVERY {
+            self.told_at = Instant::now();
             self.send(Message::Nothing(now_ns()));
         }
     }
