@@ -74,7 +74,7 @@ fn value(kind: u8, bytes: &[u8]) -> (Value, &[u8]) {
                 _ => (Value::Blob(bytes[..length].to_vec()), &bytes[length..]),
             };
         }
-        _ => Value::Integer(i64::MAX - number % 4),
+        _ => Value::Integer(i64::MAX - (number & 3)),
     };
     (value, rest)
 }
