@@ -15,7 +15,6 @@ pub use export::export;
 pub use replay::replay;
 pub use report::report;
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::trace::{State, Trace};
@@ -24,7 +23,7 @@ use crate::view::escape::Escaped;
 /// Opens a trace, and says on standard error if it was not ended in order.
 fn open(path: &Path) -> anyhow::Result<Trace> {
     let trace = Trace::open(path)?;
-    let name = Escaped(path.as_os_str().as_bytes());
+    let name = Escaped::path(path);
     match &trace.meta().state {
         State::Complete => {}
         State::Recording => log::warn!(

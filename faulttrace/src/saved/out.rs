@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -50,7 +49,7 @@ impl Out {
             Ok(there) if !there.is_file() => {
                 bail!(
                     "{} is not a regular file, so it cannot be replaced",
-                    shown(path)
+                    Escaped::path(path)
                 );
             }
             _ => {}
@@ -60,7 +59,8 @@ impl Out {
             _ => Path::new("."),
         };
         // Readable by its owner only: what a trace tells of a machine is not everybody's business.
-        let file = NamedTempFile::new_in(directory).with_context(|| shown(directory))?;
+        let file = NamedTempFile::new_in(directory)
+            .with_context(|| Escaped::path(directory).to_string())?;
         Ok(Out::File {
             writer: BufWriter::new(file),
             path: path.to_owned(),
@@ -86,7 +86,7 @@ impl Out {
         let file = writer
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
-            .with_context(|| shown(&path))?;
+            .with_context(|| Escaped::path(&path).to_string())?;
         let kept = if force {
             file.persist(&path)
         } else {
@@ -95,7 +95,7 @@ impl Out {
         match kept {
             Ok(_) => Ok(()),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
-            Err(error) => Err(error.error).with_context(|| shown(&path)),
+            Err(error) => Err(error.error).with_context(|| Escaped::path(&path).to_string()),
         }
     }
 }
@@ -119,10 +119,6 @@ impl Write for Out {
 fn exists(path: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "{} exists already: choose another name, or replace it with --force",
-        shown(path)
+        Escaped::path(path)
     )
-}
-
-fn shown(path: &Path) -> String {
-    Escaped(path.as_os_str().as_bytes()).to_string()
 }

@@ -174,13 +174,16 @@ impl Recorder {
 
     fn send(&mut self, message: Message) {
         let Some(sender) = &self.sender else { return };
-        if let Message::Records(records, _) = &message {
-            let count = count(records);
-            self.handed.faults += count.faults;
-            self.handed.stuck += count.stuck;
-        }
+        let count = match &message {
+            Message::Records(records, _) => count(records),
+            _ => Written::default(),
+        };
         let message = match sender.try_send(message) {
-            Ok(()) => return,
+            Ok(()) => {
+                self.handed.faults += count.faults;
+                self.handed.stuck += count.stuck;
+                return;
+            }
             Err(TrySendError::Full(message)) => message,
             Err(TrySendError::Disconnected(message)) => {
                 self.failed = true;
@@ -188,9 +191,6 @@ impl Recorder {
             }
         };
         if let Message::Records(records, _) = message {
-            let count = count(&records);
-            self.handed.faults -= count.faults;
-            self.handed.stuck -= count.stuck;
             self.hold(records);
         }
     }

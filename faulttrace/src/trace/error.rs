@@ -1,8 +1,7 @@
 //! What can go wrong with a saved trace.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::view::escape::Escaped;
 
@@ -13,18 +12,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It would overwrite something.
-    #[error("{} exists already: choose another name, or replace it with --force", shown(.0))]
+    #[error("{} exists already: choose another name, or replace it with --force", Escaped::path(.0))]
     Exists(PathBuf),
     /// It would replace something that is no file.
-    #[error("{} is not a regular file, so it cannot be replaced by a trace", shown(.0))]
+    #[error("{} is not a regular file, so it cannot be replaced by a trace", Escaped::path(.0))]
     NotReplaceable(PathBuf),
     /// It names no file in a directory.
-    #[error("{} does not name a file", shown(.0))]
+    #[error("{} does not name a file", Escaped::path(.0))]
     NoFileName(PathBuf),
     /// Others could put something else in its place.
     #[error(
         "{} can be written by everybody and has no sticky bit (mode {mode:o}), so others could replace the trace: choose another directory, or chmod +t it",
-        shown(directory)
+        Escaped::path(directory)
     )]
     SharedDirectory {
         /// The directory.
@@ -33,7 +32,7 @@ pub enum Error {
         mode: u32,
     },
     /// It is not there any more, or something else is in its place.
-    #[error("{} was removed or replaced while it was being written", shown(.0))]
+    #[error("{} was removed or replaced while it was being written", Escaped::path(.0))]
     Vanished(PathBuf),
     /// Nobody writes it any more.
     #[error("the trace is not written any more: {0}")]
@@ -44,7 +43,7 @@ pub enum Error {
     )]
     TooSmall(u64),
     /// A file could not be used.
-    #[error("{}: {}", shown(path), Escaped(error.to_string().as_bytes()))]
+    #[error("{}: {}", Escaped::path(path), Escaped(error.to_string().as_bytes()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -52,7 +51,7 @@ pub enum Error {
         error: io::Error,
     },
     /// The database could not be used.
-    #[error("{}: {}", shown(path), explain(error))]
+    #[error("{}: {}", Escaped::path(path), explain(error))]
     Database {
         /// The file.
         path: PathBuf,
@@ -60,7 +59,7 @@ pub enum Error {
         error: rusqlite::Error,
     },
     /// It is something else.
-    #[error("{} is not a trace of faulttrace: {}", shown(path), Escaped(what.as_bytes()))]
+    #[error("{} is not a trace of faulttrace: {}", Escaped::path(path), Escaped(what.as_bytes()))]
     NotATrace {
         /// The file.
         path: PathBuf,
@@ -70,7 +69,7 @@ pub enum Error {
     /// It is of a later version.
     #[error(
         "{} has trace format {major}.{minor}, which is newer than what this faulttrace reads ({}): read it with a newer faulttrace",
-        shown(path),
+        Escaped::path(path),
         super::schema::MAJOR
     )]
     Newer {
@@ -84,8 +83,8 @@ pub enum Error {
     /// It was left by a faulttrace that was killed, and cannot be repaired.
     #[error(
         "{} was being written when faulttrace was killed; {}-journal repairs it, but that cannot be done here: {why}. Copy both files to where you may write, and open it there",
-        shown(path),
-        shown(path)
+        Escaped::path(path),
+        Escaped::path(path)
     )]
     NeedsRepair {
         /// The file.
@@ -94,18 +93,13 @@ pub enum Error {
         why: String,
     },
     /// What is in it makes no sense.
-    #[error("{} is damaged: {}", shown(path), Escaped(what.as_bytes()))]
+    #[error("{} is damaged: {}", Escaped::path(path), Escaped(what.as_bytes()))]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Where and how.
         what: String,
     },
-}
-
-/// A path as it can be shown.
-fn shown(path: &Path) -> String {
-    Escaped(path.as_os_str().as_bytes()).to_string()
 }
 
 /// What SQLite says, in words that say more.

@@ -151,7 +151,8 @@ pub(super) fn journal_of(path: &Path) -> PathBuf {
     with_suffix(path, "-journal")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The path of what stands beside a file.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -1,9 +1,9 @@
 //! Reads a trace: the same records that the live views were given, in their order or backwards.
 //!
 //! A trace may come from anybody. SQLite is told to trust nothing in it; that what is read are plain
-//! tables is checked first (`check`); SQLite's own work has an end (`steps`); every scan must get on, row by row, and can be no longer than
-//! the file (`scan`); what is remembered is bounded (`sites`); and a number that makes no sense is an
-//! error that says where.
+//! tables is checked first (`check`); SQLite's own work has an end (`steps`); every scan must get on, row
+//! by row, and can be no longer than the file (`scan`); what is remembered is bounded (`sites`); and a
+//! number that makes no sense is an error that says where.
 
 mod ahead;
 mod check;

@@ -113,11 +113,6 @@ impl Writer {
         self.faults.written
     }
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
-
     /// Writes records, all or none. `until_ns` is Unix time: all that was reported until then is among
     /// them, or has been written before.
     pub fn write(&mut self, records: &[Record], until_ns: u64) -> Result<()> {

@@ -10,12 +10,21 @@
 //! - everything else is as it is.
 
 use std::fmt::{self, Display, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use unicode_width::UnicodeWidthChar as _;
 
 /// Bytes to be shown escaped, by `Display` or as a serde string.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
+
+impl<'a> Escaped<'a> {
+    /// A path to be shown.
+    pub fn path(path: &'a Path) -> Self {
+        Escaped(path.as_os_str().as_bytes())
+    }
+}
 
 impl Display for Escaped<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::Errors;
 use super::steps::Steps;
-use crate::trace::file::{io_error, journal_of};
+use crate::trace::file::{io_error, journal_of, with_suffix};
 use crate::trace::{Error, Result};
 
 /// The end of a journal that names another journal to look at, and to delete (pager.c, `aJournalMagic`).
@@ -93,9 +93,7 @@ fn refuse_odd_companions(place: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error(&journal, error)),
         _ => {}
     }
-    let mut name = place.as_os_str().to_owned();
-    name.push("-wal");
-    let log = PathBuf::from(name);
+    let log = with_suffix(place, "-wal");
     match fs::symlink_metadata(&log) {
         Ok(_) => Err(refused(log, "no trace has a write-ahead log beside it")),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error(&log, error)),
