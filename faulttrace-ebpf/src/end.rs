@@ -12,8 +12,15 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     if entry.in_ns == 0 {
         // It still counts as off the CPU: its switch-in was not seen.
         maps::count(counter::SWITCHES_UNSEEN);
-        let unseen_ns = end_ns.saturating_sub(entry.out_ns);
+        // A thread that was only preempted is runnable from the moment it left.
+        let woken = if entry.wake_ns < entry.out_ns || entry.wake_ns > end_ns {
+            end_ns
+        } else {
+            entry.wake_ns
+        };
+        let unseen_ns = woken.saturating_sub(entry.out_ns);
         entry.blocked_ns += unseen_ns;
+        entry.runqueue_ns += end_ns.saturating_sub(woken);
         if unseen_ns >= entry.longest_sleep_ns {
             // Where the longest sleep ended is not known.
             entry.longest_out_ns = 0;

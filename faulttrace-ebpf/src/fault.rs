@@ -151,8 +151,11 @@ fn file_of(ctx: *mut c_void) -> (u64, u32) {
 #[inline(always)]
 pub fn back_to_user(ctx: *mut c_void) {
     let Some(slot) = maps::slot() else { return };
-    let (_, tid) = current();
-    if slot.tid != tid || slot.what != what::MARK {
+    let (tgid, tid) = current();
+    let mine = slot.tid == tid;
+    let marked = mine && slot.what == what::MARK;
+    // An idle CPU now and then takes up a thread without any tracepoint telling; then no mark is set.
+    if !marked && (mine || !traced(tgid, tid) || !maps::any_inflight()) {
         return;
     }
     let Some(entry) = maps::inflight(tid) else {
@@ -161,7 +164,9 @@ pub fn back_to_user(ctx: *mut c_void) {
     if entry.flags & (flag::KERNEL_MODE | flag::GUP) != 0 {
         return;
     }
-    slot.tid = 0;
+    if marked {
+        slot.tid = 0;
+    }
     add_user_stack(ctx, entry);
     // SAFETY: a helper without arguments.
     end::finish(tid, entry, unsafe { bpf_ktime_get_ns() }, 0);
