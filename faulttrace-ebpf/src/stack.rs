@@ -47,7 +47,7 @@ pub fn capture_kernel(ctx: *mut c_void, scratch: &mut Scratch, kind: u32) -> Ker
             len,
         };
     }
-    scan(scratch, len);
+    scan_stack(len);
     KernelStack {
         at: place(scratch, len, kind),
         len,
@@ -106,9 +106,17 @@ pub fn capture_into(ctx: *mut c_void, frames: &mut [u64; STACK_SLOTS], flags: u6
     }
 }
 
-/// Notes which of the interesting functions the stack passes.
-#[inline(always)]
-fn scan(scratch: &mut Scratch, len: u32) {
+/// Notes which of the interesting functions the stack in the scratch buffer passes.
+///
+/// A function of its own with global linkage: the verifier checks it once by itself, and not again on
+/// every path that leads to it (kernel commit 51c39bb1d5d1, 5.6). Inlined, this loop alone takes half
+/// a second to verify.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_stack(len: u32) -> u32 {
+    let Some(scratch) = maps::scratch() else {
+        return 0;
+    };
     let entry = (config::ENTRY_LO.load(), config::ENTRY_HI.load());
     let handle = (config::HANDLE_LO.load(), config::HANDLE_HI.load());
     let death = (config::DEATH_LO.load(), config::DEATH_HI.load());
@@ -132,9 +140,10 @@ fn scan(scratch: &mut Scratch, len: u32) {
         }
         index += 1;
     }
+    1
 }
 
-/// Reads a result of [`scan`]. Volatile keeps it in memory, where the verifier does not follow each
+/// Reads a result of [`scan_stack`]. Volatile keeps it in memory, where the verifier does not follow each
 /// of its values on a path of its own.
 #[inline(always)]
 fn seen(field: &u64) -> u64 {
@@ -142,7 +151,7 @@ fn seen(field: &u64) -> u64 {
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// Writes a result of [`scan`]; see [`seen`].
+/// Writes a result of [`scan_stack`]; see [`seen`].
 #[inline(always)]
 fn note(field: &mut u64, value: u64) {
     // SAFETY: a valid reference.
@@ -214,7 +223,7 @@ fn leaving(frames: &[u64; STACK_SLOTS], entry: u64, inwards: u64) -> bool {
 /// Stores a stack under its hash, once. Returns the id, or 0 if there is no room.
 #[inline(always)]
 fn store(scratch: &mut Scratch, len: u32, tgid: u32, seed: u64) -> u64 {
-    let id = hash(scratch, len, seed);
+    let id = hash_stack(len, seed);
     if STACKS.get_ptr(id).is_some() {
         return id;
     }
@@ -231,9 +240,14 @@ fn store(scratch: &mut Scratch, len: u32, tgid: u32, seed: u64) -> u64 {
     }
 }
 
-#[inline(always)]
-fn hash(scratch: &Scratch, len: u32, seed: u64) -> u64 {
+/// A hash of the stack in the scratch buffer, never 0. See [`scan_stack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hash_stack(len: u32, seed: u64) -> u64 {
     let mut hash = 0x9e37_79b9_7f4a_7c15 ^ seed;
+    let Some(scratch) = maps::scratch() else {
+        return hash;
+    };
     let mut index = 0;
     while index < MAX_FRAMES {
         if index >= len as usize {
