@@ -45,6 +45,9 @@ globals! {
     /// Bytes in the ring above which its reader is woken at once.
     WAKE_BYTES: u64 = 0;
 
+    /// No program looks at each fault: what `page_fault_user` would tell is inferred.
+    LIGHT: u32 = 0;
+
     /// Inode number of the pid namespace whose ids are used; 0 = the host's.
     PID_NAMESPACE: u32 = 0;
 
@@ -54,6 +57,7 @@ globals! {
     OFF_TASK_MM: u64 = 0;
     OFF_TASK_COMM: u64 = 0;
     OFF_TASK_MAJ_FLT: u64 = 0;
+    OFF_TASK_MIN_FLT: u64 = 0;
     OFF_TASK_PAGEFAULT_DISABLED: u64 = 0;
     OFF_TASK_SIGNAL: u64 = 0;
     /// `__state`, or `state` before kernel commit 2f064a59a11f (5.14).
@@ -296,6 +300,27 @@ pub fn entered_from() -> Option<u64> {
     unsafe { bpf_probe_read_kernel(below.cast()) }.ok()
 }
 
+/// Whether the current task entered the kernel from user mode by a page fault. Only for a task that
+/// is not a kernel thread.
+#[inline(always)]
+pub fn entered_by_fault() -> bool {
+    let stack: u64 = member(current_task(), &OFF_TASK_STACK);
+    let below = (stack + USER_REGS.load()).wrapping_sub(8);
+    // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
+    let from: u64 = unsafe { bpf_probe_read_kernel(below as *const u64) }.unwrap_or_default();
+    from >= ENTRY_LO.load() && from < ENTRY_HI.load()
+}
+
+/// How many faults the current thread has completed: the kernel counts one when it is over, not when
+/// it is retried (mm/memory.c, mm_account_fault).
+#[inline(always)]
+pub fn completed_faults() -> u32 {
+    let task = current_task();
+    let minor: u64 = member(task, &OFF_TASK_MIN_FLT);
+    let major: u64 = member(task, &OFF_TASK_MAJ_FLT);
+    (minor + major) as u32
+}
+
 /// The registers of 64-bit user mode, at the top of a task's kernel stack.
 #[inline(always)]
 pub fn user_registers(task: *const u8) -> Option<*const u8> {
@@ -303,17 +328,8 @@ pub fn user_registers(task: *const u8) -> Option<*const u8> {
     const USER_CS: u64 = 0x33;
     let stack: u64 = member(task, &OFF_TASK_STACK);
     let registers = (stack + USER_REGS.load()) as *const u8;
-    let user = |registers: *const u8| {
-        let cs: u64 = member(registers, &OFF_REGS_CS);
-        cs & 0xffff == USER_CS
-    };
-    if user(registers) {
-        return Some(registers);
-    }
-    // Kernels built with FRED keep 16 bytes more above them (since 6.9: arch/x86/include/asm/
-    // thread_info.h, TOP_OF_KERNEL_STACK_PADDING).
-    let lower = registers.wrapping_sub(16);
-    user(lower).then_some(lower)
+    let cs: u64 = member(registers, &OFF_REGS_CS);
+    (cs & 0xffff == USER_CS).then_some(registers)
 }
 
 /// Whether faults of this thread count. One load and one compare for `filter::ONE`.

@@ -57,6 +57,9 @@ counters! {
     /// A thread was seen to leave the CPU twice and not to get it in between: a fault's end, or its
     /// division into blocked and other time, is a bound.
     SWITCHES_UNSEEN = "switches_unseen", Approximate;
+    /// A fault's beginning was not seen: it is taken to be the moment it first fell asleep, or its
+    /// end if it never did.
+    BEGINS_UNSEEN = "begins_unseen", Approximate;
     /// Who woke a thread in a fault could not be told: its waker's stack did not show it.
     WAKERS_UNKNOWN = "wakers_unknown", Unreadable;
     /// A followed child or matching process could not be added to the filter.

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::bpf_perf_event_data;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use aya_log_ebpf::info;
@@ -9,7 +10,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, ki
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::{end, stack};
+use crate::{end, stack, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
 /// fault handler is entered again (a retry follows within microseconds).
@@ -55,6 +56,9 @@ fn begin(ctx: *mut c_void, tid: u32, what: u32) {
     slot.file_ns = 0;
     slot.what = what;
     slot.tid = tid;
+    if config::LIGHT.load() != 0 {
+        slot.completed = config::completed_faults();
+    }
 }
 
 /// Ends the fault of the marked thread: something proves it over, so its end is the last moment
@@ -96,13 +100,21 @@ pub fn last_seen(entry: &Inflight) -> u64 {
 #[inline(always)]
 pub fn file_page(ctx: *mut c_void) {
     let (tgid, tid) = current();
+    let light = config::LIGHT.load() != 0;
+    let page_offset = argument(ctx, 1);
+    if light && tgid == config::SELF_TGID.load() {
+        vmf::learn(page_offset);
+    }
     if !traced(tgid, tid) {
         return;
     }
     let Some(slot) = maps::slot() else { return };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let page_offset = argument(ctx, 1);
+    let completed = if light { config::completed_faults() } else { 0 };
+    if light && slot.tid == tid {
+        forget_completed(slot, tid, completed, page_offset, now);
+    }
     if slot.tid == tid && slot.what == what::MARK {
         let Some(entry) = maps::inflight(tid) else {
             return;
@@ -132,11 +144,32 @@ pub fn file_page(ctx: *mut c_void) {
             error: 0,
             tid,
             what: what::FILE,
+            completed,
+            padding: 0,
         };
     }
     (slot.inode, slot.device) = file_of(ctx);
     slot.page_offset = page_offset;
     slot.file_ns = now;
+}
+
+/// With `LIGHT`, where no program sees each fault begin: what the slot tells of this thread is over
+/// if a fault was completed since. One that ended in a signal is not counted as completed; but a
+/// retry comes soon, and for the same page.
+#[inline(always)]
+fn forget_completed(slot: &mut Slot, tid: u32, completed: u32, page_offset: u64, now: u64) {
+    if slot.what != what::MARK {
+        let retried = slot.file_ns == 0
+            || (slot.page_offset == page_offset && now.saturating_sub(slot.file_ns) < RETRY_NS);
+        if slot.completed != completed || !retried {
+            slot.tid = 0;
+        }
+    } else if let Some(entry) = maps::inflight(tid)
+        && entry.flags & flag::NO_START == 0
+        && entry.completed != completed
+    {
+        end_marked(slot, tid);
+    }
 }
 
 /// Inode and device of the file whose mapping is the tracepoint's first argument.
@@ -184,15 +217,25 @@ pub fn major(ctx: *mut c_void) {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(slot) = maps::slot() else { return };
-    let copy = *slot;
+    let mut copy = *slot;
     let mine = copy.tid == tid;
     if mine {
         slot.tid = 0;
     }
+    let mut begun = mine && copy.what != what::MARK;
+    let mut another = begun;
+    let mut access = 0;
+    if config::LIGHT.load() != 0 {
+        // The kernel counts a fault right before its event.
+        let completed = config::completed_faults().wrapping_sub(1);
+        begun = begun && copy.completed == completed;
+        another = maps::inflight(tid)
+            .is_some_and(|entry| entry.flags & flag::NO_START == 0 && entry.completed != completed);
+        access = without_exception(ctx, &mut copy, begun);
+    }
     if maps::any_inflight()
         && let Some(entry) = maps::inflight(tid)
     {
-        let another = mine && copy.what != what::MARK;
         let (end_ns, more) = if another {
             (last_seen(entry), flag::APPROXIMATE_END)
         } else {
@@ -204,19 +247,34 @@ pub fn major(ctx: *mut c_void) {
             return;
         }
     }
-    never_slept(ctx, &copy, mine && copy.what != what::MARK, tgid, tid, now);
+    never_slept(ctx, &copy, begun, access, now);
 }
 
-/// A major fault that never left the CPU.
+/// With `LIGHT`: completes what the slot tells of a major fault of user mode, of which no program saw
+/// the exception, by the event's own address. Returns flags to add.
 #[inline(always)]
-fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, now: u64) {
-    let mut flags = flag::MAJOR;
+fn without_exception(ctx: *mut c_void, slot: &mut Slot, begun: bool) -> u32 {
+    if begun && slot.what == what::KERNEL {
+        return 0;
+    }
     if !begun {
+        slot.file_ns = 0;
+    }
+    slot.what = what::USER;
+    slot.error = 0;
+    // SAFETY: the context of a perf event program.
+    slot.address = unsafe { (*ctx.cast::<bpf_perf_event_data>()).addr };
+    flag::NO_ACCESS | flag::HAS_ADDRESS
+}
+
+/// The flags of a major fault that never left the CPU.
+#[inline(always)]
+fn flags_without_sleep(slot: &Slot, begun: bool, more: u32) -> u32 {
+    let mut flags = flag::MAJOR | more;
+    if !begun && config::LIGHT.load() != 0 {
+        flags |= flag::APPROXIMATE_START;
+    } else if !begun {
         flags |= flag::NO_START;
-        info!(
-            tid,
-            "thread {} completes a major fault whose beginning was not seen", tid
-        );
     } else if slot.what != what::FILE {
         flags |= flag::HAS_ADDRESS;
     }
@@ -226,9 +284,26 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, tgid: u32, tid: u32, 
     if begun && slot.file_ns != 0 {
         flags |= flag::HAS_FILE;
     }
+    flags
+}
+
+/// A major fault that never left the CPU. `more` are flags to add.
+#[inline(always)]
+fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) {
+    let (tgid, tid) = current();
+    let flags = flags_without_sleep(slot, begun, more);
+    if flags & flag::NO_START != 0 {
+        info!(
+            tid,
+            "thread {} completes a major fault whose beginning was not seen", tid
+        );
+    }
     let start_ns = if begun { slot.start_ns } else { now };
     if !end::passes(now.saturating_sub(start_ns), flags) {
         return;
+    }
+    if flags & flag::APPROXIMATE_START != 0 {
+        maps::count(counter::BEGINS_UNSEEN);
     }
     let (mut user_stack, mut kernel_stack) = (0, 0);
     if let Some(scratch) = maps::scratch() {

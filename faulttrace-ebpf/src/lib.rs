@@ -60,7 +60,8 @@ pub mod flag {
     pub const HAS_FILE: u32 = 1 << 7;
     /// A wake-up was not seen, so run-queue time counts as blocked.
     pub const WAKE_UNSEEN: u32 = 1 << 8;
-    /// The beginning is the first moment at which it was seen (gup without the file tracepoint).
+    /// The beginning is the first moment at which it was seen: when it first fell asleep, or when it
+    /// completed (`LIGHT`, or gup without the file tracepoint).
     pub const APPROXIMATE_START: u32 = 1 << 9;
     /// The last thread of its process (`TaskEvent` of kind EXIT).
     pub const GROUP_DEAD: u32 = 1 << 10;
@@ -70,6 +71,8 @@ pub mod flag {
     /// and with the program's context on the thread's own. So where a context lies tells whose stack
     /// it is ([`super::Inflight`]).
     pub const CONTEXT_ON_STACK: u32 = 1 << 13;
+    /// `error` is not valid: whether it read, wrote or executed is not known.
+    pub const NO_ACCESS: u32 = 1 << 14;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }
@@ -179,6 +182,10 @@ pub struct Inflight {
     pub syscall: u32,
     /// How it last left the CPU: 1 = asleep, 0 = preempted.
     pub asleep: u32,
+    /// How many faults the thread had completed when the entry was made (`LIGHT` only).
+    pub completed: u32,
+    /// Unused, zero.
+    pub padding: u32,
     /// Who ended the present or last sleep.
     pub waker: Waker,
     /// Who ended the longest sleep.
@@ -281,7 +288,7 @@ pub struct TaskEvent {
 const _: () = {
     assert!(size_of::<StackValue>() == 8 + STACK_SLOTS * 8);
     assert!(size_of::<Waker>() == 4 * 4 + COMM_LEN);
-    assert!(size_of::<Inflight>() == 15 * 8 + 10 * 4 + 2 * size_of::<Waker>() + COMM_LEN);
+    assert!(size_of::<Inflight>() == 15 * 8 + 12 * 4 + 2 * size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<FaultEvent>() == 4 * 4 + 12 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<UserRegisters>() == 2 * 4 + 3 * 8);

@@ -23,6 +23,8 @@ mod stack;
 #[cfg(target_arch = "bpf")]
 mod task;
 #[cfg(target_arch = "bpf")]
+mod vmf;
+#[cfg(target_arch = "bpf")]
 mod waking;
 
 #[cfg(target_arch = "bpf")]

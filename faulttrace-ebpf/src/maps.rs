@@ -29,6 +29,10 @@ pub struct Slot {
     pub tid: u32,
     /// One of the constants of [`what`].
     pub what: u32,
+    /// How many faults the thread had completed by then (`LIGHT` only).
+    pub completed: u32,
+    /// Unused, zero.
+    pub padding: u32,
 }
 
 /// What a slot says of its thread.
@@ -37,7 +41,8 @@ pub mod what {
     pub const USER: u32 = 0;
     /// A fault of kernel mode began.
     pub const KERNEL: u32 = 1;
-    /// No exception, but the file fault handler was entered (gup).
+    /// The file fault handler was entered without an exception that was seen: gup, or with `LIGHT`
+    /// any.
     pub const FILE: u32 = 2;
     /// The thread has an entry in `INFLIGHT`.
     pub const MARK: u32 = 3;
@@ -82,6 +87,10 @@ pub static INFLIGHT: HashMap<u32, Inflight> = HashMap::with_max_entries(16384, 0
 /// Userspace maps it into its memory.
 #[map]
 static INFLIGHT_COUNT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// How far below the registers of user mode a fault of user mode keeps its `struct vm_fault`, bytes;
+/// 0 = not learned yet.
+#[map]
+static VM_FAULT_BELOW: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static STACKS: HashMap<u64, StackValue> = HashMap::with_max_entries(16384, 0);
 #[map]
@@ -152,6 +161,16 @@ pub fn any_inflight() -> bool {
     INFLIGHT_COUNT
         .get_ptr(0)
         .is_some_and(|count| unsafe { core::ptr::read_volatile(count) } != 0)
+}
+
+/// Where a `struct vm_fault` lies; see [`VM_FAULT_BELOW`].
+#[inline(always)]
+pub fn vm_fault_below() -> Option<&'static mut u64> {
+    // SAFETY: the value lives as long as the map; an aligned word that is only ever set to the same
+    // number.
+    VM_FAULT_BELOW
+        .get_ptr_mut(0)
+        .map(|below| unsafe { &mut *below })
 }
 
 /// Keeps `INFLIGHT_COUNT` true.

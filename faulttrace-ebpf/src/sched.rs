@@ -10,7 +10,7 @@ use faulttrace_ebpf::{Inflight, NO_SYSCALL, Waker, counter, flag, waker};
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
 use crate::stack::{self, KernelStack, Where};
-use crate::{end, fault, waking};
+use crate::{end, fault, vmf, waking};
 
 /// include/linux/sched.h; a thread that waits for a page of a device sleeps in it, killable or not.
 const TASK_UNINTERRUPTIBLE: u32 = 2;
@@ -23,17 +23,81 @@ pub fn switch(ctx: *mut c_void) {
     if tid != 0 {
         let mine = slot.tid == tid;
         let state = leaving_state(ctx);
-        if mine || (state & TASK_UNINTERRUPTIBLE != 0 && traced(tgid, tid)) {
-            let copy = *slot;
+        if mine || (traced(tgid, tid) && (state & TASK_UNINTERRUPTIBLE != 0 || seen_only_here())) {
+            let mut copy = *slot;
             if mine {
                 slot.tid = 0;
             }
-            leave(ctx, &copy, mine, tid, state != 0);
+            let said = if config::LIGHT.load() != 0 {
+                without_exception(&mut copy, mine, tid)
+            } else {
+                Said::by(&copy, mine)
+            };
+            leave(ctx, &copy, said, tid, state != 0);
         }
     }
     if maps::any_inflight() {
         let next = config::tid_of(argument(ctx, 2) as *const u8);
         enter(slot, next);
+    }
+}
+
+/// Whether the current thread is in a fault of user mode that no other program may have seen begin.
+#[inline(always)]
+fn seen_only_here() -> bool {
+    config::LIGHT.load() != 0 && config::entered_by_fault()
+}
+
+/// What the slot says of the thread that leaves the CPU.
+#[derive(Clone, Copy)]
+struct Said {
+    /// It is about this thread.
+    mine: bool,
+    /// It names a fault: `slot.what` is its kind.
+    fault: bool,
+    /// It has that fault's beginning.
+    begun: bool,
+    /// That fault began after whatever the thread's entry is about.
+    another: bool,
+}
+
+impl Said {
+    /// Where every fault's beginning is seen, the slot says it all.
+    #[inline(always)]
+    fn by(slot: &Slot, mine: bool) -> Self {
+        let fault = mine && slot.what != what::MARK;
+        Self {
+            mine,
+            fault,
+            begun: fault,
+            another: fault,
+        }
+    }
+}
+
+/// With `LIGHT`: makes of a copy of the slot what `page_fault_user` would have left there, as far as
+/// it can be told.
+#[inline(always)]
+fn without_exception(slot: &mut Slot, mine: bool, tid: u32) -> Said {
+    let completed = config::completed_faults();
+    let begun = mine && slot.what != what::MARK && slot.completed == completed;
+    let over = maps::any_inflight()
+        && maps::inflight(tid)
+            .is_some_and(|entry| entry.flags & flag::NO_START == 0 && entry.completed != completed);
+    if !begun {
+        slot.what = what::MARK;
+    }
+    if !mine {
+        slot.file_ns = 0;
+    }
+    if config::entered_by_fault() {
+        slot.what = what::USER;
+    }
+    Said {
+        mine,
+        fault: slot.what != what::MARK,
+        begun,
+        another: begun || over,
     }
 }
 
@@ -50,9 +114,9 @@ fn leaving_state(ctx: *mut c_void) -> u32 {
     }
 }
 
-/// The thread leaves the CPU: is it in a fault? `mine`: the slot spoke of this thread.
+/// The thread leaves the CPU: is it in a fault?
 #[inline(always)]
-fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
+fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
     let Some(scratch) = maps::scratch() else {
         return;
     };
@@ -63,12 +127,11 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
     } else {
         None
     };
-    // The slot tells of a fault that began after whatever the entry is about.
-    let another = mine && slot.what != what::MARK;
+    let another = said.another;
     let expected = match &entry {
-        _ if another => slot.what,
-        Some(entry) => kind_of(entry.flags),
-        None => what::FILE,
+        Some(entry) if !another => kind_of(entry.flags),
+        _ if said.fault => slot.what,
+        _ => what::FILE,
     };
     let stack = stack::capture_kernel(ctx, scratch, expected);
     let still = match stack.at {
@@ -90,22 +153,21 @@ fn leave(ctx: *mut c_void, slot: &Slot, mine: bool, tid: u32, asleep: bool) {
             stack.at == Where::Dying && !another,
             now,
         );
-    } else if mine && !still {
+    } else if said.mine && !still {
         maps::count(counter::STALE_SLOTS);
     }
     // A fault that was already known is dealt with; is this the first sleep of another?
-    let first = (still && slot.what != what::MARK) || (stack.at == Where::InGup && asleep);
+    let first = (still && said.fault) || (stack.at == Where::InGup && asleep);
     if first {
         let what = if stack.at == Where::InGup {
             what::FILE
         } else {
             expected
         };
-        let known = mine && slot.what != what::MARK;
         create(
             ctx,
             &Slot { what, ..*slot },
-            known,
+            said.begun,
             scratch,
             stack,
             now,
@@ -180,7 +242,10 @@ fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
         what::KERNEL => (flag::KERNEL_MODE | flag::HAS_ADDRESS | file, slot.start_ns),
         what::FILE if file != 0 => (flag::GUP | file, slot.file_ns),
         what::FILE => (flag::GUP | flag::APPROXIMATE_START, now),
-        _ => (flag::HAS_ADDRESS | file, slot.start_ns),
+        _ if config::LIGHT.load() == 0 => (flag::HAS_ADDRESS | file, slot.start_ns),
+        // Its address is looked for elsewhere.
+        _ if known => (file, slot.start_ns),
+        _ => (flag::APPROXIMATE_START, now),
     }
 }
 
@@ -230,6 +295,8 @@ fn create(
             config::system_call()
         },
         asleep: 0,
+        completed: 0,
+        padding: 0,
         waker: Waker::UNKNOWN,
         longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
@@ -237,6 +304,15 @@ fn create(
     if flags & flag::GUP != 0 {
         let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
         entry.maj_flt = maj_flt as u32;
+    }
+    if flags & flag::APPROXIMATE_START != 0 {
+        maps::count(counter::BEGINS_UNSEEN);
+    }
+    if config::LIGHT.load() != 0 {
+        entry.completed = config::completed_faults();
+        if slot.what == what::USER {
+            vmf::describe_current(entry);
+        }
     }
     went_out(ctx, entry, scratch, stack, now, asleep);
     match INFLIGHT.insert(tid, &*entry, u64::from(BPF_NOEXIST)) {

@@ -120,6 +120,10 @@ pub(super) struct TraceArgs {
     /// Stop after this time (30s, 5m)
     #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "How to run")]
     pub(super) duration: Option<Duration>,
+    /// Cost minor faults nothing: no program sees each fault begin. Of faults that are not on a file,
+    /// the time before they first sleep is then missing (counted); needs kernel 6.12
+    #[arg(long, help_heading = "How to run")]
+    pub(super) light: bool,
     /// Room for events on their way from the kernel; a power of two (64K, 16M)
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "16M", help_heading = "How to run")]
     pub(super) ring_size: u32,

@@ -45,6 +45,8 @@ pub struct Plan {
     pub strict: bool,
     /// How often `-v` was given.
     pub verbose: u8,
+    /// No program at the beginning of each fault.
+    pub light: bool,
     /// Lower rungs to use though better ones may work.
     pub rungs: ForcedRungs,
 }
@@ -149,6 +151,7 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         max_stacks: args.max_stacks,
         strict: args.strict,
         verbose: args.verbose,
+        light: args.light,
         rungs: ForcedRungs {
             raw: args.probe_rung == Some(ProbeRung::Raw),
         },

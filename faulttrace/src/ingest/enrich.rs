@@ -212,7 +212,8 @@ impl Enricher {
             thread: name_of(begun.comm),
             mode,
             syscall: self.syscall_name(begun.syscall),
-            access: has_address.then(|| access_of(begun.error)),
+            access: (has_address && begun.flags & flag::NO_ACCESS == 0)
+                .then(|| access_of(begun.error)),
             address: has_address.then_some(begun.address),
             place,
             cause,

@@ -8,7 +8,7 @@ use aya::programs::perf_event::{
 use aya::programs::{BtfTracePoint, PerfEvent, Program, RawTracePoint};
 use aya::util::online_cpus;
 
-use super::{Error, Probe, chain, kernel};
+use super::{Error, Probe, chain, kernel, learn};
 
 /// How a job is done. Best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Rung {
     PerfEvent,
     /// A program run once for each of the kernel's objects.
     Iterator,
+    /// No program, but other jobs tell most of it (`--light`).
+    Inferred,
     /// No program: the job is done without, or not at all; `doctor` says what that costs.
     None,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Rung {
             Rung::RawTracepoint => "raw_tracepoint",
             Rung::PerfEvent => "perf_event",
             Rung::Iterator => "iterator",
+            Rung::Inferred => "inferred",
             Rung::None => "none",
         })
     }
@@ -69,6 +72,11 @@ const fn job(
 
 /// The job whose absence leaves the page's place to the memory map.
 pub const FILE_PAGES: &str = "which_page";
+/// Its tracepoint.
+const FILE_FAULT: &str = "mm_filemap_fault";
+
+/// The job that `--light` does without.
+const FAULT_BEGINS: &str = "user_fault_begins";
 
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
@@ -99,7 +107,7 @@ pub const JOBS: [Job; 10] = [
     ),
     job(
         FILE_PAGES,
-        "mm_filemap_fault",
+        FILE_FAULT,
         ("filemap_fault", "filemap_fault_raw"),
         false,
     ),
@@ -128,7 +136,7 @@ pub const JOBS: [Job; 10] = [
         false,
     ),
     job(
-        "user_fault_begins",
+        FAULT_BEGINS,
         "page_fault_user",
         ("page_fault_user", "page_fault_user_raw"),
         true,
@@ -145,6 +153,9 @@ impl Probe {
     /// right before major faults are, once everything that takes long is done: whoever compares
     /// their number with the kernel's reads the kernel's then.
     pub fn attach(&mut self, before_majors: impl FnOnce()) -> Result<(), Error> {
+        if self.settings.light && !self.types.has_tracepoint(FILE_FAULT) {
+            return Err(Error::LightUnavailable);
+        }
         self.perf_event("thread_clock", "thread_clock")?
             .load()
             .map_err(|error| refused("thread_clock", &error))?;
@@ -161,6 +172,9 @@ impl Probe {
             let rung = self.attach_job(job, rung)?;
             self.rungs.push((job.name, rung));
         }
+        if self.settings.light {
+            learn::fault_on_a_file();
+        }
         before_majors();
         self.attach_majors(&cpus)?;
         self.rungs.push((MAJOR_JOB, Rung::PerfEvent));
@@ -169,6 +183,9 @@ impl Probe {
 
     /// Loads the best program that the kernel grants.
     fn load_job(&mut self, job: Job) -> Result<Rung, Error> {
+        if self.settings.light && job.name == FAULT_BEGINS {
+            return Ok(Rung::Inferred);
+        }
         if !self.wanted(job) {
             return Ok(Rung::None);
         }
@@ -192,7 +209,7 @@ impl Probe {
                 }),
             },
             Rung::RawTracepoint => self.fall_back(job, "loaded so", Self::attach_raw),
-            _ => Ok(Rung::None),
+            other => Ok(other),
         }
     }
 

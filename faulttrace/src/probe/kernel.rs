@@ -25,6 +25,12 @@ const LEAVING: [&str; 6] = [
 /// User addresses have the top bit clear on every 64-bit architecture Linux runs on.
 const USER_ADDRESSES_BELOW: u64 = 1 << 63;
 
+/// Bytes that kernels built with FRED keep free above the registers of user mode (since 6.9:
+/// arch/x86/include/asm/thread_info.h, `TOP_OF_KERNEL_STACK_PADDING`).
+const FRED_PADDING: u64 = 16;
+/// A function that kernels built with FRED have.
+const FRED_ENTRY: &str = "asm_fred_entrypoint_user";
+
 /// The values, kept together because the loader borrows them until it loads.
 pub(super) struct Globals {
     words: Vec<(&'static str, u64)>,
@@ -58,6 +64,7 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_TASK_MM", types.task_mm),
         ("OFF_TASK_COMM", types.task_comm),
         ("OFF_TASK_MAJ_FLT", types.task_maj_flt),
+        ("OFF_TASK_MIN_FLT", types.task_min_flt),
         ("OFF_TASK_PAGEFAULT_DISABLED", types.task_pagefault_disabled),
         ("OFF_TASK_SIGNAL", types.task_signal),
         ("OFF_TASK_STATE", types.task_state),
@@ -71,7 +78,6 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_NAMESPACE_INUM", types.namespace_inum),
         ("OFF_TASK_STACK", types.task_stack),
         ("SIZE_STACK", THREAD_SIZE),
-        ("USER_REGS", types.user_regs),
         ("OFF_REGS_CS", types.regs_cs),
         ("OFF_REGS_ORIG_AX", types.regs_orig_ax),
         ("OFF_REGS_IP", types.regs_ip),
@@ -106,6 +112,8 @@ impl Globals {
         let handle = required("handle_mm_fault")?;
         let death = required("do_exit")?;
         let words = |range: Range<u64>| [range.start, range.end];
+        let built_with_fred = functions.range_of(FRED_ENTRY).is_some();
+        let above_registers = if built_with_fred { FRED_PADDING } else { 0 };
         let leave = LEAVING.map(|name| functions.range_of(name).map_or([0, 0], words));
         let filter = &settings.filter;
         let comm = filter.comm.as_ref();
@@ -121,6 +129,7 @@ impl Globals {
                 ("HANDLE_HI", handle.end),
                 ("DEATH_LO", death.start),
                 ("DEATH_HI", death.end),
+                ("USER_REGS", types.user_regs.saturating_sub(above_registers)),
             ]
             .into_iter()
             .chain(offsets(types))
@@ -135,6 +144,7 @@ impl Globals {
                 ("MATCH_COMM", u32::from(comm.is_some())),
                 ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
                 ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
+                ("LIGHT", u32::from(settings.light)),
                 ("MAJOR_ONLY", u32::from(settings.major_only)),
                 ("SOFTIRQS_APART", u32::from(softirqs_apart())),
                 ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),

@@ -7,6 +7,7 @@ mod attach;
 mod found;
 mod interrupts;
 mod kernel;
+mod learn;
 mod maps;
 mod offsets;
 
@@ -47,6 +48,11 @@ pub enum Error {
         /// What the kernel or the verifier said, for each rung that was tried.
         reason: String,
     },
+    /// `--light` where it cannot work.
+    #[error(
+        "--light needs the tracepoint filemap:mm_filemap_fault, which this kernel lacks (6.12 has it); run without --light"
+    )]
+    LightUnavailable,
     /// A map is missing or refuses an operation.
     #[error("BPF map {name}: {reason}")]
     Map {
@@ -113,6 +119,8 @@ pub struct Settings {
     pub max_stacks: u32,
     /// Inode number of the pid namespace whose ids are used; 0 = the host's.
     pub pid_namespace: u32,
+    /// Do without a program at the beginning of each fault.
+    pub light: bool,
     /// Use raw tracepoints even where typed ones work.
     pub force_raw: bool,
     /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.

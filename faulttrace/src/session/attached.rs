@@ -144,6 +144,8 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         maj_flt: u32::try_from(thread.maj_flt & u64::from(u32::MAX)).unwrap_or(0),
         syscall: thread.syscall.unwrap_or(NO_SYSCALL),
         asleep: 1,
+        completed: 0,
+        padding: 0,
         waker: Waker::UNKNOWN,
         longest_waker: Waker::UNKNOWN,
         comm,

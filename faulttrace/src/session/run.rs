@@ -382,6 +382,7 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
         ring_bytes: plan.ring_bytes,
         max_stacks: plan.max_stacks,
         pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
+        light: plan.light,
         force_raw: plan.rungs.raw,
         verbose: plan.verbose,
     }

@@ -1,0 +1,167 @@
+//! The `struct vm_fault` that the kernel keeps on a thread's stack while it handles a fault:
+//! address, kind of access, mapping. `__handle_mm_fault` makes it (mm/memory.c).
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::bpf_probe_read_kernel_buf;
+use faulttrace_ebpf::{Inflight, STACK_SLOTS, flag};
+
+use crate::config::{self, current_task, member};
+use crate::maps;
+
+/// How far below the registers of user mode it is looked for, in words: the frames of a fault, or of
+/// a system call and a fault in it.
+const WORDS: u64 = 896;
+/// Smallest page.
+const PAGE: u64 = 4096;
+
+/// `FAULT_FLAG_WRITE`, `FAULT_FLAG_INSTRUCTION` of include/linux/mm_types.h.
+const FLAG_WRITE: u32 = 1;
+const FLAG_INSTRUCTION: u32 = 1 << 8;
+/// The same in an exception's error code (arch/x86/include/asm/trap_pf.h).
+const ERROR_WRITE: u32 = 1 << 1;
+const ERROR_INSTRUCTION: u32 = 1 << 4;
+
+/// Looks for the fault of a task that sleeps in one, whose registers of user mode lie at
+/// `registers`, and enters it. From the outermost frame inwards, so that of faults within faults the
+/// one that counts is found.
+#[inline(always)]
+pub fn search(registers: u64, mm: u64, entry: &mut Inflight) {
+    for word in 1..WORDS {
+        let vmf = at(registers - word * 8);
+        if let Some(vma) = mapping_of(vmf, mm) {
+            enter(vmf, vma, entry);
+            return;
+        }
+    }
+}
+
+/// Notes where faults of user mode keep theirs, from one that the current thread is in, on the page
+/// at this offset of a file. The frames between are the same each time.
+#[inline(always)]
+pub fn learn(page_offset: u64) {
+    let (Some(below), Some(scratch)) = (maps::vm_fault_below(), maps::scratch()) else {
+        return;
+    };
+    if *below != 0 || !config::entered_by_fault() {
+        return;
+    }
+    let Some(registers) = config::user_registers(current_task()) else {
+        return;
+    };
+    let words = &mut scratch.stack.frames;
+    let lowest = (registers as u64).wrapping_sub((STACK_SLOTS * 8) as u64);
+    // SAFETY: `words` is a map value of this size; the helper accepts any source and fails on a bad
+    // one.
+    let failed = unsafe {
+        bpf_probe_read_kernel_buf(
+            lowest as *const u8,
+            core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), STACK_SLOTS * 8),
+        )
+    };
+    if failed.is_err() {
+        return;
+    }
+    let mut index = 0;
+    while index < STACK_SLOTS {
+        if is_vm_fault(words, index, page_offset) {
+            // In memory, so that the verifier need not follow each position on its own.
+            // SAFETY: a valid reference.
+            unsafe {
+                core::ptr::write_volatile(&mut *below, ((STACK_SLOTS - index) * 8) as u64);
+            }
+        }
+        index += 1;
+    }
+}
+
+/// Whether these words of a stack are, from `index` on, a `struct vm_fault` on the page at this
+/// offset of a file.
+#[inline(always)]
+fn is_vm_fault(words: &[u64; STACK_SLOTS], index: usize, page_offset: u64) -> bool {
+    let member = |offset: &Global<u64>| {
+        let away = offset.load().wrapping_sub(config::OFF_VMF_VMA.load()) / 8;
+        words[(index + away as usize) & (STACK_SLOTS - 1)]
+    };
+    let address = member(&config::OFF_VMF_ADDRESS);
+    words[index] >> 63 != 0
+        && words[index] & 7 == 0
+        && address != 0
+        && address >> 63 == 0
+        && address.is_multiple_of(PAGE)
+        && member(&config::OFF_VMF_REAL_ADDRESS) & !(PAGE - 1) == address
+        && member(&config::OFF_VMF_PGOFF) == page_offset
+}
+
+/// Enters the fault of user mode that the current thread is in, if it keeps a `struct vm_fault`
+/// where others do: those that wait for `mmap_lock` have none yet.
+#[inline(always)]
+pub fn describe_current(entry: &mut Inflight) {
+    let below = maps::vm_fault_below().map_or(0, |below| *below);
+    let Some(registers) = config::user_registers(current_task()) else {
+        return;
+    };
+    let mm: u64 = member(current_task(), &config::OFF_TASK_MM);
+    let vmf = at(registers as u64 - below);
+    if below != 0
+        && let Some(vma) = mapping_of(vmf, mm)
+    {
+        enter(vmf, vma, entry);
+    }
+}
+
+/// The `struct vm_fault` whose pointer to a mapping lies at `address`.
+#[inline(always)]
+fn at(address: u64) -> *const u8 {
+    address.wrapping_sub(config::OFF_VMF_VMA.load()) as *const u8
+}
+
+/// The mapping of a `struct vm_fault`, if one lies here: its first member must be a mapping of this
+/// very process, and its address must lie in it.
+#[inline(always)]
+fn mapping_of(vmf: *const u8, mm: u64) -> Option<*const u8> {
+    let vma: u64 = member(vmf, &config::OFF_VMF_VMA);
+    // Kernel pointers have the top bit set, and structures are aligned.
+    if vma >> 63 == 0 || vma & 7 != 0 {
+        return None;
+    }
+    let vma = vma as *const u8;
+    let of: u64 = member(vma, &config::OFF_VMA_MM);
+    if of != mm || mm == 0 {
+        return None;
+    }
+    let address: u64 = member(vmf, &config::OFF_VMF_ADDRESS);
+    let start: u64 = member(vma, &config::OFF_VMA_START);
+    let end: u64 = member(vma, &config::OFF_VMA_END);
+    let exact: u64 = member(vmf, &config::OFF_VMF_REAL_ADDRESS);
+    let fits = address >= start
+        && address < end
+        && address.is_multiple_of(PAGE)
+        && exact & !(PAGE - 1) == address;
+    fits.then_some(vma)
+}
+
+#[inline(always)]
+fn enter(vmf: *const u8, vma: *const u8, entry: &mut Inflight) {
+    let flags: u32 = member(vmf, &config::OFF_VMF_FLAGS);
+    let file: u64 = member(vma, &config::OFF_VMA_FILE);
+    entry.address = member(vmf, &config::OFF_VMF_REAL_ADDRESS);
+    entry.error = error_of(flags);
+    entry.flags |= flag::HAS_ADDRESS;
+    if file != 0 && entry.flags & flag::HAS_FILE == 0 {
+        let inode: u64 = member(file as *const u8, &config::OFF_FILE_INODE);
+        (entry.inode, entry.device) = config::file_id(inode);
+        entry.page_offset = member(vmf, &config::OFF_VMF_PGOFF);
+        entry.flags |= flag::HAS_FILE;
+    }
+}
+
+#[inline(always)]
+fn error_of(flags: u32) -> u32 {
+    if flags & FLAG_INSTRUCTION != 0 {
+        ERROR_INSTRUCTION
+    } else if flags & FLAG_WRITE != 0 {
+        ERROR_WRITE
+    } else {
+        0
+    }
+}
