@@ -14,20 +14,17 @@ pub(super) const OUTERMOST_RANGES: usize = 8;
 /// Address ranges, [start, end) each, ascending; unused ones are 0, 0 and come last.
 pub(super) type Ranges<const N: usize> = [[u64; 2]; N];
 
-/// Entries of interrupts. x86: arch/x86/include/asm/idtentry.h, both the entry code and what it calls,
-/// since it is not the same with FRED. arm64: arch/arm64/kernel/entry.S and entry-common.c.
+/// Entry code of interrupts: every stack of one has it outside FRED. x86: arch/x86/include/asm/idtentry.h.
+/// arm64: arch/arm64/kernel/entry.S and entry-common.c.
 fn enters_interrupt(name: &str) -> bool {
-    const EXACT: [&str; 7] = [
-        "common_interrupt",
-        "spurious_interrupt",
+    const EXACT: [&str; 5] = [
         "asm_common_interrupt",
         "asm_spurious_interrupt",
         "asm_exc_xen_hypervisor_callback",
         "el1_irq",
         "el0_irq",
     ];
-    const BEGINNINGS: [&str; 6] = [
-        "sysvec_",
+    const BEGINNINGS: [&str; 5] = [
         "asm_sysvec_",
         "el1h_64_irq",
         "el1t_64_irq",
@@ -35,6 +32,23 @@ fn enters_interrupt(name: &str) -> bool {
         "el0t_32_irq",
     ];
     EXACT.contains(&name) || BEGINNINGS.iter().any(|begin| name.starts_with(begin))
+}
+
+/// What FRED's one entry for all events calls for interrupts (arch/x86/entry/entry_fred.c, since kernel
+/// commit 14619d912b65, 6.9).
+fn handles_interrupt(name: &str) -> bool {
+    matches!(name, "common_interrupt" | "spurious_interrupt") || name.starts_with("sysvec_")
+}
+
+/// Whether this kernel enters through FRED. If that cannot be told, it may.
+pub(super) fn fred() -> bool {
+    let Ok(cpus) = std::fs::read_to_string("/proc/cpuinfo") else {
+        return true;
+    };
+    let flags = cpus.lines().filter(|line| line.starts_with("flags"));
+    flags
+        .flat_map(str::split_whitespace)
+        .any(|flag| flag == "fred")
 }
 
 /// What does the work that interrupts left to be done later (kernel/softirq.c), in whichever task,
@@ -68,33 +82,40 @@ pub(super) fn softirqs_apart() -> bool {
 }
 
 /// Code of interrupts and softirqs. None at all if either is missing: then a stack without them
-/// would prove nothing.
-pub(super) fn interrupts(functions: &dyn KernelFunctions) -> Ranges<INTERRUPT_RANGES> {
-    let entries = functions.ranges_of(&enters_interrupt);
+/// would prove nothing. The handlers lie here and there, in more ranges than there is room for on many
+/// kernels: they are taken with FRED alone.
+pub(super) fn interrupts(functions: &dyn KernelFunctions, fred: bool) -> Ranges<INTERRUPT_RANGES> {
+    let wanted = |name: &str| enters_interrupt(name) || fred && handles_interrupt(name);
+    let entries = functions.ranges_of(&wanted);
     let softirqs = functions.ranges_of(&runs_softirqs);
     if entries.is_empty() || softirqs.is_empty() {
         log::warn!("who wakes threads is not known: this kernel names no entries of interrupts");
         return [[0; 2]; INTERRUPT_RANGES];
     }
-    fit(entries.into_iter().chain(softirqs))
+    fit("interrupts", entries.into_iter().chain(softirqs))
 }
 
 /// Code that a stack which was captured whole begins with.
 pub(super) fn outermost(functions: &dyn KernelFunctions) -> Ranges<OUTERMOST_RANGES> {
-    fit(functions.ranges_of(&begins_work))
+    fit(
+        "system calls and exceptions",
+        functions.ranges_of(&begins_work),
+    )
 }
 
 /// All of them, or none: a part would let the programs conclude what is not so.
-fn fit<const N: usize>(found: impl IntoIterator<Item = Range<u64>>) -> Ranges<N> {
+fn fit<const N: usize>(what: &str, found: impl IntoIterator<Item = Range<u64>>) -> Ranges<N> {
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort_by_key(|range| range.start);
     let mut ranges = [[0; 2]; N];
-    let mut room = ranges.iter_mut();
-    for range in found {
-        let Some(to) = room.next() else {
-            log::warn!("who wakes threads is not known: this kernel has too many entries");
-            return [[0; 2]; N];
-        };
+    if found.len() > N {
+        let count = found.len();
+        log::warn!(
+            "who wakes threads is not known: this kernel enters {what} at {count} places, not at most {N}"
+        );
+        return ranges;
+    }
+    for (to, range) in ranges.iter_mut().zip(found) {
         *to = [range.start, range.end];
     }
     ranges
@@ -128,16 +149,21 @@ mod tests {
 
     #[test]
     fn interrupts_are_known_by_their_entries_and_softirqs_or_not_at_all() {
-        let names = ["handle_softirqs", "asm_exc_page_fault", "sysvec_reboot"];
-        let found = interrupts(&kernel(&names));
+        let names = ["handle_softirqs", "asm_exc_page_fault", "asm_sysvec_reboot"];
+        let found = interrupts(&kernel(&names), false);
         assert_eq!(found[..3], [[32, 48], [96, 112], [0, 0]]);
         let none = [[0; 2]; INTERRUPT_RANGES];
-        assert_eq!(interrupts(&kernel(&names[..2])), none);
-        assert_eq!(interrupts(&kernel(&names[1..])), none);
+        assert_eq!(interrupts(&kernel(&names[..2]), true), none);
+        assert_eq!(interrupts(&kernel(&names[1..]), true), none);
         let mut many = kernel(&names);
         many.0
             .extend((0..20).map(|index| format!("sysvec_{index}")));
-        assert_eq!(interrupts(&many), none);
+        let entries = interrupts(&many, false);
+        assert_eq!(entries[..3], found[..3]);
+        assert_eq!(interrupts(&many, true), none);
+        many.0.truncate(4);
+        let handlers = interrupts(&many, true);
+        assert_eq!(handlers[..3], [[32, 48], [96, 112], [128, 144]]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use aya::EbpfLoader;
 use faulttrace_ebpf::filter;
 
 use super::interrupts::{
-    INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, interrupts, outermost, softirqs_apart,
+    INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
 use super::offsets::THREAD_SIZE;
 use super::{Error, Filter, KernelFunctions, KernelTypes, Settings};
@@ -150,7 +150,7 @@ impl Globals {
                 ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
             ],
             leave,
-            interrupts: interrupts(functions),
+            interrupts: interrupts(functions, fred()),
             outermost: outermost(functions),
             comm_masks: comm.map_or([0; 256], |tables| tables.masks),
         })
