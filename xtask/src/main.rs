@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,6 +60,14 @@ enum Task {
             allow_hyphen_values = true
         )]
         arguments: Vec<OsString>,
+    },
+    /// The end-to-end tests that depend on the kernel, on other kernels, in QEMU
+    Vm {
+        /// 5.10, 6.1, 6.12 or newest; without, each in turn
+        kernels: Vec<String>,
+        /// Only this test program; repeats
+        #[arg(long = "program", value_name = "NAME")]
+        programs: Vec<String>,
     },
     /// Write the documents that are generated from the code
     Docs,
@@ -121,6 +130,10 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
         Task::E2e { arguments } => {
             setup::setup(setup::Purpose::Test)?;
             test::e2e(&arguments)?;
+        }
+        Task::Vm { kernels, programs } => {
+            setup::setup(setup::Purpose::Vm)?;
+            vm::vm(&kernels, &programs)?;
         }
         Task::Docs => {
             setup::setup(setup::Purpose::Build)?;

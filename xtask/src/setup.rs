@@ -16,6 +16,8 @@ pub(crate) enum Purpose {
     Build,
     /// Also lint and run every test.
     Test,
+    /// Build, and run tests on other kernels.
+    Vm,
 }
 
 /// A Debian package, and the sign that it is there.
@@ -87,6 +89,70 @@ const SYSTEM_PACKAGES: [SystemPackage; 10] = [
     },
 ];
 
+/// What booting other kernels takes, and what the guest has from this machine.
+const VM_PACKAGES: [SystemPackage; 12] = [
+    SystemPackage {
+        name: "binutils",
+        sign: Sign::Program("strip"),
+        why: "takes debug information out of what goes into the guest",
+    },
+    SystemPackage {
+        name: "qemu-system-x86",
+        sign: Sign::Program("qemu-system-x86_64"),
+        why: "runs other kernels",
+    },
+    SystemPackage {
+        name: "busybox-static",
+        sign: Sign::Program("busybox"),
+        why: "the guest's shell",
+    },
+    SystemPackage {
+        name: "cpio",
+        sign: Sign::Program("cpio"),
+        why: "packs what the guest starts from",
+    },
+    SystemPackage {
+        name: "kmod",
+        sign: Sign::Program("depmod"),
+        why: "tells which modules the guest needs",
+    },
+    SystemPackage {
+        name: "xz-utils",
+        sign: Sign::Program("xz"),
+        why: "unpacks modules",
+    },
+    SystemPackage {
+        name: "debian-archive-keyring",
+        sign: Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        why: "checks the kernels that are downloaded",
+    },
+    SystemPackage {
+        name: "e2fsprogs",
+        sign: Sign::Program("mkfs.ext4"),
+        why: "makes the guest's disk",
+    },
+    SystemPackage {
+        name: "mount",
+        sign: Sign::Program("mount"),
+        why: "goes into the guest",
+    },
+    SystemPackage {
+        name: "mount",
+        sign: Sign::Program("losetup"),
+        why: "goes into the guest",
+    },
+    SystemPackage {
+        name: "mount",
+        sign: Sign::Program("swapon"),
+        why: "goes into the guest",
+    },
+    SystemPackage {
+        name: "util-linux",
+        sign: Sign::Program("mkswap"),
+        why: "goes into the guest",
+    },
+];
+
 /// A program installed with `cargo install`, at one version so that everybody gets the same result.
 struct CargoTool {
     name: &'static str,
@@ -116,8 +182,10 @@ const CARGO_DENY: CargoTool = CargoTool {
 
 /// Installs whatever is missing for the purpose.
 pub(crate) fn setup(purpose: Purpose) -> anyhow::Result<()> {
-    if purpose == Purpose::Test {
-        system_packages()?;
+    match purpose {
+        Purpose::Build => {}
+        Purpose::Test => system_packages(&SYSTEM_PACKAGES)?,
+        Purpose::Vm => system_packages(&VM_PACKAGES)?,
     }
     rust_components(purpose)?;
     cargo_tool(&BPF_LINKER)?;
@@ -134,8 +202,8 @@ pub(crate) fn fuzzing() -> anyhow::Result<()> {
     cargo_tool(&CARGO_FUZZ)
 }
 
-fn system_packages() -> anyhow::Result<()> {
-    let missing: Vec<_> = SYSTEM_PACKAGES
+fn system_packages(packages: &[SystemPackage]) -> anyhow::Result<()> {
+    let missing: Vec<_> = packages
         .iter()
         .filter(|package| !package.sign.present())
         .collect();

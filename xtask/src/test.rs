@@ -2,7 +2,7 @@
 //!
 //! Nothing here skips: where root or BPF cannot be had, the end-to-end tests fail.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
@@ -24,17 +24,8 @@ pub(crate) fn unit() -> anyhow::Result<()> {
 /// that nothing under the target directory ever belongs to root.
 pub(crate) fn e2e(arguments: &[OsString]) -> anyhow::Result<()> {
     let faulttrace = release_binary("faulttrace", "faulttrace")?;
-    let helpers = build(["build", "--release", "--package", TESTS, "--bins"])?;
-    let workload = find_binary(&helpers, "faulttrace-workload")?;
-    let built = build([
-        "test",
-        "--release",
-        "--no-run",
-        "--package",
-        TESTS,
-        "--test",
-        "*",
-    ])?;
+    let built = helpers_and_tests()?;
+    let workload = find_binary(&built, "faulttrace-workload")?;
     let programs: Vec<_> = built
         .iter()
         .filter(|executable| executable.kind == "test")
@@ -84,8 +75,26 @@ pub(crate) fn e2e(arguments: &[OsString]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds the workloads and the test programs of the end-to-end tests for release.
+pub(crate) fn helpers_and_tests() -> anyhow::Result<Vec<Executable>> {
+    let mut built = build(["build", "--release", "--package", TESTS, "--bins"])?;
+    built.extend(build([
+        "test",
+        "--release",
+        "--no-run",
+        "--package",
+        TESTS,
+        "--test",
+        "*",
+    ])?);
+    Ok(built)
+}
+
 /// How many tests of a program the arguments select. Asked without privilege; runs none.
-fn count_tests(program: &Executable, arguments: &[OsString]) -> anyhow::Result<usize> {
+pub(crate) fn count_tests<A: AsRef<OsStr>>(
+    program: &Executable,
+    arguments: &[A],
+) -> anyhow::Result<usize> {
     let mut list = Command::new(&program.path);
     list.args(arguments).args(["--list", "--format", "terse"]);
     let text = output_of(&mut list)

@@ -1,0 +1,264 @@
+//! What the guest starts from: an initramfs with a kernel's modules, and a disk with the programs
+//! of this machine that the tests need, the libraries they are linked to, and the tests.
+//!
+//! No second, static build: the guest runs the very programs that `cargo xtask e2e` does. The C
+//! library of any system that builds them runs on every kernel of the matrix.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+use super::kernels::Kernel;
+use super::suite::Asked;
+use crate::cargo::{Executable, find_binary};
+use crate::shell::{describe, find, output_of, run, say};
+
+/// Modules for the disk, FUSE and loop devices, unless they are built in.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "loop", "fuse"];
+/// What busybox does for the guest.
+const APPLETS: [&str; 16] = [
+    "sh", "cat", "chmod", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed", "sleep", "tee",
+    "umount", "uname", "env", "true",
+];
+/// What the harness calls with options that busybox lacks.
+const PROGRAMS: [&str; 6] = [
+    "losetup",
+    "mkfs.ext4",
+    "mkswap",
+    "mount",
+    "swapoff",
+    "swapon",
+];
+/// Room for the files that the tests make; the image is sparse.
+const DISK: &str = "3G";
+const INIT: &str = include_str!("init.sh");
+const INIT_RAM: &str = include_str!("init-ram.sh");
+
+/// Makes the disk that all kernels share, and returns its path.
+pub(super) fn disk(
+    directory: &Path,
+    faulttrace: &Path,
+    built: &[Executable],
+    asked: &[Asked],
+) -> anyhow::Result<PathBuf> {
+    let mut tree = Tree::new(directory.join("disk"))?;
+    tree.system()?;
+    tree.ours(faulttrace, "faulttrace/faulttrace")?;
+    let workload = find_binary(built, "faulttrace-workload")?;
+    tree.ours(workload, "faulttrace/faulttrace-workload")?;
+    let mut list = String::new();
+    for program in asked {
+        let is_it = |one: &&Executable| one.kind == "test" && one.name == program.name;
+        let executable = built.iter().find(is_it).context("it was built")?;
+        tree.ours(
+            &executable.path,
+            &format!("faulttrace/deps/{}", program.name),
+        )?;
+        list.push_str(&program.name);
+        for argument in &program.arguments {
+            list.push(' ');
+            list.push_str(argument);
+        }
+        list.push('\n');
+    }
+    let root = tree.finish()?;
+    write(&root.join("tests"), list.as_bytes(), 0o644)?;
+    write(&root.join("init"), INIT.as_bytes(), 0o755)?;
+    let image = directory.join("disk.img");
+    if image.exists() {
+        fs::remove_file(&image).with_context(|| image.display().to_string())?;
+    }
+    run(Command::new(tool("mkfs.ext4")?)
+        .args(["-q", "-F", "-E", "root_owner=0:0", "-d"])
+        .arg(&root)
+        .arg(&image)
+        .arg(DISK))?;
+    fs::remove_dir_all(&root).with_context(|| root.display().to_string())?;
+    Ok(image)
+}
+
+/// The guest's files, while they are put together.
+struct Tree {
+    root: PathBuf,
+    libraries: BTreeSet<PathBuf>,
+}
+
+impl Tree {
+    fn new(root: PathBuf) -> anyhow::Result<Tree> {
+        fresh(&root)?;
+        for name in [
+            "bin",
+            "dev",
+            "etc",
+            "faulttrace/deps",
+            "proc",
+            "run",
+            "sys",
+            "tmp",
+            "var/tmp",
+        ] {
+            let path = root.join(name);
+            fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        }
+        Ok(Tree {
+            root,
+            libraries: BTreeSet::new(),
+        })
+    }
+
+    /// What the tests find on any machine.
+    fn system(&mut self) -> anyhow::Result<()> {
+        for name in PROGRAMS.into_iter().chain(["busybox"]) {
+            let program = tool(name)?;
+            copy(&program, &self.root.join("bin").join(name))?;
+            self.libraries.extend(libraries_of(&program));
+        }
+        for applet in APPLETS {
+            symlink("busybox", self.root.join("bin").join(applet)).context(applet)?;
+        }
+        let users = b"root:x:0:0:root:/:/bin/sh\n";
+        write(&self.root.join("etc/passwd"), users, 0o644)
+    }
+
+    /// A program of ours, without its debug information, which an emulated machine takes longer to
+    /// read than faulttrace waits for names. The symbol table stays.
+    fn ours(&mut self, from: &Path, to: &str) -> anyhow::Result<()> {
+        self.libraries.extend(libraries_of(from));
+        run(Command::new(tool("strip")?)
+            .arg("--strip-debug")
+            .arg("-o")
+            .arg(self.root.join(to))
+            .arg(from))
+    }
+
+    /// Adds the libraries.
+    fn finish(self) -> anyhow::Result<PathBuf> {
+        for library in &self.libraries {
+            copy(library, &self.root.join(library.strip_prefix("/")?))?;
+        }
+        Ok(self.root)
+    }
+}
+
+/// Makes the initramfs for a kernel, and returns its path.
+pub(super) fn initramfs(directory: &Path, kernel: &Kernel) -> anyhow::Result<PathBuf> {
+    let root = directory.join("initramfs");
+    fresh(&root)?;
+    for name in ["bin", "dev", "modules", "proc", "root"] {
+        fs::create_dir_all(root.join(name)).context(name)?;
+    }
+    let busybox = tool("busybox")?;
+    copy(&busybox, &root.join("bin/busybox"))?;
+    for library in libraries_of(&busybox) {
+        copy(&library, &root.join(library.strip_prefix("/")?))?;
+    }
+    for (index, module) in modules(kernel)?.iter().enumerate() {
+        unpack_module(module, &root.join(format!("modules/{index:02}.ko")))?;
+    }
+    write(&root.join("init"), INIT_RAM.as_bytes(), 0o755)?;
+    let archive = directory.join("initramfs.cpio");
+    let mut names = Command::new("find");
+    let mut names = names
+        .current_dir(&root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting find")?;
+    let list = names.stdout.take().context("find's output")?;
+    let mut cpio = Command::new(tool("cpio")?);
+    cpio.args(["--create", "--format=newc", "--quiet", "--owner=0:0"])
+        .current_dir(&root)
+        .stdin(list)
+        .stdout(fs::File::create(&archive).with_context(|| archive.display().to_string())?);
+    run(&mut cpio)?;
+    ensure!(names.wait()?.success(), "find failed in {}", root.display());
+    fs::remove_dir_all(&root).with_context(|| root.display().to_string())?;
+    Ok(archive)
+}
+
+/// The module files to load, in order, each once.
+fn modules(kernel: &Kernel) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for module in MODULES {
+        let mut command = Command::new(tool("modprobe")?);
+        command.arg("-d").arg(&kernel.root);
+        command.args(["-S", &kernel.release, "--show-depends", module]);
+        let text = output_of(&mut command).with_context(|| {
+            format!("{} {} has no {module}", describe(&command), kernel.release)
+        })?;
+        for file in text.lines().filter_map(|line| line.strip_prefix("insmod ")) {
+            let file = PathBuf::from(file.trim());
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Copies a module, decompressed: busybox's insmod would not.
+fn unpack_module(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let program = match from.extension().and_then(|end| end.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return copy(from, to),
+    };
+    let file = fs::File::create(to).with_context(|| to.display().to_string())?;
+    let mut command = Command::new(tool(program)?);
+    let status = command
+        .args(["--decompress", "--stdout"])
+        .arg(from)
+        .stdout(file)
+        .status()
+        .with_context(|| format!("starting {program}"))?;
+    ensure!(status.success(), "{} failed: {status}", describe(&command));
+    Ok(())
+}
+
+/// The shared libraries of a program, the loader included; none of a static one.
+fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    let text = output_of(Command::new("ldd").arg(program)).unwrap_or_default();
+    let words = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    words.map(PathBuf::from).collect()
+}
+
+fn tool(name: &str) -> anyhow::Result<PathBuf> {
+    find(name).with_context(|| format!("no {name} here: cargo xtask vm installs it with apt-get"))
+}
+
+/// An empty directory.
+fn fresh(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(|| path.display().to_string())?;
+    }
+    fs::create_dir_all(path).with_context(|| path.display().to_string())
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let context = || format!("copying {} to {}", from.display(), to.display());
+    let parent = to.parent().with_context(context)?;
+    fs::create_dir_all(parent).with_context(context)?;
+    fs::copy(from, to).map(drop).with_context(context)
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+    let context = || path.display().to_string();
+    let mut file = fs::File::create(path).with_context(context)?;
+    file.write_all(content).with_context(context)?;
+    let mode = fs::Permissions::from_mode(mode);
+    file.set_permissions(mode).with_context(context)
+}
+
+/// Tells what is in use, so that nobody deletes it as rubbish.
+pub(super) fn say_where(directory: &Path) {
+    say(&format!(
+        "disk, initramfs and logs: {}",
+        directory.display()
+    ));
+}
