@@ -70,7 +70,9 @@ fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() 
         again.elapsed_ns
     );
 
-    thread::sleep(Duration::from_secs(6).saturating_sub(begin.elapsed()));
+    // Where attaching takes long, long enough after it.
+    let release = (begin + Duration::from_secs(6)).max(attached + Duration::from_millis(1500));
+    thread::sleep(release.saturating_duration_since(Instant::now()));
     slow.release();
     work.done();
     let trace = tracer.stop();

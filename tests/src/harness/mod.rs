@@ -83,6 +83,12 @@ pub fn start_without_tracer() -> Bench {
     }
 }
 
+/// Whether this machine is an emulated one (`cargo xtask vm` says so), on which each instruction is
+/// slow: where repetition is all that the number of faults is for, fewer will do.
+pub fn emulated() -> bool {
+    env::var_os("FAULTTRACE_E2E_EMULATED").is_some()
+}
+
 /// The directory that everything is under.
 fn root() -> PathBuf {
     env::var_os("FAULTTRACE_E2E_DIR").map_or(DEFAULT_DIRECTORY.into(), PathBuf::from)
