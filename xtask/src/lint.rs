@@ -7,6 +7,9 @@ use anyhow::{Context as _, ensure};
 use crate::cargo::cargo;
 use crate::shell::{root, run, say, target_dir};
 
+/// What else than the architecture of this machine must build.
+pub(crate) const AARCH64: &str = "aarch64-unknown-linux-gnu";
+
 /// A file longer than this has more than one job.
 const MAX_LINES: usize = 500;
 
@@ -26,9 +29,16 @@ pub(crate) fn lint() -> anyhow::Result<()> {
     ]))?;
     run(cargo()?.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))?;
     ebpf_clippy()?;
+    other_architecture()?;
     run(cargo()?
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .args(["doc", "--workspace", "--no-deps"]))
+}
+
+/// Both sides for aarch64: checking the tool runs its build script, which builds the programs for the
+/// architecture that is asked for.
+fn other_architecture() -> anyhow::Result<()> {
+    run(cargo()?.args(["check", "--package", "faulttrace", "--target", AARCH64]))
 }
 
 /// Lints the programs for the target they are built for.

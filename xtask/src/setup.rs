@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::cargo::cargo;
+use crate::lint::AARCH64;
 use crate::python;
 use crate::shell::{Root, find, output_of, run, say};
 
@@ -36,7 +37,7 @@ enum Sign {
 
 /// What `./x` does not already need for building xtask itself, gcc and headers excepted: a machine
 /// may have another linker, and the tests compile C programs.
-const SYSTEM_PACKAGES: [SystemPackage; 10] = [
+const SYSTEM_PACKAGES: [SystemPackage; 12] = [
     SystemPackage {
         name: "gcc",
         sign: Sign::Program("gcc"),
@@ -71,6 +72,16 @@ const SYSTEM_PACKAGES: [SystemPackage; 10] = [
         name: "e2fsprogs",
         sign: Sign::Program("mkfs.ext4"),
         why: "file systems on loop devices",
+    },
+    SystemPackage {
+        name: "gcc-aarch64-linux-gnu",
+        sign: Sign::Program("aarch64-linux-gnu-gcc"),
+        why: "compiles SQLite where the build for aarch64 is checked",
+    },
+    SystemPackage {
+        name: "libc6-dev-arm64-cross",
+        sign: Sign::File("/usr/aarch64-linux-gnu/include/stdio.h"),
+        why: "headers for that",
     },
     SystemPackage {
         name: "sqlite3",
@@ -258,20 +269,29 @@ fn rust_components(purpose: Purpose) -> anyhow::Result<()> {
             }
         }
     }
-    if missing.is_empty() {
+    let target = Path::new(&sysroot).join("lib/rustlib").join(AARCH64);
+    let target = (purpose == Purpose::Test && !target.exists()).then_some(AARCH64);
+    if missing.is_empty() && target.is_none() {
         return Ok(());
     }
+    let all: Vec<_> = missing.iter().copied().chain(target).collect();
     say(&format!(
         "missing parts of the Rust toolchain: {}",
-        missing.join(", ")
+        all.join(", ")
     ));
     ensure!(
         find("rustup").is_some(),
         "no rustup here to install them: see https://rustup.rs, or install them in this system's way"
     );
-    run(Command::new("rustup")
-        .args(["component", "add"])
-        .args(missing))
+    if !missing.is_empty() {
+        run(Command::new("rustup")
+            .args(["component", "add"])
+            .args(missing))?;
+    }
+    match target {
+        Some(target) => run(Command::new("rustup").args(["target", "add", target])),
+        None => Ok(()),
+    }
 }
 
 fn cargo_tool(tool: &CargoTool) -> anyhow::Result<()> {
