@@ -15,6 +15,8 @@ mod fault;
 #[cfg(target_arch = "bpf")]
 mod found;
 #[cfg(target_arch = "bpf")]
+mod handled;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod sched;
@@ -30,10 +32,12 @@ mod waking;
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::EbpfContext as _;
-    use aya_ebpf::macros::{btf_tracepoint, perf_event, raw_tracepoint};
-    use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext, RawTracePointContext};
+    use aya_ebpf::macros::{btf_tracepoint, fexit, perf_event, raw_tracepoint};
+    use aya_ebpf::programs::{
+        BtfTracePointContext, FExitContext, PerfEventContext, RawTracePointContext,
+    };
 
-    use super::{fault, found, sched, task};
+    use super::{fault, found, handled, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -66,6 +70,12 @@ mod entry {
     #[perf_event]
     fn page_faults_maj(ctx: PerfEventContext) -> u32 {
         fault::major(ctx.as_ptr());
+        0
+    }
+
+    #[fexit(function = "handle_mm_fault")]
+    fn fault_handled(ctx: FExitContext) -> i32 {
+        handled::fault_handled(ctx.as_ptr());
         0
     }
 

@@ -76,6 +76,12 @@ pub struct WakerScratch {
 pub static SLOT: PerCpuArray<Slot> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// The same for `handled`, which can be preempted.
+#[map]
+static HANDLED_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// The entry that `handled` took out of `INFLIGHT`.
+#[map]
+static TAKEN: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
 /// Room to make an entry of `INFLIGHT` in.
 #[map]
 static FRESH: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
@@ -126,6 +132,22 @@ pub fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH
         .get_ptr_mut(0)
         .map(|scratch| unsafe { &mut *scratch })
+}
+
+/// This CPU's room for a stack, for `handled` alone.
+#[inline(always)]
+pub fn handled_scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: as for the slot; the kernel runs no second instance of that program within the first.
+    HANDLED_SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
+}
+
+/// This CPU's room for an entry that was taken, for `handled` alone.
+#[inline(always)]
+pub fn taken() -> Option<&'static mut Inflight> {
+    // SAFETY: as for `handled_scratch`.
+    TAKEN.get_ptr_mut(0).map(|entry| unsafe { &mut *entry })
 }
 
 /// This CPU's room for a new entry.
