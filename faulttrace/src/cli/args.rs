@@ -136,15 +136,28 @@ pub(super) struct TraceArgs {
     /// Tell more on standard error, the kernel programs' own diagnostics included; repeat for more
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "How to run")]
     pub(super) verbose: u8,
-    /// Force a lower rung of the ladder, to test it
-    #[arg(long, value_enum, hide = true)]
-    pub(super) probe_rung: Option<ProbeRung>,
+    /// Take these rungs of the ladder or fail, to test and compare them (docs/architecture.md)
+    #[arg(long, value_enum, value_delimiter = ',', hide = true)]
+    pub(super) probe_rung: Vec<ProbeRung>,
 }
 
 /// Rungs that can be forced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ProbeRung {
+    /// Typed tracepoints only
+    Typed,
+    /// Raw tracepoints only
     Raw,
+    /// Ends of faults from the return of handle_mm_fault
+    Fexit,
+    /// Ends of faults from the tracepoint rseq_update
+    Rseq,
+    /// No ends of faults but those of majors
+    NoEnds,
+    /// No tracepoint mm_filemap_fault
+    NoPages,
+    /// No iterator over tasks
+    NoIterator,
 }
 
 /// What standard output is for.

@@ -18,8 +18,7 @@ pub use args::{Color, Format};
 pub use comm::CommPattern;
 pub use pattern::Pattern;
 pub use plan::{
-    DiffPlan, DoctorPlan, ExportPlan, ForcedRungs, Plan, ReplayPlan, ReportPlan, SavePlan, Select,
-    Targets,
+    DiffPlan, DoctorPlan, ExportPlan, Plan, ReplayPlan, ReportPlan, SavePlan, Select, Targets,
 };
 pub use when::When;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::args::{Args, Color, DoctorArgs, Format, ProbeRung, Sub, TraceArgs};
 use super::{CommPattern, Command};
+use crate::probe::{Ends, Forced, Tracepoints};
 pub use saved::{DiffPlan, ExportPlan, ReplayPlan, ReportPlan, Select};
 
 /// A session to run.
@@ -47,8 +48,8 @@ pub struct Plan {
     pub verbose: u8,
     /// No program at the beginning of each fault.
     pub light: bool,
-    /// Lower rungs to use though better ones may work.
-    pub rungs: ForcedRungs,
+    /// Rungs to take whatever else works.
+    pub forced: Forced,
 }
 
 /// A trace to save.
@@ -78,13 +79,6 @@ pub enum Targets {
     All,
     /// A command to launch.
     Command(Vec<OsString>),
-}
-
-/// Rungs to use whatever else works.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ForcedRungs {
-    /// Raw tracepoints instead of typed ones.
-    pub raw: bool,
 }
 
 /// How `doctor` is to print.
@@ -152,10 +146,35 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         strict: args.strict,
         verbose: args.verbose,
         light: args.light,
-        rungs: ForcedRungs {
-            raw: args.probe_rung == Some(ProbeRung::Raw),
-        },
+        forced: forced(&args.probe_rung)?,
     })
+}
+
+/// The rungs that `--probe-rung` asks for, or what contradicts itself.
+fn forced(rungs: &[ProbeRung]) -> Result<Forced, String> {
+    let mut forced = Forced::default();
+    for rung in rungs {
+        let once = match rung {
+            ProbeRung::Typed => set(&mut forced.tracepoints, Tracepoints::Typed),
+            ProbeRung::Raw => set(&mut forced.tracepoints, Tracepoints::Raw),
+            ProbeRung::Fexit => set(&mut forced.ends, Ends::Fexit),
+            ProbeRung::Rseq => set(&mut forced.ends, Ends::Rseq),
+            ProbeRung::NoEnds => set(&mut forced.ends, Ends::Unseen),
+            ProbeRung::NoPages => !std::mem::replace(&mut forced.no_pages, true),
+            ProbeRung::NoIterator => !std::mem::replace(&mut forced.no_iterator, true),
+        };
+        if !once {
+            return Err(format!(
+                "--probe-rung asks for two rungs of one job: {rungs:?}; typed and raw exclude each other, and so do fexit, rseq and no-ends"
+            ));
+        }
+    }
+    Ok(forced)
+}
+
+/// Whether nothing was set before.
+fn set<T>(place: &mut Option<T>, value: T) -> bool {
+    place.replace(value).is_none()
 }
 
 /// <https://no-color.org>: any value but the empty one.

@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::*;
+use crate::probe::{Ends, Forced, Tracepoints};
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     parse_from(line.split_whitespace().map(OsString::from))
@@ -131,4 +132,22 @@ fn doctor_has_its_own_options() {
 fn the_help_says_what_it_said() {
     let help = parse("faulttrace --help").expect_err("help").to_string();
     insta::assert_snapshot!(help);
+}
+
+#[test]
+fn rungs_are_forced_one_for_each_job() {
+    let forced = plan("faulttrace --pid 7 --probe-rung raw,no-ends,no-pages").forced;
+    assert_eq!(forced.tracepoints, Some(Tracepoints::Raw));
+    assert_eq!(forced.ends, Some(Ends::Unseen));
+    assert_eq!((forced.no_pages, forced.no_iterator), (true, false));
+    assert_eq!(plan("faulttrace --pid 7").forced, Forced::default());
+    for both in [
+        "typed,raw",
+        "fexit,rseq",
+        "no-ends,fexit",
+        "no-pages,no-pages",
+    ] {
+        let error = usage_error(&format!("faulttrace --pid 7 --probe-rung {both}"));
+        assert!(error.contains("two rungs"), "{both}: {error}");
+    }
 }

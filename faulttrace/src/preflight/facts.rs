@@ -60,6 +60,8 @@ pub(super) struct Facts {
     pub(super) ring_buffer: Result<(), String>,
     /// Opening the perf event of major faults: done, or why not.
     pub(super) perf_event: Result<(), String>,
+    /// Attaching a program to the return of `handle_mm_fault`: done, or why not; `None` if not tried.
+    pub(super) fexit: Option<Result<(), String>>,
     /// The kernel's types; `None` if not looked at, else read or why not.
     pub(super) types: Option<Result<KernelTypes, String>>,
 }
@@ -88,6 +90,11 @@ impl Facts {
             .map_err(|error| error.to_string());
         let types = (depth == Depth::Full && btf.is_ok())
             .then(|| KernelTypes::of_running_kernel().map_err(|error| error.to_string()));
+        let fexit = types.as_ref().map(|types| {
+            let types = types.as_ref().map_err(String::clone)?;
+            let handler = types.handler.map_err(|error| error.to_string())?;
+            kernel_calls::attach_fexit(handler).map_err(|error| error.to_string())
+        });
         Self {
             release: text(uname.as_ref().map(nix::sys::utsname::UtsName::release)),
             machine: text(uname.as_ref().map(nix::sys::utsname::UtsName::machine)),
@@ -105,6 +112,7 @@ impl Facts {
             tracefs: tracefs(root),
             ring_buffer: kernel_calls::create_ring_buffer().map_err(|error| error.to_string()),
             perf_event: kernel_calls::open_major_faults().map_err(|error| error.to_string()),
+            fexit,
             types,
         }
     }

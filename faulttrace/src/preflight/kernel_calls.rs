@@ -1,7 +1,7 @@
 //! Asks the kernel directly whether it grants what the probe will ask for.
 
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 /// `BPF_MAP_CREATE` and `BPF_MAP_TYPE_RINGBUF` of include/uapi/linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
@@ -77,14 +77,114 @@ pub(super) fn open_major_faults() -> io::Result<()> {
     close(fd)
 }
 
+/// `BPF_PROG_LOAD`, `BPF_RAW_TRACEPOINT_OPEN`, `BPF_PROG_TYPE_TRACING` and `BPF_TRACE_FEXIT` of
+/// include/uapi/linux/bpf.h.
+const PROG_LOAD: libc::c_int = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const TYPE_TRACING: u32 = 26;
+const TRACE_FEXIT: u32 = 25;
+
+/// The fields of `union bpf_attr` for `BPF_PROG_LOAD` up to the last that is needed.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramAttributes {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log: [u64; 2],
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+
+/// The fields for `BPF_RAW_TRACEPOINT_OPEN`.
+#[repr(C)]
+struct OpenAttributes {
+    name: u64,
+    prog_fd: i32,
+    padding: u32,
+}
+
+/// `struct bpf_insn`.
+#[repr(C)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+const fn instruction(code: u8) -> Instruction {
+    Instruction {
+        code,
+        registers: 0,
+        offset: 0,
+        immediate: 0,
+    }
+}
+
+/// Attaches a program that does nothing to the return of the kernel function with this BTF id, and
+/// takes it away again. Loading alone proves nothing where the architecture has no trampolines.
+pub(super) fn attach_fexit(function: u32) -> io::Result<()> {
+    // r0 = 0; exit
+    static PROGRAM: [Instruction; 2] = [instruction(0xb7), instruction(0x95)];
+    const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+    let attributes = ProgramAttributes {
+        prog_type: TYPE_TRACING,
+        insn_cnt: 2,
+        insns: (&raw const PROGRAM).expose_provenance() as u64,
+        license: LICENSE.as_ptr().expose_provenance() as u64,
+        expected_attach_type: TRACE_FEXIT,
+        attach_btf_id: function,
+        ..ProgramAttributes::default()
+    };
+    // SAFETY: the kernel reads `size_of` bytes at the pointer, and what the two addresses in it are
+    // of, which live until then.
+    let program = owned(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            PROG_LOAD,
+            &raw const attributes,
+            size_of::<ProgramAttributes>(),
+        )
+    })?;
+    let attributes = OpenAttributes {
+        name: 0,
+        prog_fd: program.as_raw_fd(),
+        padding: 0,
+    };
+    // SAFETY: the kernel reads `size_of` bytes at the pointer and keeps nothing.
+    close(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            RAW_TRACEPOINT_OPEN,
+            &raw const attributes,
+            size_of::<OpenAttributes>(),
+        )
+    })
+}
+
 /// The result of a system call that returns a new descriptor.
-fn close(fd: libc::c_long) -> io::Result<()> {
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     match RawFd::try_from(fd) {
-        Ok(fd) if fd >= 0 => {
-            // SAFETY: the kernel has just made it for us alone.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            Ok(())
-        }
+        // SAFETY: the kernel has just made it for us alone.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// As [`owned`], and lets it go.
+fn close(fd: libc::c_long) -> io::Result<()> {
+    owned(fd).map(drop)
 }

@@ -1,7 +1,9 @@
 //! Which rung each job takes on this kernel, and what that costs.
 
-use super::facts::Facts;
-use crate::probe::{JOBS, Rung, STUCK_JOB};
+use std::borrow::Cow;
+
+use super::facts::{Facts, Lockdown};
+use crate::probe::{FAULT_ENDS, HANDLER, JOBS, Rung, STUCK_JOB};
 
 /// A job of the probe and the rung it takes here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub(super) struct JobRung {
     pub(super) attached_to: &'static str,
     pub(super) rung: Rung,
     pub(super) required: bool,
-    pub(super) note: &'static str,
+    pub(super) note: Cow<'static, str>,
 }
 
 /// The rung of each job, as far as the kernel's types tell; empty if they could not be read.
@@ -22,12 +24,6 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     let note = |tracepoint: &str, there: bool| match (tracepoint, there) {
         ("mm_filemap_fault", false) => {
             "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
-        }
-        ("rseq_update", false) => {
-            "ends of minor faults are approximate: the last moment known to be in the fault"
-        }
-        ("rseq_update", true) => {
-            "exact ends of minor faults for threads with rseq (glibc 2.35 and newer); others approximate"
         }
         ("page_fault_kernel", false) => "faults inside system calls are not seen",
         _ => "",
@@ -41,7 +37,14 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
                 attached_to: job.tracepoint,
                 rung: if there { Rung::TpBtf } else { Rung::None },
                 required: job.required,
-                note: note(job.tracepoint, there),
+                note: note(job.tracepoint, there).into(),
+            }
+        })
+        .map(|job| {
+            if job.name == FAULT_ENDS {
+                fault_ends(job, facts)
+            } else {
+                job
             }
         })
         .collect();
@@ -55,7 +58,7 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
         attached_to: "PAGE_FAULTS_MAJ",
         rung: majors,
         required: true,
-        note: "",
+        note: "".into(),
     });
     jobs.push(JobRung {
         name: STUCK_JOB,
@@ -66,11 +69,74 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
             Rung::None
         },
         required: false,
-        note: if types.task_iterator {
+        note: Cow::Borrowed(if types.task_iterator {
             "runs once, and only if a thread is stuck already"
         } else {
             "of threads that were stuck before, neither address nor file is known (kernel 5.8 has it)"
-        },
+        }),
     });
     jobs
+}
+
+/// The job whose best rung is no tracepoint. `job`: what its tracepoint offers.
+fn fault_ends(job: JobRung, facts: &Facts) -> JobRung {
+    let refusal = match &facts.fexit {
+        Some(Ok(())) => {
+            return JobRung {
+                attached_to: HANDLER,
+                rung: Rung::Fexit,
+                note: "exact ends of all faults that the kernel completes".into(),
+                ..job
+            };
+        }
+        Some(Err(refusal)) => refusal,
+        None => "not tried",
+    };
+    let without = if job.rung == Rung::None {
+        "ends of minor faults are approximate: the last moment known to be in the fault"
+    } else {
+        "exact ends of minor faults for threads with rseq (glibc 2.35 and newer); others approximate"
+    };
+    let locked = match &facts.lockdown {
+        Lockdown::Mode(mode) if mode != "none" => format!(", lockdown is {mode}"),
+        _ => String::new(),
+    };
+    JobRung {
+        note: format!("{without} (fexit of {HANDLER}: {refusal}{locked})").into(),
+        ..job
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::well;
+    use super::*;
+
+    fn rseq(rung: Rung) -> JobRung {
+        JobRung {
+            name: FAULT_ENDS,
+            attached_to: "rseq_update",
+            rung,
+            required: false,
+            note: "".into(),
+        }
+    }
+
+    #[test]
+    fn ends_come_from_fexit_or_the_note_says_why_not() {
+        let with = |fexit| Facts {
+            fexit: Some(fexit),
+            ..well()
+        };
+        let best = fault_ends(rseq(Rung::TpBtf), &with(Ok(())));
+        assert_eq!((best.rung, best.attached_to), (Rung::Fexit, HANDLER));
+        let refused = with(Err("Operation not permitted".to_owned()));
+        let next = fault_ends(rseq(Rung::TpBtf), &refused);
+        assert_eq!(next.rung, Rung::TpBtf);
+        for word in ["Operation not permitted", "lockdown is integrity"] {
+            assert!(next.note.contains(word), "{}", next.note);
+        }
+        let none = fault_ends(rseq(Rung::None), &refused);
+        assert!(none.note.contains("approximate:"), "{}", none.note);
+    }
 }

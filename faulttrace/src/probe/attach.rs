@@ -2,17 +2,20 @@
 
 use std::fmt;
 
+use aya::Ebpf;
 use aya::programs::perf_event::{
     PerfEventConfig, PerfEventLinkId, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
-use aya::programs::{BtfTracePoint, PerfEvent, Program, RawTracePoint};
+use aya::programs::{BtfTracePoint, FExit, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::util::online_cpus;
 
-use super::{Error, Probe, chain, kernel, learn};
+use super::{Ends, Error, Probe, Tracepoints, chain, kernel, learn};
 
 /// How a job is done. Best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rung {
+    /// A program at the return of a kernel function.
+    Fexit,
     /// A typed tracepoint program.
     TpBtf,
     /// A raw tracepoint program.
@@ -30,6 +33,7 @@ pub enum Rung {
 impl fmt::Display for Rung {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
+            Rung::Fexit => "fexit",
             Rung::TpBtf => "tp_btf",
             Rung::RawTracepoint => "raw_tracepoint",
             Rung::PerfEvent => "perf_event",
@@ -77,6 +81,17 @@ const FILE_FAULT: &str = "mm_filemap_fault";
 
 /// The job that `--light` does without.
 const FAULT_BEGINS: &str = "user_fault_begins";
+/// The job whose absence leaves the ends of minor faults to whatever proves them over. Its best rung
+/// is no tracepoint, but the return of [`HANDLER`].
+///
+/// That one alone, though `rseq_update` would add some exact ends: of faults that a signal interrupts
+/// between two tries, and of some that began before. They are few, most of them end within
+/// microseconds of what is said of them, and every switch to a thread with rseq would pay for it.
+pub const FAULT_ENDS: &str = "fault_ends";
+/// The kernel function that handles a fault.
+pub const HANDLER: &str = "handle_mm_fault";
+/// The program at its return.
+const HANDLED_PROGRAM: &str = "fault_handled";
 
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
@@ -112,7 +127,7 @@ pub const JOBS: [Job; 10] = [
         false,
     ),
     job(
-        "fault_ends",
+        FAULT_ENDS,
         "rseq_update",
         ("rseq_update", "rseq_update_raw"),
         false,
@@ -148,12 +163,40 @@ const MAJOR_JOB: &str = "major_fault_ends";
 /// Its program.
 const MAJOR_PROGRAM: &str = "page_faults_maj";
 
+/// A job on its way down the ladder.
+struct Attempt {
+    job: Job,
+    /// Rungs that were not tried.
+    left: std::vec::IntoIter<Rung>,
+    /// Why others were left.
+    refused: Vec<String>,
+}
+
+impl Attempt {
+    fn new(job: Job, candidates: Vec<Rung>) -> Self {
+        Self {
+            job,
+            left: candidates.into_iter(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn reasons(&self) -> String {
+        if self.refused.is_empty() {
+            format!("there is no tracepoint {}", self.job.tracepoint)
+        } else {
+            self.refused.join("; ")
+        }
+    }
+}
+
 impl Probe {
     /// Loads every program and attaches it. From here on faults are seen. `before_majors` is called
     /// right before major faults are, once everything that takes long is done: whoever compares
     /// their number with the kernel's reads the kernel's then.
     pub fn attach(&mut self, before_majors: impl FnOnce()) -> Result<(), Error> {
-        if self.settings.light && !self.types.has_tracepoint(FILE_FAULT) {
+        let pages = self.types.has_tracepoint(FILE_FAULT) && !self.settings.forced.no_pages;
+        if self.settings.light && !pages {
             return Err(Error::LightUnavailable);
         }
         self.perf_event("thread_clock", "thread_clock")?
@@ -166,11 +209,14 @@ impl Probe {
         // Loading takes a while, attaching does not: so that all begin at nearly the same time.
         let mut loaded = Vec::with_capacity(JOBS.len());
         for job in JOBS {
-            loaded.push((job, self.load_job(job)?));
+            let mut attempt = Attempt::new(job, self.candidates(job));
+            let rung = self.load_next(&mut attempt)?;
+            loaded.push((attempt, rung));
         }
-        for (job, rung) in loaded {
-            let rung = self.attach_job(job, rung)?;
-            self.rungs.push((job.name, rung));
+        for (attempt, rung) in loaded {
+            let name = attempt.job.name;
+            let rung = self.attach_job(attempt, rung)?;
+            self.rungs.push((name, rung));
         }
         if self.settings.light {
             learn::fault_on_a_file();
@@ -181,59 +227,85 @@ impl Probe {
         Ok(())
     }
 
-    /// Loads the best program that the kernel grants.
-    fn load_job(&mut self, job: Job) -> Result<Rung, Error> {
-        if self.settings.light && job.name == FAULT_BEGINS {
-            return Ok(Rung::Inferred);
+    /// How a job may be done with these settings on this kernel, best first.
+    fn candidates(&self, job: Job) -> Vec<Rung> {
+        let forced = self.settings.forced;
+        let light = self.settings.light;
+        if light && job.name == FAULT_BEGINS {
+            return vec![Rung::Inferred];
         }
-        if !self.wanted(job) {
-            return Ok(Rung::None);
+        let by_tracepoint = match forced.tracepoints {
+            _ if !self.wanted(job) => Vec::new(),
+            Some(Tracepoints::Typed) => vec![Rung::TpBtf],
+            Some(Tracepoints::Raw) => vec![Rung::RawTracepoint],
+            None => vec![Rung::TpBtf, Rung::RawTracepoint],
+        };
+        match (job.name, forced.ends) {
+            (FAULT_ENDS, Some(Ends::Fexit)) => vec![Rung::Fexit],
+            (FAULT_ENDS, Some(Ends::Unseen)) => Vec::new(),
+            // With `--light`, no program runs at each fault, at its end neither.
+            (FAULT_ENDS, None) if forced.tracepoints.is_none() && !light => {
+                [vec![Rung::Fexit], by_tracepoint].concat()
+            }
+            _ => by_tracepoint,
         }
-        if self.settings.force_raw {
-            return self.fall_back(job, "raw tracepoints were asked for", Self::load_raw);
+    }
+
+    /// Loads the best program that was not refused yet.
+    fn load_next(&mut self, attempt: &mut Attempt) -> Result<Rung, Error> {
+        while let Some(rung) = attempt.left.next() {
+            match self.load_on(attempt.job, rung) {
+                Ok(()) => return Ok(rung),
+                Err(reason) => attempt.refused.push(format!("{rung}: {reason}")),
+            }
         }
-        match self.load_typed(job) {
-            Ok(()) => Ok(Rung::TpBtf),
-            Err(why_not) => self.fall_back(job, &why_not, Self::load_raw),
-        }
+        self.do_without(attempt)
     }
 
     /// Attaches what was loaded, or the next best.
-    fn attach_job(&mut self, job: Job, rung: Rung) -> Result<Rung, Error> {
-        match rung {
-            Rung::TpBtf => match self.attach_typed(job) {
-                Ok(()) => Ok(Rung::TpBtf),
-                Err(why_not) => self.fall_back(job, &why_not, |probe, job| {
-                    probe.load_raw(job)?;
-                    probe.attach_raw(job)
-                }),
-            },
-            Rung::RawTracepoint => self.fall_back(job, "loaded so", Self::attach_raw),
-            other => Ok(other),
+    fn attach_job(&mut self, mut attempt: Attempt, mut rung: Rung) -> Result<Rung, Error> {
+        while rung != Rung::None {
+            match self.attach_on(attempt.job, rung) {
+                Ok(()) if attempt.refused.is_empty() => break,
+                Ok(()) => {
+                    log::info!(
+                        "{}: {rung}, because {}",
+                        attempt.job.name,
+                        attempt.reasons()
+                    );
+                    break;
+                }
+                Err(reason) => {
+                    attempt.refused.push(format!("{rung}: {reason}"));
+                    rung = self.load_next(&mut attempt)?;
+                }
+            }
         }
+        Ok(rung)
     }
 
-    /// The raw tracepoint instead of the typed one, or nothing if the job can be done without.
-    fn fall_back(
-        &mut self,
-        job: Job,
-        why_not: &str,
-        take: impl FnOnce(&mut Self, Job) -> Result<(), String>,
-    ) -> Result<Rung, Error> {
-        match take(self, job) {
-            Ok(()) => {
-                log::info!("{}: raw tracepoint, because: {why_not}", job.name);
-                Ok(Rung::RawTracepoint)
-            }
-            Err(reason) if job.required => Err(Error::Program {
+    /// No rung is left, or none was wanted: the job is not done, if it can be done without and nobody
+    /// asked for more.
+    fn do_without(&self, attempt: &Attempt) -> Result<Rung, Error> {
+        let (job, forced) = (attempt.job, self.settings.forced);
+        let ends = job.name == FAULT_ENDS && matches!(forced.ends, Some(Ends::Fexit | Ends::Rseq));
+        let refused = forced.tracepoints.is_some() && !attempt.refused.is_empty();
+        if ends || refused {
+            return Err(Error::Forced {
                 job: job.name,
-                reason: format!("tp_btf: {why_not}; raw tracepoint: {reason}"),
-            }),
-            Err(reason) => {
-                log::info!("{}: none, because: {why_not}; {reason}", job.name);
-                Ok(Rung::None)
-            }
+                reason: attempt.reasons(),
+            });
         }
+        if job.required && !attempt.refused.is_empty() {
+            return Err(Error::Program {
+                job: job.name,
+                reason: attempt.reasons(),
+            });
+        }
+        if !attempt.refused.is_empty() {
+            log::info!("{}: none, because {}", job.name, attempt.reasons());
+        }
+        Ok(Rung::None)
     }
 
     /// Whether the job has anything to do with these settings on this kernel.
@@ -242,6 +314,7 @@ impl Probe {
         let children = kernel::mode(&self.settings.filter) == faulttrace_ebpf::filter::SET
             && (names || self.settings.filter.follow);
         match job.tracepoint {
+            FILE_FAULT if self.settings.forced.no_pages => false,
             "task_rename" => names,
             "sched_process_fork" => children,
             // A required one is tried all the same, so that the kernel's own words are shown.
@@ -249,32 +322,37 @@ impl Probe {
         }
     }
 
-    fn load_typed(&mut self, job: Job) -> Result<(), String> {
-        let program = self.ebpf.program_mut(job.typed).ok_or("no such program")?;
-        let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
-        program
-            .load(job.tracepoint, &self.btf)
-            .map_err(|error| chain(&error))
+    fn load_on(&mut self, job: Job, rung: Rung) -> Result<(), String> {
+        let loaded = match rung {
+            Rung::Inferred => return Ok(()),
+            Rung::Fexit => {
+                self.types.handler.map_err(|error| error.to_string())?;
+                let program: &mut FExit = program(&mut self.ebpf, HANDLED_PROGRAM)?;
+                program.load(HANDLER, &self.btf)
+            }
+            Rung::TpBtf => {
+                let program: &mut BtfTracePoint = program(&mut self.ebpf, job.typed)?;
+                program.load(job.tracepoint, &self.btf)
+            }
+            _ => program::<RawTracePoint>(&mut self.ebpf, job.raw)?.load(),
+        };
+        loaded.map_err(|error| chain(&error))
     }
 
-    fn attach_typed(&mut self, job: Job) -> Result<(), String> {
-        let program = self.ebpf.program_mut(job.typed).ok_or("no such program")?;
-        let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
-        program.attach().map(drop).map_err(|error| chain(&error))
-    }
-
-    fn raw(&mut self, job: Job) -> Result<&mut RawTracePoint, String> {
-        let program = self.ebpf.program_mut(job.raw).ok_or("no such program")?;
-        program.try_into().map_err(|error| chain(&error))
-    }
-
-    fn load_raw(&mut self, job: Job) -> Result<(), String> {
-        self.raw(job)?.load().map_err(|error| chain(&error))
-    }
-
-    fn attach_raw(&mut self, job: Job) -> Result<(), String> {
-        let attached = self.raw(job)?.attach(job.tracepoint);
-        attached.map(drop).map_err(|error| chain(&error))
+    fn attach_on(&mut self, job: Job, rung: Rung) -> Result<(), String> {
+        let attached = match rung {
+            Rung::Inferred => return Ok(()),
+            Rung::Fexit => program::<FExit>(&mut self.ebpf, HANDLED_PROGRAM)?
+                .attach()
+                .map(drop),
+            Rung::TpBtf => program::<BtfTracePoint>(&mut self.ebpf, job.typed)?
+                .attach()
+                .map(drop),
+            _ => program::<RawTracePoint>(&mut self.ebpf, job.raw)?
+                .attach(job.tracepoint)
+                .map(drop),
+        };
+        attached.map_err(|error| chain(&error))
     }
 
     fn attach_majors(&mut self, cpus: &[u32]) -> Result<(), Error> {
@@ -339,12 +417,22 @@ impl Probe {
             // Unloading drops the links; one that was never loaded has nothing to unload.
             let _ = match program {
                 Program::BtfTracePoint(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
                 Program::RawTracePoint(program) => program.unload(),
                 Program::PerfEvent(program) => program.unload(),
                 _ => Ok(()),
             };
         }
     }
+}
+
+/// A program of the object, as what it must be.
+fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, String>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or("no such program")?;
+    program.try_into().map_err(|error| chain(&error))
 }
 
 fn refused(job: &'static str, error: &dyn std::error::Error) -> Error {

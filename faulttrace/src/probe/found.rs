@@ -17,6 +17,10 @@ impl Probe {
     /// Loads the iterator, so that [`Probe::find_stuck`] takes no time. Without it nothing is
     /// found.
     pub fn prepare_to_find(&mut self) {
+        if self.settings.forced.no_iterator {
+            self.rungs.push((STUCK_JOB, Rung::None));
+            return;
+        }
         let loaded = self.load_iterator();
         if let Err(reason) = &loaded {
             log::warn!("what threads were stuck on before is not known: {reason}");

@@ -18,10 +18,10 @@ use aya::maps::{MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
 use faulttrace_ebpf::filter;
 
-pub use attach::{FILE_PAGES, JOBS, Job, Rung};
+pub use attach::{FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
 pub use found::STUCK_JOB;
 pub use maps::{Counters, RawStack};
-pub use offsets::KernelTypes;
+pub use offsets::{KernelTypes, NoFexit};
 
 /// The object that build.rs compiled from `faulttrace-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/faulttrace-ebpf"));
@@ -53,6 +53,16 @@ pub enum Error {
         "--light needs the tracepoint filemap:mm_filemap_fault, which this kernel lacks (6.12 has it); run without --light"
     )]
     LightUnavailable,
+    /// A rung that was asked for is not to be had.
+    #[error(
+        "job \"{job}\" cannot be done as --probe-rung asks: {reason}; without that option, the best way there is is taken"
+    )]
+    Forced {
+        /// What the program was for.
+        job: &'static str,
+        /// What the kernel or the verifier said.
+        reason: String,
+    },
     /// A map is missing or refuses an operation.
     #[error("BPF map {name}: {reason}")]
     Map {
@@ -104,6 +114,40 @@ pub struct CommTables {
     pub accept: u32,
 }
 
+/// Which tracepoint programs to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracepoints {
+    /// Typed ones (`tp_btf`).
+    Typed,
+    /// Raw ones.
+    Raw,
+}
+
+/// What to learn the ends of faults from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// The return of the function that handles them.
+    Fexit,
+    /// The tracepoint `rseq_update`.
+    Rseq,
+    /// Nothing: they are approximate.
+    Unseen,
+}
+
+/// Rungs to take whatever else works, for tests and measurements. One that cannot be taken is an
+/// error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forced {
+    /// For every job that a tracepoint does; `None`: the best.
+    pub tracepoints: Option<Tracepoints>,
+    /// `None`: the best; with tracepoints forced, the best of those.
+    pub ends: Option<Ends>,
+    /// Not to learn from `mm_filemap_fault` which page a fault is about.
+    pub no_pages: bool,
+    /// Not to look at the kernel stacks of threads that were stuck before.
+    pub no_iterator: bool,
+}
+
 /// How the programs are to behave.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -121,8 +165,8 @@ pub struct Settings {
     pub pid_namespace: u32,
     /// Do without a program at the beginning of each fault.
     pub light: bool,
-    /// Use raw tracepoints even where typed ones work.
-    pub force_raw: bool,
+    /// Rungs to take whatever else works.
+    pub forced: Forced,
     /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.
     pub verbose: u8,
 }

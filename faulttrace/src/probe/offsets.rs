@@ -99,8 +99,25 @@ pub struct KernelTypes {
     pub switch_has_state: bool,
     /// Programs can iterate over tasks (kernel 5.8).
     pub task_iterator: bool,
+    /// BTF id of `handle_mm_fault`, or why no program can be attached to its return.
+    pub handler: Result<u32, NoFexit>,
     /// Bit i: the tracepoint of `super::JOBS[i]` exists.
     pub tracepoints: u16,
+}
+
+/// Why no program can be attached to the return of `handle_mm_fault`, by the kernel's types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoFexit {
+    /// It was inlined or renamed.
+    #[error("the kernel's types have no function handle_mm_fault")]
+    NoFunction,
+    /// It has four since kernel commit bce617edecad (5.9).
+    #[error("handle_mm_fault has {0} parameters, not vma, address, flags, regs")]
+    Parameters(usize),
+    /// A thread that slept in the function when its last program was detached would return into
+    /// memory that was freed.
+    #[error("this kernel lacks commit e21aa341785c (5.12), without which fexit can crash it")]
+    FreesTrampolines,
 }
 
 impl KernelTypes {
@@ -168,6 +185,7 @@ impl KernelTypes {
             switch_has_state: tracepoint_arguments(btf, "sched_switch")
                 .is_some_and(|count| count >= 5),
             task_iterator: btf.resolve_types_by_name("bpf_iter_task").is_ok(),
+            handler: handler(btf),
             tracepoints: tracepoints(btf),
         })
     }
@@ -182,6 +200,34 @@ fn tracepoints(btf: &Btf) -> u16 {
         .enumerate()
         .map(bit)
         .fold(0, |bits, bit| bits | bit)
+}
+
+fn handler(btf: &Btf) -> Result<u32, NoFexit> {
+    let named = btf.resolve_ids_by_name(super::HANDLER).unwrap_or_default();
+    let parameters = |id: u32| {
+        let Ok(Type::Func(function)) = btf.resolve_type_by_id(id) else {
+            return None;
+        };
+        let prototype = btf
+            .chained_type_iter(&function)
+            .find_map(|inner| match inner {
+                Type::FuncProto(prototype) => Some(prototype),
+                _ => None,
+            })?;
+        Some((id, prototype.parameters.len()))
+    };
+    let (id, count) = named
+        .into_iter()
+        .find_map(parameters)
+        .ok_or(NoFexit::NoFunction)?;
+    if count != 4 {
+        return Err(NoFexit::Parameters(count));
+    }
+    // That commit brought this structure.
+    if btf.resolve_types_by_name("bpf_tramp_image").is_err() {
+        return Err(NoFexit::FreesTrampolines);
+    }
+    Ok(id)
 }
 
 fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {

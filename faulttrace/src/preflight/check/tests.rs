@@ -19,6 +19,7 @@ pub(in crate::preflight) fn well() -> Facts {
         tracefs: None,
         ring_buffer: Ok(()),
         perf_event: Ok(()),
+        fexit: None,
         types: None,
     }
 }
