@@ -7,6 +7,7 @@ mod elf_names;
 pub mod kernel;
 mod labels;
 pub mod launch;
+pub mod life;
 mod map_reader;
 mod maps;
 pub mod names_helper;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::Accounting;
-use crate::process::threads;
+use crate::process::threads::{self, Stat};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +18,14 @@ impl Whom {
             Whom::Process(pid) | Whom::Thread { pid, .. } => pid,
         }
     }
+
+    fn stat(self) -> Option<Stat> {
+        let stat = match self {
+            Whom::Process(pid) => threads::process_stat(pid),
+            Whom::Thread { pid, tid } => threads::thread_stat(pid, tid),
+        };
+        stat.ok()
+    }
 }
 
 /// How far one count has come.
@@ -30,6 +38,8 @@ struct Account {
     /// Sum over threads that ended since.
     exited: u64,
     ended: bool,
+    /// When it started, clock ticks after boot: an exit can be lost, and the id be another's.
+    started: Option<u64>,
 }
 
 /// The counts of everything traced from the start, and of children.
@@ -80,6 +90,7 @@ impl Accounts {
                 live_at_start,
                 exited: 0,
                 ended: false,
+                started: whom.stat().map(|stat| stat.start_time),
             },
         );
     }
@@ -125,11 +136,11 @@ impl Accounts {
                 account.exited.checked_sub(account.live_at_start?)
             };
         }
-        let now = match whom {
-            Whom::Process(pid) => threads::process_maj_flt(pid),
-            Whom::Thread { pid, tid } => threads::maj_flt(pid, tid),
-        };
-        now.ok()?.checked_sub(account.total_at_start?)
+        let now = whom.stat()?;
+        if Some(now.start_time) != account.started {
+            return None;
+        }
+        now.maj_flt.checked_sub(account.total_at_start?)
     }
 }
 

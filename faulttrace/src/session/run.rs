@@ -22,7 +22,7 @@ use super::recorder::Recorder;
 use super::screen::Screen;
 use super::signals::{self, Arrived, Signals};
 use super::stuck::StuckThreads;
-use super::targets::Chosen;
+use super::targets::{Awaited, Chosen};
 use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
@@ -87,7 +87,7 @@ pub fn run(plan: &Plan) -> Result<Ended, Failure> {
 
 fn launch_stopped(command: &[OsString], chosen: &mut Chosen) -> Result<Launched, Failure> {
     let launched = launch::stopped(command)?;
-    chosen.pids.push(launched.pid());
+    chosen.add_launched(launched.pid());
     Ok(launched)
 }
 
@@ -126,7 +126,7 @@ impl Session {
         let mut accounts = Accounts::default();
         probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
         let begin_ns = Clock::monotonic_ns();
-        still_there(chosen)?;
+        still_there(&awaited)?;
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         log::info!("{entered} threads were stuck in a fault before");
         if let Some(command) = &mut launched {
@@ -458,15 +458,17 @@ fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
     }
 }
 
-/// A target that ended while the programs were being attached would never be seen to end.
-fn still_there(chosen: &Chosen) -> Result<(), Failure> {
-    if chosen.is_open() {
-        return Ok(());
+/// A target that ended while the programs were being attached would never be seen to end, and
+/// another process may have its id by now.
+fn still_there(awaited: &[Awaited]) -> Result<(), Failure> {
+    match awaited.iter().find(|awaited| awaited.is_gone()) {
+        None => Ok(()),
+        Some(gone) => {
+            threads::check_traceable(gone.pid).map_err(|error| Failure::target(&error))?;
+            let id = gone.tid.unwrap_or(gone.pid);
+            Err(Failure::target(&threads::Error::NotFound(id)))
+        }
     }
-    for pid in chosen.processes() {
-        threads::check_traceable(pid).map_err(|error| Failure::target(&error))?;
-    }
-    Ok(())
 }
 
 fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, time_ns: u64) -> Start {

@@ -2,19 +2,19 @@
 
 use crate::cli::{CommPattern, Targets};
 use crate::probe::{CommTables, Filter};
+use crate::process::life::Life;
 use crate::process::{namespaces, threads};
 
 use super::failure::Failure;
 
 /// Something whose end the session waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Awaited {
     /// Its process.
     pub(super) pid: u32,
     /// One thread of it; `None`: all of it.
     pub(super) tid: Option<u32>,
-    /// When it started, as `threads::start_time` tells it: ids are reused.
-    started: u64,
+    life: Life,
 }
 
 impl Awaited {
@@ -23,13 +23,21 @@ impl Awaited {
         Self {
             pid,
             tid: None,
-            started: threads::start_time(pid).unwrap_or(0),
+            life: Life::of_process(pid),
+        }
+    }
+
+    fn thread(pid: u32, tid: u32) -> Self {
+        Self {
+            pid,
+            tid: Some(tid),
+            life: Life::of_thread(pid, tid),
         }
     }
 
     /// Whether it has ended.
     pub(super) fn is_gone(&self) -> bool {
-        threads::start_time(self.tid.unwrap_or(self.pid)).ok() != Some(self.started)
+        self.life.is_over()
     }
 }
 
@@ -44,6 +52,8 @@ pub(super) struct Chosen {
     pub(super) comm: Option<CommPattern>,
     /// Every process.
     pub(super) all: bool,
+    /// Each of those that was named by its id, held from then on: that id may be given to another.
+    named: Vec<Awaited>,
     /// What the user should know of how the ids were understood.
     pub(super) notices: Vec<String>,
 }
@@ -61,6 +71,7 @@ impl Chosen {
                 }
                 for tid in tids {
                     let pid = threads::process_of(*tid).map_err(|error| Failure::target(&error))?;
+                    chosen.named.push(Awaited::thread(pid, *tid));
                     threads::check_traceable(pid).map_err(|error| Failure::target(&error))?;
                     chosen.tids.push((pid, *tid));
                 }
@@ -79,10 +90,17 @@ impl Chosen {
 
     fn add_process(&mut self, pid: u32) -> Result<(), Failure> {
         let resolved = namespaces::resolve_pid(pid).map_err(|error| Failure::target(&error))?;
+        self.named.push(Awaited::process(resolved.pid));
         threads::check_traceable(resolved.pid).map_err(|error| Failure::target(&error))?;
         self.notices.extend(resolved.notice);
         self.pids.push(resolved.pid);
         Ok(())
+    }
+
+    /// Takes a command that was launched along.
+    pub(super) fn add_launched(&mut self, pid: u32) {
+        self.named.push(Awaited::process(pid));
+        self.pids.push(pid);
     }
 
     /// The filter of the programs.
@@ -124,13 +142,7 @@ impl Chosen {
         if self.is_open() {
             return Vec::new();
         }
-        let processes = self.pids.iter().map(|pid| Awaited::process(*pid));
-        let threads = self.tids.iter().map(|(pid, tid)| Awaited {
-            pid: *pid,
-            tid: Some(*tid),
-            started: threads::start_time(*tid).unwrap_or(0),
-        });
-        processes.chain(threads).collect()
+        self.named.clone()
     }
 
     /// Whether a thread of these is traced, as far as it existed at the start.

@@ -327,11 +327,11 @@ impl Tracer {
         }
         self.tell_losses(progress)?;
         // An exit event can be lost with a full ring; the absence of the process cannot.
-        let gone: Vec<Awaited> = self
+        let gone: Vec<(u32, Option<u32>)> = self
             .awaited
             .iter()
-            .copied()
-            .filter(Awaited::is_gone)
+            .filter(|awaited| awaited.is_gone())
+            .map(|awaited| (awaited.pid, awaited.tid))
             .collect();
         if gone.is_empty() {
             return Ok(());
@@ -343,14 +343,14 @@ impl Tracer {
             }
             self.hand_over(progress);
         }
-        for awaited in gone {
-            if !self.awaited.contains(&awaited) {
-                continue;
-            }
-            self.awaited.retain(|other| *other != awaited);
-            if awaited.tid.is_none() {
+        for (pid, tid) in gone {
+            let before = self.awaited.len();
+            // Gone all the same, not another one with the same id that was added meanwhile.
+            self.awaited
+                .retain(|awaited| (awaited.pid, awaited.tid) != (pid, tid) || !awaited.is_gone());
+            if self.awaited.len() < before && tid.is_none() {
                 let now_ns = self.enricher.unix_ns(Clock::monotonic_ns());
-                self.process_ended(awaited.pid, now_ns, progress);
+                self.process_ended(pid, now_ns, progress);
             }
         }
         Ok(())
