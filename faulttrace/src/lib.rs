@@ -8,6 +8,7 @@ pub mod export;
 pub mod ingest;
 pub mod model;
 pub mod preflight;
+pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod saved;

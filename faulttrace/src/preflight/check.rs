@@ -1,5 +1,7 @@
 //! Judges the facts. Pure.
 
+mod privileges;
+
 use super::facts::{Facts, Kallsyms, Lockdown};
 use super::ladder::JobRung;
 use crate::probe::Rung;
@@ -56,7 +58,7 @@ pub(super) fn possible(checks: &[Check], jobs: &[JobRung]) -> bool {
 /// Every check, what others depend on first.
 pub(super) fn all(facts: &Facts) -> Vec<Check> {
     vec![
-        privileges(facts),
+        privileges::check(facts),
         kernel(facts),
         pid_namespace(facts),
         lockdown(facts),
@@ -67,55 +69,6 @@ pub(super) fn all(facts: &Facts) -> Vec<Check> {
         stack_depth(facts),
         tracefs(facts),
     ]
-}
-
-const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
-/// Enough to load and attach without `SYS_ADMIN` (5.8).
-const LOADING: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
-/// What else is read of the target and the kernel.
-const READING: [(u32, &str); 3] = [
-    (19, "CAP_SYS_PTRACE"),
-    (2, "CAP_DAC_READ_SEARCH"),
-    (34, "CAP_SYSLOG"),
-];
-
-fn privileges(facts: &Facts) -> Check {
-    let held = facts.capabilities.unwrap_or(0);
-    let lacks = |wanted: &[(u32, &'static str)]| -> Vec<&'static str> {
-        wanted
-            .iter()
-            .filter(|(bit, _)| held & (1 << bit) == 0)
-            .map(|(_, name)| *name)
-            .collect()
-    };
-    let admin = lacks(&[SYS_ADMIN]).is_empty();
-    let loading = if admin { Vec::new() } else { lacks(&LOADING) };
-    let mut reading = lacks(&READING);
-    if !admin {
-        reading.push(SYS_ADMIN.1);
-    }
-    let (state, lacking) = match (loading.is_empty(), reading.is_empty()) {
-        (false, _) => (State::Missing, [loading, reading].concat()),
-        (true, false) => (State::Degraded, reading),
-        (true, true) => (State::Ok, Vec::new()),
-    };
-    let without = if lacking.is_empty() {
-        "all that is needed".to_owned()
-    } else {
-        format!("without {}", lacking.join(", "))
-    };
-    Check {
-        name: "privileges",
-        state,
-        found: format!("uid {}, {without}", facts.uid),
-        needed: "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN; for stuck threads, maps and symbols also CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYSLOG, CAP_SYS_ADMIN",
-        cost: "without the first, no program can be loaded; without the others, threads stuck before the start, files or functions go unnamed",
-        fix: if state == State::Ok {
-            String::new()
-        } else {
-            "run it as root: sudo faulttrace …".to_owned()
-        },
-    }
 }
 
 /// Major and minor of a release such as `6.18.44-foo`.

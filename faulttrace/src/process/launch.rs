@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setgid, setgroups, setuid};
 
 use super::caller::{self, Caller, caller};
+use crate::privileges::hand_on_nothing;
 
 /// Why a command could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,7 @@ fn hold_back(
         unsafe { libc::close(hold) };
         tell_pid.write_all(&std::process::id().cast_signed().to_ne_bytes())?;
         held.read_exact(&mut [0])?;
+        hand_on_nothing()?;
         if let Some(user) = &user {
             setgroups(&user.groups)?;
             setgid(user.gid)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::elf_files::{ElfFiles, Origin};
 use super::maps::{self, Mapping};
 use super::threads;
+use crate::privileges;
 
 /// How many reads may hang at once; beyond that, memory maps are late.
 const MAX_READS: usize = 64;
@@ -78,7 +79,10 @@ impl MapReader {
         let token = self.next_token;
         self.next_token += 1;
         let (sender, files) = (self.sender.clone(), self.files.clone());
-        let work = move || answer(pid, token, &sender, &files);
+        let work = move || {
+            privileges::keep(privileges::MAPS);
+            answer(pid, token, &sender, &files);
+        };
         let spawned = thread::Builder::new()
             .name(format!("maps of {pid}"))
             .spawn(work);

@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use super::build_id;
 use super::elf_names::{ElfFrame, Names, Reader};
 use super::maps::FileId;
+use crate::privileges;
 
 /// The only argument of this program when it is to be the helper. Not for users.
 pub const ARGUMENT: &str = "__names-helper";
@@ -248,40 +249,9 @@ pub fn serve() -> ExitCode {
 fn confine() {
     let _ = prctl::set_name(c"faulttrace-name");
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-    let _ = prctl::set_no_new_privs();
     let _ = setrlimit(Resource::RLIMIT_DATA, MAX_DATA, MAX_DATA);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    drop_capabilities();
-}
-
-/// Keeps the right to read any file (which opening one's own descriptor again asks for) alone.
-fn drop_capabilities() {
-    /// `_LINUX_CAPABILITY_VERSION_3`, `CAP_DAC_READ_SEARCH` of include/uapi/linux/capability.h.
-    const VERSION_3: u32 = 0x2008_0522;
-    const READ_ANY: u32 = 1 << 2;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
-    let kept = |bits| Data {
-        effective: bits,
-        permitted: bits,
-        inheritable: 0,
-    };
-    let data = [kept(READ_ANY), kept(0)];
-    // SAFETY: capset reads a header and, for this version, two data structures, which live here.
-    unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    privileges::keep(privileges::HELPER);
 }
 
 /// What the tracer asks.

@@ -52,6 +52,12 @@ pub struct KernelFrame {
     pub offset: u64,
 }
 
+/// Whether threads in a fault can be found at all: what the kernel refuses of this thread's own
+/// stack, it refuses of all.
+pub fn can_look() -> std::io::Result<()> {
+    fs::read("/proc/thread-self/stack").map(drop)
+}
+
 /// The threads of these processes that sit in a fault.
 pub fn scan(pids: &[u32]) -> Vec<StuckThread> {
     let threads = pids.iter().flat_map(|pid| {

@@ -13,6 +13,7 @@ use super::elf_names::{ElfFrame, Names};
 use super::maps::FileId;
 use super::perf_map::{Jit, PerfMap};
 use crate::model::{Frame, Name};
+use crate::privileges;
 
 /// How many stacks may wait for their names.
 const QUEUE: usize = 1024;
@@ -85,7 +86,10 @@ impl Symbols {
         let (sender, done) = channel();
         thread::Builder::new()
             .name("symbols".to_owned())
-            .spawn(move || Worker::new(names, functions).run(&todo, &sender))?;
+            .spawn(move || {
+                privileges::keep_and_hand_on(privileges::MAPS, privileges::HELPER);
+                Worker::new(names, functions).run(&todo, &sender);
+            })?;
         Ok(Self {
             jobs,
             done,

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use crate::privileges;
+
 /// How much of a stack is looked at.
 const MAX_BYTES: usize = 256 * 1024;
 /// As many frames as the programs capture.
@@ -59,6 +61,7 @@ pub fn walk_all(threads: &[Registers]) -> Vec<UserStack> {
         let spawned = thread::Builder::new()
             .name("user stack".to_owned())
             .spawn(move || {
+                privileges::keep(privileges::MEMORY);
                 // Nobody waits any more if this was late.
                 let _ = sender.send((index, walk(registers)));
             });

@@ -21,6 +21,11 @@ pub(super) fn enter_stuck(
     enricher: &mut Enricher,
     chosen: &Chosen,
 ) -> Result<usize, crate::probe::Error> {
+    if let Err(error) = stuck::can_look() {
+        log::warn!(
+            "threads that were stuck before the start are not shown, because /proc/PID/stack cannot be read ({error}): that takes CAP_SYS_ADMIN; run it as root: sudo faulttrace …"
+        );
+    }
     let scan = || {
         let found = if chosen.all {
             stuck::scan_all()

@@ -7,6 +7,7 @@
 mod thread;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::SavePlan;
 use crate::model::{LossClass, Lost, Record, Start};
+use crate::privileges;
 use crate::process::caller;
 use crate::trace::{Error, Options, Saved, Writer, Written};
 use thread::now_ns;
@@ -102,6 +104,7 @@ impl Recorder {
         let bounded = plan.max_bytes.is_some();
         let work = move || match Writer::create(&path, &options) {
             Ok(writer) => {
+                privileges::keep_to_write(&writer.places().each_ref().map(PathBuf::as_path));
                 let _ = tell.send(None);
                 thread::record(writer, &receiver, &shared, bounded)
             }

@@ -28,12 +28,15 @@ use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
 use crate::model::{Name, ProcessInfo, Record, Start};
 use crate::preflight;
+use crate::privileges;
 use crate::probe::{KernelTypes, Probe, Settings};
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
 use crate::process::{LabelOptions, Labels, namespaces, threads};
 use crate::trace::{Error, Saved};
 
+/// Stands among the jobs of the `start` record for the capabilities that tracing goes on with.
+const PRIVILEGES: &str = "privileges_kept";
 /// How many batches may wait between the tracer and the session.
 const BATCHES: usize = 16;
 /// How often views may say what they held back.
@@ -160,7 +163,17 @@ impl Session {
         };
         let tracer = std::thread::Builder::new()
             .name("tracer".to_owned())
-            .spawn(move || tracer.run())?;
+            .spawn(move || {
+                privileges::keep(privileges::TRACER);
+                tracer.run()
+            })?;
+        // Nothing is left to do for this thread, and for those that it starts from here on, that
+        // takes a privilege; but signals go to a command that may be another user's.
+        privileges::keep(if launched.is_some() {
+            privileges::SESSION_OF_COMMAND
+        } else {
+            privileges::SESSION
+        });
         Ok(Self {
             records,
             tracer: Some(tracer),
@@ -488,6 +501,10 @@ fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, time_ns: u64) -> Start
             .rungs()
             .iter()
             .map(|(job, rung)| ((*job).to_owned(), rung.to_string()))
+            .chain([(
+                PRIVILEGES.to_owned(),
+                privileges::describe(privileges::TRACER),
+            )])
             .collect(),
         time_ns,
     }

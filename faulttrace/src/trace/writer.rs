@@ -9,11 +9,11 @@ mod faults;
 mod limit;
 mod statements;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::file::TraceFile;
+use super::file::{TraceFile, journal_of};
 use super::{Error, Result, schema};
 use crate::model::{Record, Start};
 use crate::process::caller::Caller;
@@ -95,6 +95,14 @@ impl Writer {
             next: 1,
             until_ns: 0,
         })
+    }
+
+    /// What the calling thread must be able to write until the end: file, journal, and the directory
+    /// that they lie in.
+    pub fn places(&self) -> [PathBuf; 3] {
+        let path = self.file.path();
+        let directory = path.parent().unwrap_or(path);
+        [path.to_owned(), journal_of(path), directory.to_owned()]
     }
 
     /// The writer, on whichever thread, is to end: those who read the trace are not waited for any
