@@ -58,6 +58,7 @@ globals! {
     OFF_TASK_COMM: u64 = 0;
     OFF_TASK_MAJ_FLT: u64 = 0;
     OFF_TASK_MIN_FLT: u64 = 0;
+    OFF_TASK_START_TIME: u64 = 0;
     OFF_TASK_PAGEFAULT_DISABLED: u64 = 0;
     OFF_TASK_SIGNAL: u64 = 0;
     /// `__state`, or `state` before kernel commit 2f064a59a11f (5.14).

@@ -3,12 +3,19 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::LruHashMap;
 use aya_log_ebpf::{debug, info, warn};
 use faulttrace_ebpf::{COMM_LEN, TaskEvent, counter, filter, flag, kind};
 
 use crate::config::{self, FILTER, argument, current, member, traced};
 use crate::end;
 use crate::maps::{self, EVENTS, TGIDS, TIDS};
+
+/// Processes whose last thread was seen to end, and when. Each thread is counted off before it comes to
+/// the tracepoint (kernel/exit.c, do_exit), so that others may come there later than the last one.
+#[map]
+static DEAD: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
 
 /// Tracepoint sched:sched_process_fork(parent, child); current is the parent.
 #[inline(always)]
@@ -69,7 +76,8 @@ pub fn rename(ctx: *mut c_void) {
 #[inline(always)]
 pub fn exit(ctx: *mut c_void) {
     let (tgid, tid) = current();
-    if !traced(tgid, tid) {
+    let task = argument(ctx, 0) as *const u8;
+    if !exits_traced(tgid, tid, task) {
         return;
     }
     if let Some(slot) = maps::slot()
@@ -84,7 +92,6 @@ pub fn exit(ctx: *mut c_void) {
     {
         end::finish(tid, entry, now, flag::DIED);
     }
-    let task = argument(ctx, 0) as *const u8;
     let signal: u64 = member(task, &config::OFF_TASK_SIGNAL);
     // do_exit has already taken this thread off the count (kernel/exit.c).
     let live: i32 = member(signal as *const u8, &config::OFF_SIGNAL_LIVE);
@@ -96,12 +103,30 @@ pub fn exit(ctx: *mut c_void) {
         "thread {} of process {} ends with {} majors", tid, tgid, maj_flt
     );
     send(kind::EXIT, flags, tgid, tid, maj_flt, comm_of(task));
+    if last && FILTER.load() != filter::ALL {
+        let _ = DEAD.insert(tgid, now, 0);
+    }
     if FILTER.load() == filter::SET {
         // The ids may be given to somebody else.
         let _ = TIDS.remove(tid);
         if last {
             let _ = TGIDS.remove(tgid);
         }
+    }
+}
+
+/// Whether the end of a thread is one of a traced process or thread: of one that has ended but for
+/// this thread too, but not of a later one with the same id.
+#[inline(always)]
+fn exits_traced(tgid: u32, tid: u32, task: *const u8) -> bool {
+    if FILTER.load() == filter::ALL {
+        return traced(tgid, tid);
+    }
+    match DEAD.get_ptr(tgid) {
+        // SAFETY: a pointer into the map, valid while the program runs; a value that is being
+        // replaced is of this very process id.
+        Some(died) => member::<u64>(task, &config::OFF_TASK_START_TIME) <= unsafe { *died },
+        None => traced(tgid, tid),
     }
 }
 
@@ -112,6 +137,8 @@ fn comm_of(task: *const u8) -> [u8; COMM_LEN] {
 
 #[inline(always)]
 fn add(tgid: u32, comm: [u8; COMM_LEN], flags: u32) {
+    // One with the same id may have ended before.
+    let _ = DEAD.remove(tgid);
     if TGIDS.insert(tgid, 1, 0).is_ok() {
         info!(tgid, "process {} joins those traced", tgid);
         send(kind::ADDED, flags, tgid, tgid, 0, comm);

@@ -65,6 +65,7 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_TASK_COMM", types.task_comm),
         ("OFF_TASK_MAJ_FLT", types.task_maj_flt),
         ("OFF_TASK_MIN_FLT", types.task_min_flt),
+        ("OFF_TASK_START_TIME", types.task_start_time),
         ("OFF_TASK_PAGEFAULT_DISABLED", types.task_pagefault_disabled),
         ("OFF_TASK_SIGNAL", types.task_signal),
         ("OFF_TASK_STATE", types.task_state),

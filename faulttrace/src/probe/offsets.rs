@@ -28,6 +28,8 @@ pub struct KernelTypes {
     pub task_maj_flt: u64,
     /// `task_struct.min_flt`.
     pub task_min_flt: u64,
+    /// `task_struct.start_time`.
+    pub task_start_time: u64,
     /// `task_struct.pagefault_disabled`.
     pub task_pagefault_disabled: u64,
     /// `task_struct.signal`.
@@ -147,6 +149,7 @@ impl KernelTypes {
             task_comm: member("task_struct", "comm")?,
             task_maj_flt: member("task_struct", "maj_flt")?,
             task_min_flt: member("task_struct", "min_flt")?,
+            task_start_time: member("task_struct", "start_time")?,
             task_pagefault_disabled: member("task_struct", "pagefault_disabled")?,
             task_signal: member("task_struct", "signal")?,
             task_state: state,

@@ -22,7 +22,7 @@ use super::recorder::Recorder;
 use super::screen::Screen;
 use super::signals::{self, Arrived, Signals};
 use super::stuck::StuckThreads;
-use super::targets::{Awaited, Chosen};
+use super::targets::{Chosen, still_there};
 use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
@@ -161,19 +161,8 @@ impl Session {
             stop: Arc::clone(&stop),
             out: sender,
         };
-        let tracer = std::thread::Builder::new()
-            .name("tracer".to_owned())
-            .spawn(move || {
-                privileges::keep(privileges::TRACER);
-                tracer.run()
-            })?;
-        // Nothing is left to do for this thread, and for those that it starts from here on, that
-        // takes a privilege; but signals go to a command that may be another user's.
-        privileges::keep(if launched.is_some() {
-            privileges::SESSION_OF_COMMAND
-        } else {
-            privileges::SESSION
-        });
+        let tracer = tracer.spawn()?;
+        give_up_privileges(launched.is_some());
         Ok(Self {
             records,
             tracer: Some(tracer),
@@ -411,6 +400,16 @@ fn raise_file_limit() {
     }
 }
 
+/// Nothing is left to do for this thread, and for those that it starts from here on, that takes a
+/// privilege; but signals go to a command that may be another user's.
+fn give_up_privileges(has_command: bool) {
+    privileges::keep(if has_command {
+        privileges::SESSION_OF_COMMAND
+    } else {
+        privileges::SESSION
+    });
+}
+
 /// What is asked of the target from outside, with the reading of what will be needed begun.
 fn enricher(
     plan: &Plan,
@@ -468,19 +467,6 @@ fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
         .filter(|(pid, _)| !chosen.pids.contains(pid))
     {
         accounts.open_thread(*pid, *tid);
-    }
-}
-
-/// A target that ended while the programs were being attached would never be seen to end, and
-/// another process may have its id by now.
-fn still_there(awaited: &[Awaited]) -> Result<(), Failure> {
-    match awaited.iter().find(|awaited| awaited.is_gone()) {
-        None => Ok(()),
-        Some(gone) => {
-            threads::check_traceable(gone.pid).map_err(|error| Failure::target(&error))?;
-            let id = gone.tid.unwrap_or(gone.pid);
-            Err(Failure::target(&threads::Error::NotFound(id)))
-        }
     }
 }
 

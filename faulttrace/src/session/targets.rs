@@ -150,3 +150,16 @@ impl Chosen {
         self.all || self.pids.contains(&pid) || self.tids.contains(&(pid, tid))
     }
 }
+
+/// A target that ended while the programs were being attached would never be seen to end, and
+/// another process may have its id by now.
+pub(super) fn still_there(awaited: &[Awaited]) -> Result<(), Failure> {
+    match awaited.iter().find(|awaited| awaited.is_gone()) {
+        None => Ok(()),
+        Some(gone) => {
+            threads::check_traceable(gone.pid).map_err(|error| Failure::target(&error))?;
+            let id = gone.tid.unwrap_or(gone.pid);
+            Err(Failure::target(&threads::Error::NotFound(id)))
+        }
+    }
+}

@@ -1,11 +1,14 @@
 //! The tracer's thread: drains the ring, watches stuck threads, counts losses, notices the end of
 //! what is traced.
 
+mod ends;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
@@ -21,6 +24,7 @@ use super::stuck::{StuckThreads, Verdict};
 use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
 use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
+use crate::privileges;
 use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack};
 use crate::process::kernel::KernelSymbols;
 use crate::process::threads;
@@ -103,15 +107,29 @@ struct Progress {
     received: u64,
     unknown_kinds: u64,
     outside: u64,
+    reused: u64,
     swept_at: Option<Instant>,
     watched: HashMap<u32, PerfEventLinkId>,
+    /// Awaited processes whose last thread was seen to end, with the programs' time of that. Others of
+    /// their threads, counted off before it, may tell of their end later.
+    over: HashMap<u32, u64>,
     /// The session's receiver is gone: nothing more is wanted.
     closed: bool,
 }
 
 impl Tracer {
+    /// Starts the thread.
+    pub(super) fn spawn(self) -> std::io::Result<JoinHandle<Result<(), Error>>> {
+        std::thread::Builder::new()
+            .name("tracer".to_owned())
+            .spawn(move || {
+                privileges::keep(privileges::TRACER);
+                self.run()
+            })
+    }
+
     /// Runs until told to stop or until everything traced has ended.
-    pub(super) fn run(mut self) -> Result<(), Error> {
+    fn run(mut self) -> Result<(), Error> {
         let mut progress = Progress::default();
         let (mut stuck_at, mut housekeeping_at) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Relaxed) && !progress.closed {
@@ -128,6 +146,7 @@ impl Tracer {
                 self.housekeeping(&mut progress)?;
                 housekeeping_at = now + HOUSEKEEPING_EVERY;
             }
+            self.settle(&mut progress)?;
             self.hand_over(&mut progress);
             if !self.endless && self.awaited.is_empty() {
                 break;
@@ -198,6 +217,15 @@ impl Tracer {
                     return;
                 }
                 let pid = event.tgid;
+                if progress
+                    .over
+                    .get(&pid)
+                    .is_some_and(|at| event.start_ns > *at)
+                {
+                    // Of a new process with the id of one that was traced.
+                    progress.reused += 1;
+                    return;
+                }
                 self.introduce(pid, &event.comm, progress);
                 let fault = self.enricher.fault(event, &self.probe);
                 progress.batch.push(Record::Fault(Arc::new(fault)));
@@ -210,6 +238,8 @@ impl Tracer {
     fn task(&mut self, event: &TaskEvent, progress: &mut Progress) {
         let pid = event.tgid;
         match event.kind {
+            // Of a new process with the id of one that was traced.
+            kind::EXEC if progress.over.contains_key(&pid) => {}
             kind::EXEC => {
                 self.enricher.labels().process_exec(pid);
                 self.known.remove(&pid);
@@ -217,6 +247,7 @@ impl Tracer {
             }
             kind::ADDED => {
                 if self.follow {
+                    self.forget_former(pid, progress);
                     self.accounts
                         .open_joined(pid, event.flags & flag::BORN != 0);
                     if !self.endless {
@@ -233,6 +264,9 @@ impl Tracer {
                 if last {
                     let time_ns = self.enricher.unix_ns(event.time_ns);
                     self.process_ended(pid, time_ns, progress);
+                    if self.awaited.iter().any(|awaited| awaited.pid == pid) {
+                        progress.over.entry(pid).or_insert(event.time_ns);
+                    }
                 }
             }
         }
@@ -248,7 +282,6 @@ impl Tracer {
         for id in self.enricher.forget(pid) {
             self.probe.forget_stack(id);
         }
-        self.awaited.retain(|awaited| awaited.pid != pid);
         if self.known.remove(&pid) {
             progress
                 .batch
@@ -336,19 +369,15 @@ impl Tracer {
         if gone.is_empty() {
             return Ok(());
         }
-        // Its exit may be in the ring yet, but others may fill the ring without end.
-        for _ in 0..MAX_ROUNDS {
-            if self.drain(progress)? == 0 {
-                break;
-            }
-            self.hand_over(progress);
-        }
+        // Its exit may be in the ring yet.
+        self.drain_all(progress)?;
         for (pid, tid) in gone {
             let before = self.awaited.len();
             // Gone all the same, not another one with the same id that was added meanwhile.
             self.awaited
                 .retain(|awaited| (awaited.pid, awaited.tid) != (pid, tid) || !awaited.is_gone());
-            if self.awaited.len() < before && tid.is_none() {
+            let seen = progress.over.remove(&pid).is_some();
+            if self.awaited.len() < before && tid.is_none() && !seen {
                 let now_ns = self.enricher.unix_ns(Clock::monotonic_ns());
                 self.process_ended(pid, now_ns, progress);
             }
@@ -390,7 +419,9 @@ impl Tracer {
         progress.told = now;
         let unknown = std::mem::take(&mut progress.unknown_kinds);
         let outside = std::mem::take(&mut progress.outside);
+        let reused = std::mem::take(&mut progress.reused);
         for (class, reason, count) in [
+            (LossClass::Filtered, "id_reused", reused),
             (LossClass::Lost, "unknown_record", unknown),
             (LossClass::Filtered, "ended_while_attaching", outside),
         ] {

@@ -233,6 +233,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "filter_full" => "processes that could not be added to the traced ones",
         "unknown_record" => "records of a kind that this faulttrace does not know",
         "filtered_faults" => "faults held back by --min-duration or --major-only",
+        "id_reused" => "faults of a new process with the id of a target that has ended",
         "ended_while_attaching" => "minor faults that ended while faulttrace attached or detached",
         "filtered_majors" => "of these: major faults",
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
