@@ -7,8 +7,10 @@
 
 pub mod clock;
 pub mod demo;
+pub mod endurance;
 pub mod harness;
 pub mod mem;
+pub mod random;
 pub mod slowfs;
 pub mod truth;
 pub mod workload;

@@ -28,29 +28,48 @@ impl Mapping {
     /// Maps the whole file, shared and read-only.
     pub fn file(file: &File) -> io::Result<Mapping> {
         let len = usize::try_from(file.metadata()?.len()).expect("fits the address space");
-        Self::map(len, libc::PROT_READ, libc::MAP_SHARED, Some(file))
+        Self::map(len, libc::PROT_READ, libc::MAP_SHARED, Some(file), 0)
+    }
+
+    /// Maps some pages of the file, shared and read-only.
+    pub fn file_part(file: &File, first: usize, pages: usize) -> io::Result<Mapping> {
+        let flags = libc::MAP_SHARED;
+        Self::map(
+            pages * PAGE,
+            libc::PROT_READ,
+            flags,
+            Some(file),
+            first * PAGE,
+        )
     }
 
     /// Maps the whole file, private and writable: writes go to copies.
     pub fn file_private(file: &File) -> io::Result<Mapping> {
         let len = usize::try_from(file.metadata()?.len()).expect("fits the address space");
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        Self::map(len, prot, libc::MAP_PRIVATE, Some(file))
+        Self::map(len, prot, libc::MAP_PRIVATE, Some(file), 0)
     }
 
     /// Private anonymous memory without huge pages, so that each page is a fault of its own.
     pub fn anonymous(len: usize) -> io::Result<Mapping> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let mapping = Self::map(len, prot, flags, None)?;
+        let mapping = Self::map(len, prot, flags, None, 0)?;
         mapping.advise(libc::MADV_NOHUGEPAGE)?;
         Ok(mapping)
     }
 
-    fn map(len: usize, prot: i32, flags: i32, file: Option<&File>) -> io::Result<Mapping> {
+    fn map(
+        len: usize,
+        prot: i32,
+        flags: i32,
+        file: Option<&File>,
+        offset: usize,
+    ) -> io::Result<Mapping> {
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
         let fd = file.map_or(-1, AsRawFd::as_raw_fd);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, 0) };
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, offset) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -3,7 +3,8 @@
 use clap::Parser;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
-    anon, blocked, churn, gup, kernel_mode, mmap_lock, plain, quiet, swap, touch, tree, uffd,
+    anon, blocked, chaos, churn, gup, kernel_mode, mmap_lock, paced, plain, quiet, stall, swap,
+    touch, tree, uffd,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -11,6 +12,9 @@ use faulttrace_tests::workload::{
 enum Workload {
     Touch(touch::TouchArgs),
     Churn(churn::ChurnArgs),
+    Chaos(chaos::ChaosArgs),
+    Paced(paced::PacedArgs),
+    Stall(stall::StallArgs),
     Gup(gup::GupArgs),
     KernelMode(kernel_mode::KernelModeArgs),
     Quiet(quiet::QuietArgs),
@@ -29,6 +33,9 @@ fn main() {
     match Workload::parse() {
         Workload::Touch(args) => touch::run(args),
         Workload::Churn(args) => churn::run(&args),
+        Workload::Chaos(args) => chaos::run(&args),
+        Workload::Paced(args) => paced::run(&args),
+        Workload::Stall(args) => stall::run(&args),
         Workload::Gup(args) => gup::run(&args),
         Workload::KernelMode(args) => kernel_mode::run(&args),
         Workload::Quiet(args) => quiet::run(&args),

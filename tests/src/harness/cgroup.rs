@@ -1,4 +1,5 @@
-//! A memory cgroup (version 1 or 2, whichever the machine has) whose memory can be taken away.
+//! Cgroups (version 1 or 2, whichever the machine has): one whose memory can be taken away, one that
+//! can be frozen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,14 @@ use super::process::until;
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
 const NAME: &str = "faulttrace-e2e";
+
+/// A command that runs the program in a cgroup.
+fn in_cgroup(path: &Path, program: &Path) -> Command {
+    let mut command = Command::new("sh");
+    let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
+    command.arg("-c").arg(script).arg(path).arg(program);
+    command
+}
 
 /// A memory cgroup, removed on drop (its processes must have ended).
 pub struct MemoryGroup {
@@ -35,10 +44,7 @@ impl MemoryGroup {
 
     /// A command that runs the program in it.
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("sh");
-        let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
-        command.arg("-c").arg(script).arg(&self.path).arg(program);
-        command
+        in_cgroup(&self.path, program)
     }
 
     /// Limits its memory, bytes.
@@ -79,5 +85,73 @@ impl Default for MemoryGroup {
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
         let _gone = fs::remove_dir(&self.path);
+    }
+}
+
+/// A cgroup whose processes can be frozen; removed on drop (its processes must have ended).
+pub struct Freezer {
+    path: PathBuf,
+    legacy: bool,
+}
+
+impl Freezer {
+    /// Makes one. Several programs may have one at a time.
+    pub fn new() -> Freezer {
+        let legacy = Path::new("/sys/fs/cgroup/freezer").is_dir();
+        let parent = if legacy { "/sys/fs/cgroup/freezer" } else { V2 };
+        let path = Path::new(parent).join(format!("{NAME}-{}", std::process::id()));
+        fs::create_dir(&path).expect("create a cgroup that can be frozen, version 1 or 2");
+        Freezer { path, legacy }
+    }
+
+    /// A command that runs the program in it.
+    pub fn command(&self, program: &Path) -> Command {
+        in_cgroup(&self.path, program)
+    }
+
+    /// Freezes its processes, and waits until they are.
+    pub fn freeze(&self) {
+        self.set("FROZEN", "1");
+        until("the cgroup is frozen", Duration::from_secs(15), || {
+            let (file, frozen) = if self.legacy {
+                ("freezer.state", "FROZEN")
+            } else {
+                ("cgroup.events", "frozen 1")
+            };
+            fs::read_to_string(self.path.join(file)).is_ok_and(|text| text.contains(frozen))
+        });
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.set("THAWED", "0");
+    }
+
+    fn set(&self, old: &str, new: &str) {
+        let (file, value) = if self.legacy {
+            ("freezer.state", old)
+        } else {
+            ("cgroup.freeze", new)
+        };
+        fs::write(self.path.join(file), value).expect("freeze or thaw a cgroup");
+    }
+}
+
+impl Default for Freezer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        // Processes that were killed leave it when they are gone.
+        for _ in 0..500 {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -3,8 +3,10 @@
 //! [`start`] gives a test its [`Bench`]: a directory on a real disk and the machine for itself.
 //! Everything that waits has a deadline, and says what it waited for when that passes.
 
+pub mod bpf;
 pub mod cgroup;
 pub mod disk;
+pub mod privileges;
 pub mod process;
 pub mod programs;
 pub mod record;

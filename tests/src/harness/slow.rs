@@ -90,6 +90,11 @@ impl SlowFs {
         self.ask::<()>(&format!("hold {offset}"), "ok");
     }
 
+    /// Have the next fault on this offset wait with `mmap_lock` held until [`SlowFs::release`].
+    pub fn stall(&mut self, offset: usize) {
+        self.ask::<()>(&format!("stall {offset}"), "ok");
+    }
+
     /// Waits until a read is held.
     pub fn wait_until_held(&mut self) {
         until("a read is held", SOON, || {

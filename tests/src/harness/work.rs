@@ -15,15 +15,17 @@ use crate::truth::{Done, Ready};
 
 /// The program that has all workloads; cargo builds it next to the tests.
 pub fn binary() -> PathBuf {
-    let test = env::current_exe().expect("the path of this test");
-    let directory = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let binary = directory.join("faulttrace-workload");
-    assert!(
-        binary.exists(),
-        "{} is not built: run the whole package",
-        binary.display()
-    );
-    binary
+    let own = env::current_exe().expect("the path of this program");
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM.
+    let mut directories = own.ancestors().skip(1).take(2);
+    let found = directories
+        .find_map(|directory| Some(directory.join("faulttrace-workload")).filter(|it| it.exists()));
+    found.unwrap_or_else(|| {
+        panic!(
+            "no faulttrace-workload beside {}: build the whole package",
+            own.display()
+        )
+    })
 }
 
 /// A workload that is set up and waits for `go`.
@@ -59,6 +61,11 @@ impl Work {
     /// Lets it begin.
     pub fn go(&mut self) {
         self.running.say("go");
+    }
+
+    /// Tells it something more.
+    pub fn say(&mut self, line: &str) {
+        self.running.say(line);
     }
 
     /// Waits until its work is done.

@@ -58,6 +58,7 @@ pub struct Plan {
 struct State {
     log: Vec<Read>,
     hold: BTreeSet<u64>,
+    fail_once: BTreeSet<u64>,
     held: Vec<(Read, ReplyData)>,
 }
 
@@ -77,6 +78,16 @@ impl Control {
     /// From now on, do not answer reads that cover this offset.
     pub fn hold(&self, offset: u64) {
         self.lock().hold.insert(offset);
+    }
+
+    /// Fail the next read that covers this offset, and do not answer those after it.
+    ///
+    /// A fault whose read fails tries again, and this time keeps `mmap_lock` while it waits: the
+    /// kernel lets go of it only the first time (mm/filemap.c, `maybe_unlock_mmap_for_io`).
+    pub fn stall(&self, offset: u64) {
+        let mut state = self.lock();
+        state.fail_once.insert(offset);
+        state.hold.insert(offset);
     }
 
     /// The offsets of reads that wait to be released.
@@ -216,6 +227,12 @@ impl Filesystem for SlowFs {
         thread::sleep((self.plan.delay)(offset));
         let mut state = self.control.lock();
         let end = offset + u64::from(size);
+        let failing = state.fail_once.range(offset..end).next().copied();
+        if let Some(failing) = failing {
+            state.fail_once.remove(&failing);
+            reply.error(Errno::EIO);
+            return;
+        }
         if state.hold.range(offset..end).next().is_some() {
             state.held.push((read, reply));
         } else {

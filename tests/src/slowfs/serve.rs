@@ -1,5 +1,5 @@
 //! The slow file system as a process of its own, told what to do by lines on its input:
-//! `hold OFFSET`, `held`, `release`, `log`; each is answered by one line of JSON. It unmounts
+//! `hold OFFSET`, `stall OFFSET`, `held`, `release`, `log`; each is answered by one line of JSON. It unmounts
 //! and ends with its input.
 
 use std::ffi::OsString;
@@ -64,6 +64,10 @@ pub fn run(args: SlowFsArgs) {
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("hold", offset) => {
                 control.hold(offset.parse().expect("hold OFFSET"));
+                say("ok", &());
+            }
+            ("stall", offset) => {
+                control.stall(offset.parse().expect("stall OFFSET"));
                 say("ok", &());
             }
             ("held", _) => say("held", &control.held()),

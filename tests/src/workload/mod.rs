@@ -6,13 +6,17 @@
 
 pub mod anon;
 pub mod blocked;
+pub mod chaos;
 pub mod churn;
+pub mod cold;
 pub mod gup;
 pub mod kernel_mode;
 pub mod mmap_lock;
+pub mod paced;
 pub mod plain;
 pub mod protocol;
 pub mod quiet;
+pub mod stall;
 pub mod swap;
 pub mod touch;
 pub mod tree;

@@ -31,7 +31,8 @@ pub fn done_then_exit(done: &Done) {
         .expect("read from the harness");
 }
 
-fn wait_line(expected: &str) {
+/// Waits for a line of the harness.
+pub fn wait_line(expected: &str) {
     let mut line = String::new();
     io::stdin()
         .lock()
