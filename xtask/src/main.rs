@@ -6,6 +6,7 @@
 mod bench;
 mod cargo;
 mod docs;
+mod endurance;
 mod fuzz;
 mod lint;
 mod python;
@@ -79,6 +80,26 @@ enum Task {
         #[arg(long, default_value_t = 600)]
         seconds: u32,
     },
+    /// Half an hour of a target that does everything a process can, and of blows to it and the tracer
+    ///
+    /// Like the end-to-end tests, which run half a minute of it: as root, on the running kernel.
+    Chaos {
+        /// For how long
+        #[arg(long, default_value_t = 1800)]
+        seconds: u64,
+        /// Repeats what happened with this seed, which each run prints
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Half an hour of steady load: nothing lost, every count exact, memory flat
+    Soak {
+        /// For how long
+        #[arg(long, default_value_t = 1800)]
+        seconds: u64,
+        /// Major faults a second
+        #[arg(long, default_value_t = 5000)]
+        rate: u32,
+    },
     /// Measure what something costs on this machine
     Bench {
         #[command(subcommand)]
@@ -142,6 +163,14 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
         Task::Fuzz { target, seconds } => {
             setup::fuzzing()?;
             fuzz::fuzz(target.as_deref(), seconds)?;
+        }
+        Task::Chaos { seconds, seed } => {
+            setup::setup(setup::Purpose::Test)?;
+            endurance::chaos(seconds, seed)?;
+        }
+        Task::Soak { seconds, rate } => {
+            setup::setup(setup::Purpose::Test)?;
+            endurance::soak(seconds, rate)?;
         }
         Task::Bench {
             what: Bench::Trace { faults },
