@@ -88,14 +88,15 @@ pub fn run(bench: &Bench, time: Duration, seed: u64) -> String {
     };
     // Each once, then what comes.
     let mut round = 0;
-    while begin.elapsed() < time {
+    while round < BLOWS.len() || begin.elapsed() < time {
         let which = if round < BLOWS.len() {
             round
         } else {
             chaos.random.below(BLOWS.len())
         };
         round += 1;
-        let left = time.saturating_sub(begin.elapsed());
+        let least = Duration::from_secs(1);
+        let left = time.saturating_sub(begin.elapsed()).max(least);
         chaos.strike(which, left);
         let rest = Duration::from_millis(200 + chaos.random.below(1800) as u64);
         chaos.tracer.take_for(rest.min(left));
@@ -201,7 +202,7 @@ impl Chaos<'_> {
         }
         let processes = check_all(&report, 0);
         let growth = report.growth.expect("it was asked for");
-        growth.check();
+        growth.check(took);
         for (blow, count) in BLOWS.iter().zip(self.struck) {
             assert!(count > 0, "{blow:?} was never struck: too little time");
         }

@@ -50,7 +50,7 @@ pub fn run(bench: &Bench, time: Duration, rate: u32) -> String {
         "{touched} touches, {reported} majors"
     );
     let growth = report.growth.expect("it was asked for");
-    growth.check();
+    growth.check(time);
     succeed(["report".as_ref(), saved.as_os_str()]);
     let per_second = touched as f64 / took.as_secs_f64();
     assert!(
