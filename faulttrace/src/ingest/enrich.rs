@@ -1,7 +1,6 @@
 //! Events to records: times, places, stacks and causes.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, NO_SYSCALL, flag, waker};
@@ -14,6 +13,10 @@ use crate::model::{
 };
 use crate::probe::RawStack;
 use crate::process::{FileHint, Labels, page_bytes};
+
+/// How many user stacks are remembered as recorded, if the ends of their processes are never seen;
+/// each takes up to 1 KiB. Others are asked for again.
+const MAX_USER_STACKS: usize = 65_536;
 
 /// Where recorded stacks come from.
 pub trait Stacks {
@@ -30,8 +33,9 @@ pub struct Enricher {
     causes: HashMap<CauseKey, Cause>,
     /// User stacks as recorded, by process, to make room when it ends.
     user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
-    /// Names by number; `None` for a number that has none.
-    syscalls: HashMap<u32, Option<Name>>,
+    user_stacks_kept: usize,
+    /// Names by number.
+    syscalls: HashMap<u32, Name>,
 }
 
 /// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
@@ -65,6 +69,7 @@ impl Enricher {
             labels,
             kernel_stacks: HashMap::new(),
             user_stacks: HashMap::new(),
+            user_stacks_kept: 0,
             syscalls: HashMap::new(),
             causes: HashMap::new(),
         }
@@ -169,7 +174,10 @@ impl Enricher {
 
     /// A stack that no program recorded: of a thread that was stuck before they were attached.
     pub fn register_user_stack(&mut self, tgid: u32, id: u64, stack: RawStack) {
-        self.user_stacks.entry(tgid).or_default().insert(id, stack);
+        if self.user_stacks_kept < MAX_USER_STACKS {
+            let of_process = self.user_stacks.entry(tgid).or_default();
+            self.user_stacks_kept += usize::from(of_process.insert(id, stack).is_none());
+        }
     }
 
     /// As [`Enricher::register_user_stack`], for a kernel stack.
@@ -183,10 +191,9 @@ impl Enricher {
     /// for again.
     pub fn forget(&mut self, tgid: u32) -> Vec<u64> {
         self.labels.forget(tgid);
-        self.user_stacks
-            .remove(&tgid)
-            .map(|stacks| stacks.into_keys().collect())
-            .unwrap_or_default()
+        let gone = self.user_stacks.remove(&tgid).unwrap_or_default();
+        self.user_stacks_kept -= gone.len();
+        gone.into_keys().collect()
     }
 
     fn facts(&mut self, begun: &Begun<'_>, stacks: &dyn Stacks) -> Facts {
@@ -227,8 +234,13 @@ impl Enricher {
         if number == NO_SYSCALL {
             return None;
         }
-        let name = || Sysno::new(number as usize).map(|call| Name::from(call.name()));
-        self.syscalls.entry(number).or_insert_with(name).clone()
+        if let Some(known) = self.syscalls.get(&number) {
+            return Some(known.clone());
+        }
+        // Numbers without a name are not remembered: a process can make up any.
+        let name = Name::from(Sysno::new(number as usize)?.name());
+        self.syscalls.insert(number, name.clone());
+        Some(name)
     }
 
     fn place(&mut self, begun: &Begun<'_>) -> Place {
@@ -248,12 +260,14 @@ impl Enricher {
         if id == 0 {
             return None;
         }
-        let known = self.user_stacks.entry(tgid).or_default();
-        let raw = match known.entry(id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(stacks.stack(id)?),
-        };
-        Some(self.labels.user_stack(tgid, id, &raw.frames, raw.truncated))
+        let known = self.user_stacks.get(&tgid).and_then(|of| of.get(&id));
+        if let Some(raw) = known {
+            return Some(self.labels.user_stack(tgid, id, &raw.frames, raw.truncated));
+        }
+        let raw = stacks.stack(id)?;
+        let stack = self.labels.user_stack(tgid, id, &raw.frames, raw.truncated);
+        self.register_user_stack(tgid, id, raw);
+        Some(stack)
     }
 
     fn kernel_stack(&mut self, id: u64, stacks: &dyn Stacks) -> Option<Arc<Stack>> {

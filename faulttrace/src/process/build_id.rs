@@ -15,7 +15,7 @@ pub(super) const MAX_BYTES: usize = 64;
 const MAX_NOTES: u64 = 1 << 20;
 
 /// The build id; `None` if the file has none, or none that can be read.
-pub(super) fn read(file: &File) -> Option<Vec<u8>> {
+pub fn read(file: &File) -> Option<Vec<u8>> {
     let data = ReadCache::new(file);
     match FileKind::parse(&data).ok()? {
         FileKind::Elf64 => find::<FileHeader64<Endianness>>(&data),

@@ -73,7 +73,8 @@ impl KernelSymbols {
     }
 
     /// Lines of `ADDRESS TYPE NAME` and a tab with `[MODULE]`; others are ignored.
-    fn parse(text: String) -> Self {
+    #[doc(hidden)]
+    pub fn parse(text: String) -> Self {
         let base = text.as_ptr().addr();
         let place = |part: &str| {
             let start = u32::try_from(part.as_ptr().addr() - base).ok()?;

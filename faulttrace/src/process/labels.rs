@@ -2,16 +2,19 @@
 //! ever waiting long: what is late is answered with what is known, and counted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::elf_files::{ElfFiles, Origin};
 use super::kernel::KernelSymbols;
-use super::map_reader::{self, MapReader};
+use super::known_stacks::{Known, KnownStacks};
+use super::map_reader::{self, MapReader, ReadMap};
 use super::maps::FileId;
 use super::names_helper::Helper;
 use super::perf_map::Jit;
-use super::space::{Answer, FileHint, Space, place_of_hint};
+use super::space::{Answer, FileHint, Snapshot, Space, place_of_hint};
 use super::symbols::{self, Done, Job, Symbols, Wanted};
 use crate::model::{Frame, LossClass, Lost, MappingKind, Name, Place, Stack};
 
@@ -21,12 +24,13 @@ const MAP_WAIT: Duration = Duration::from_millis(100);
 const NAME_WAIT: Duration = Duration::from_millis(500);
 /// When a stack is named again for which something was missing.
 const NAME_AGAIN: Duration = Duration::from_secs(1);
-/// How many paths are remembered by file.
+/// How many paths are remembered by file, and how long they may be together.
 const MAX_PATHS: usize = 100_000;
-/// How many stacks are kept with their names.
-const MAX_STACKS: usize = 100_000;
-/// How many address spaces are kept.
+const MAX_PATH_BYTES: usize = 32 << 20;
+/// How many address spaces are kept, and how large they may be together: of a hostile process alone,
+/// some 100 MiB.
 const MAX_SPACES: usize = 4096;
+const MAX_SPACE_BYTES: usize = 256 << 20;
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +45,6 @@ impl Default for LabelOptions {
     }
 }
 
-/// A stack of a process, with its names or still without.
-struct Known {
-    stack: Arc<Stack>,
-    /// Names are to come.
-    waits: bool,
-    /// Something was missing that may be there then.
-    again_at: Option<Instant>,
-}
-
 /// The lookups.
 pub struct Labels {
     kernel: KernelSymbols,
@@ -60,32 +55,41 @@ pub struct Labels {
     /// Replaced at exec, so that late answers for the old program are told apart.
     epoch: u64,
     epochs: HashMap<u32, u64>,
-    /// By process, then by id.
-    stacks: HashMap<u32, HashMap<u64, Known>>,
-    stacks_kept: usize,
+    stacks: KnownStacks,
     /// Paths by file, over all processes: a process may end before its map was read.
     paths: HashMap<FileId, Name>,
+    path_bytes: usize,
     counts: HashMap<&'static str, u64>,
 }
 
 impl Labels {
     /// Starts with nothing known of any process.
     pub fn start(options: LabelOptions, kernel: KernelSymbols) -> Self {
-        let files = ElfFiles::default();
         let symbols = Symbols::start(Box::new(Helper::default()), options.symbols)
             .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))
             .ok();
+        Self::new(kernel, symbols, map_reader::read)
+    }
+
+    /// Without names of user code, and with memory maps of the caller's.
+    #[doc(hidden)]
+    pub fn of_maps(kernel: KernelSymbols, read: fn(u32) -> io::Result<Snapshot>) -> Self {
+        Self::new(kernel, None, read)
+    }
+
+    fn new(kernel: KernelSymbols, symbols: Option<Symbols>, read: ReadMap) -> Self {
+        let files = ElfFiles::default();
         Self {
             kernel,
             symbols,
-            reader: MapReader::new(files.clone()),
+            reader: MapReader::new(files.clone(), read),
             files,
             spaces: HashMap::new(),
             epoch: 0,
             epochs: HashMap::new(),
-            stacks: HashMap::new(),
-            stacks_kept: 0,
+            stacks: KnownStacks::default(),
             paths: HashMap::new(),
+            path_bytes: 0,
             counts: HashMap::new(),
         }
     }
@@ -141,7 +145,7 @@ impl Labels {
     /// A user stack with names as far as they are known by now; `id` names equal stacks of one
     /// process.
     pub fn user_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) -> Arc<Stack> {
-        match self.known(pid, id) {
+        match self.stacks.get(pid, id) {
             Some(known) if !known.waits && known.again_at.is_none() => {
                 return Arc::clone(&known.stack);
             }
@@ -154,7 +158,7 @@ impl Labels {
             }
             _ => self.name_stack(pid, id, frames, truncated),
         }
-        let Some(known) = self.known(pid, id) else {
+        let Some(known) = self.stacks.get(pid, id) else {
             return Arc::new(Stack {
                 id,
                 truncated,
@@ -166,20 +170,6 @@ impl Labels {
             self.count("symbols_late", 1);
         }
         stack
-    }
-
-    fn known(&self, pid: u32, id: u64) -> Option<&Known> {
-        self.stacks.get(&pid)?.get(&id)
-    }
-
-    fn keep(&mut self, pid: u32, known: Known) {
-        if self.stacks_kept >= MAX_STACKS {
-            self.stacks.clear();
-            self.stacks_kept = 0;
-        }
-        let of_process = self.stacks.entry(pid).or_default();
-        let replaced = of_process.insert(known.stack.id, known);
-        self.stacks_kept += usize::from(replaced.is_none());
     }
 
     fn name_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) {
@@ -231,7 +221,7 @@ impl Labels {
             waits,
             again_at,
         };
-        self.keep(pid, known);
+        self.stacks.keep(pid, known);
         // While something is late already, waiting would only hold up everything else.
         if waits && caught_up {
             let deadline = Instant::now() + NAME_WAIT;
@@ -361,7 +351,7 @@ impl Labels {
         self.reader.disregard(pid);
         self.spaces.remove(&pid);
         self.epochs.remove(&pid);
-        self.stacks_kept -= self.stacks.remove(&pid).map_or(0, |stacks| stacks.len());
+        self.stacks.forget(pid);
     }
 
     /// What could not be told since the last time.
@@ -435,6 +425,12 @@ impl Labels {
         let pid = answer.pid;
         match answer.result {
             Ok(snapshot) => {
+                let bytes =
+                    |spaces: &HashMap<u32, Space>| spaces.values().map(Space::bytes).sum::<usize>();
+                if bytes(&self.spaces) > MAX_SPACE_BYTES {
+                    // Those that are needed are read again.
+                    self.spaces.clear();
+                }
                 let space = self.space(pid);
                 space.update(snapshot);
                 let files: Vec<(FileId, Name)> = space
@@ -453,8 +449,18 @@ impl Labels {
     }
 
     fn remember_path(&mut self, file: FileId, path: &Name) {
-        if self.paths.len() < MAX_PATHS || self.paths.contains_key(&file) {
-            self.paths.insert(file, path.clone());
+        let length = path.as_bytes().len();
+        let room = self.paths.len() < MAX_PATHS && self.path_bytes + length <= MAX_PATH_BYTES;
+        match self.paths.entry(file) {
+            Entry::Vacant(new) if room => {
+                new.insert(path.clone());
+                self.path_bytes += length;
+            }
+            Entry::Occupied(mut known) if length <= known.get().as_bytes().len() || room => {
+                self.path_bytes += length;
+                self.path_bytes -= known.insert(path.clone()).as_bytes().len();
+            }
+            _ => {}
         }
     }
 
@@ -472,13 +478,6 @@ impl Labels {
         if self.epochs.get(&done.pid).copied().unwrap_or(0) != done.epoch {
             return;
         }
-        let known = self.stacks.get_mut(&done.pid);
-        if let Some(known) = known.and_then(|stacks| stacks.get_mut(&done.stack)) {
-            known.stack = Arc::new(Stack {
-                frames: done.frames,
-                ..*known.stack
-            });
-            known.waits = false;
-        }
+        self.stacks.name(done.pid, done.stack, done.frames);
     }
 }

@@ -7,10 +7,11 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::elf_files::{ElfFiles, Origin};
-use super::maps::{self, Mapping};
+use super::maps;
+use super::space::Snapshot;
 use super::threads;
 use crate::privileges;
 
@@ -18,19 +19,6 @@ use crate::privileges;
 const MAX_READS: usize = 64;
 /// No memory map is longer.
 const MAX_BYTES: u64 = 64 << 20;
-
-/// What was read of a process.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    /// By address.
-    pub(super) mappings: Vec<Mapping>,
-    /// Its id in its own pid namespace.
-    pub(super) own_pid: u32,
-    /// Who it runs as.
-    pub(super) uid: u32,
-    /// How long reading took: for that long the target may have been hindered.
-    pub(super) took: Duration,
-}
 
 /// What a thread tells.
 enum Told {
@@ -47,9 +35,13 @@ pub(super) struct Answer {
     pub(super) result: io::Result<Snapshot>,
 }
 
+/// Where memory maps are read.
+pub(super) type ReadMap = fn(u32) -> io::Result<Snapshot>;
+
 /// Sends requests, takes answers.
 pub(super) struct MapReader {
     files: ElfFiles,
+    read: ReadMap,
     sender: Sender<Told>,
     receiver: Receiver<Told>,
     asked: HashMap<u32, u64>,
@@ -59,10 +51,11 @@ pub(super) struct MapReader {
 }
 
 impl MapReader {
-    pub(super) fn new(files: ElfFiles) -> Self {
+    pub(super) fn new(files: ElfFiles, read: ReadMap) -> Self {
         let (sender, receiver) = channel();
         Self {
             files,
+            read,
             sender,
             receiver,
             asked: HashMap::new(),
@@ -78,10 +71,10 @@ impl MapReader {
         }
         let token = self.next_token;
         self.next_token += 1;
-        let (sender, files) = (self.sender.clone(), self.files.clone());
+        let (sender, files, read) = (self.sender.clone(), self.files.clone(), self.read);
         let work = move || {
             privileges::keep(privileges::MAPS);
-            answer(pid, token, &sender, &files);
+            answer(pid, token, &sender, &files, read);
         };
         let spawned = thread::Builder::new()
             .name(format!("maps of {pid}"))
@@ -127,7 +120,7 @@ impl MapReader {
     }
 }
 
-fn answer(pid: u32, token: u64, sender: &Sender<Told>, files: &ElfFiles) {
+fn answer(pid: u32, token: u64, sender: &Sender<Told>, files: &ElfFiles, read: ReadMap) {
     let result = read(pid);
     let programs = result.as_ref().map_or_else(
         |_| Vec::new(),
@@ -152,7 +145,8 @@ fn answer(pid: u32, token: u64, sender: &Sender<Told>, files: &ElfFiles) {
     let _ = sender.send(Told::Ended(token));
 }
 
-fn read(pid: u32) -> io::Result<Snapshot> {
+/// Reads a process's map from `/proc`.
+pub(super) fn read(pid: u32) -> io::Result<Snapshot> {
     let began = Instant::now();
     let mut bytes = read_bounded(&format!("/proc/{pid}/maps"))?;
     if bytes.is_empty() {
@@ -165,9 +159,9 @@ fn read(pid: u32) -> io::Result<Snapshot> {
             .ok_or(io::ErrorKind::NotFound)?;
     }
     let took = began.elapsed();
-    let (mappings, malformed) = maps::parse(&bytes);
-    if malformed > 0 {
-        log::warn!("{malformed} lines of /proc/{pid}/maps are not understood");
+    let (mappings, left_out) = maps::parse(&bytes);
+    if left_out > 0 {
+        log::warn!("{left_out} lines of /proc/{pid}/maps are not understood or too many");
     }
     let status = threads::read(pid, &format!("/proc/{pid}/status")).unwrap_or_default();
     let own_pid = threads::status_field(&status, "NStgid:")
@@ -184,13 +178,20 @@ fn read(pid: u32) -> io::Result<Snapshot> {
 
 fn read_bounded(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    let length = File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    if length as u64 == MAX_BYTES {
+        log::warn!("{path} is longer than {MAX_BYTES} bytes: the rest is not read");
+        // The last line may be cut, with a path that is another's.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        bytes.truncate(end.unwrap_or(0));
+    }
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn soon() -> Option<Instant> {
         Some(Instant::now() + Duration::from_secs(10))
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_living_process_is_read() {
-        let mut reader = MapReader::new(ElfFiles::default());
+        let mut reader = MapReader::new(ElfFiles::default(), read);
         let pid = std::process::id();
         reader.request(pid);
         assert!(reader.is_waiting_for(pid));
@@ -210,14 +211,14 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_an_error() {
-        let mut reader = MapReader::new(ElfFiles::default());
+        let mut reader = MapReader::new(ElfFiles::default(), read);
         reader.request(u32::MAX);
         assert!(reader.next(soon()).expect("answered").result.is_err());
     }
 
     #[test]
     fn an_answer_not_wanted_any_more_is_dropped() {
-        let mut reader = MapReader::new(ElfFiles::default());
+        let mut reader = MapReader::new(ElfFiles::default(), read);
         let pid = std::process::id();
         reader.request(pid);
         reader.disregard(pid);

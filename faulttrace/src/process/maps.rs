@@ -7,14 +7,15 @@ use crate::model::{MappingKind, Name};
 
 /// Mappings beyond this number are not kept; a process may have 65,530 (vm.max_map_count), or what
 /// its administrator allows.
-pub(super) const MAX_MAPPINGS: usize = 1 << 18;
+const MAX_MAPPINGS: usize = 1 << 18;
 
 /// A file as the kernel tells files apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct FileId {
+pub struct FileId {
     /// Device: major << 20 | minor, as `s_dev` in the kernel.
-    pub(super) dev: u32,
-    pub(super) ino: u64,
+    pub dev: u32,
+    /// Inode.
+    pub ino: u64,
 }
 
 /// Bits of the minor number in a device's.
@@ -29,29 +30,33 @@ impl FileId {
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mapping {
-    pub(super) range: Range<u64>,
+pub struct Mapping {
+    /// Its addresses.
+    pub range: Range<u64>,
     /// Of its first byte in the file.
-    pub(super) offset: u64,
-    pub(super) executable: bool,
+    pub offset: u64,
+    /// May be run.
+    pub executable: bool,
     /// `None`: no file.
-    pub(super) file: Option<FileId>,
-    pub(super) kind: MappingKind,
+    pub file: Option<FileId>,
+    /// What it is.
+    pub kind: MappingKind,
     /// Path, or the kernel's label without brackets.
-    pub(super) path: Option<Name>,
-    pub(super) deleted: bool,
+    pub path: Option<Name>,
+    /// The file has no name any more.
+    pub deleted: bool,
 }
 
 impl Mapping {
     /// Where in the file an address of this mapping is.
-    pub(super) fn offset_of(&self, address: u64) -> u64 {
+    pub fn offset_of(&self, address: u64) -> u64 {
         address
             .wrapping_sub(self.range.start)
             .wrapping_add(self.offset)
     }
 
     /// Whether offsets mean something: there is a file, if only one of memory.
-    pub(super) fn has_offsets(&self) -> bool {
+    pub fn has_offsets(&self) -> bool {
         matches!(
             self.kind,
             MappingKind::File | MappingKind::Exe | MappingKind::Memfd
@@ -59,22 +64,38 @@ impl Mapping {
     }
 }
 
-/// Parses the file. Lines that are not understood are left out and counted.
-pub(super) fn parse(bytes: &[u8]) -> (Vec<Mapping>, usize) {
-    let mut malformed = 0;
-    let mut mappings: Vec<Mapping> = bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .take(MAX_MAPPINGS)
-        .filter_map(|line| {
-            let mapping = parse_line(line);
-            malformed += usize::from(mapping.is_none());
-            mapping
-        })
-        .collect();
+/// Parses the file. Lines that are not understood, and those for which there is no room, are left
+/// out and counted.
+pub fn parse(bytes: &[u8]) -> (Vec<Mapping>, usize) {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let (mut mappings, mut left_out) = (Vec::<Mapping>::new(), 0);
+    for line in lines.filter(|line| !line.is_empty()) {
+        match parse_line(line) {
+            Some(mut mapping) if mappings.len() < MAX_MAPPINGS => {
+                // The parts of a file stand together: one copy of its path is enough.
+                let before = mappings.last().map(|before| &before.path);
+                if let Some(path) = before.filter(|path| **path == mapping.path) {
+                    mapping.path.clone_from(path);
+                }
+                mappings.push(mapping);
+            }
+            _ => left_out += 1,
+        }
+    }
     mappings.sort_by_key(|mapping| mapping.range.start);
     mark_programs(&mut mappings);
-    (mappings, malformed)
+    (mappings, left_out)
+}
+
+/// How much memory they take at most: paths may be shared.
+pub(super) fn bytes_of(mappings: &[Mapping]) -> usize {
+    let path = |mapping: &Mapping| {
+        mapping
+            .path
+            .as_ref()
+            .map_or(0, |path| path.as_bytes().len())
+    };
+    size_of_val(mappings) + mappings.iter().map(path).sum::<usize>()
 }
 
 /// A file that is mapped executable anywhere is a program or library, in all its mappings.
@@ -315,6 +336,23 @@ broken line\n\
         assert_eq!(parse(SAMPLE).1, 2);
         assert_eq!(parse(b"\xff\xfe\n\n-\n").1, 2);
         assert!(parse(b"").0.is_empty());
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let line = |at: usize| format!("{:x}-{:x} r--p 0 8:1 7 /x\n", at * 4096, (at + 1) * 4096);
+        let text: String = (0..MAX_MAPPINGS + 3).map(line).collect();
+        let (mappings, left_out) = parse(text.as_bytes());
+        assert_eq!((mappings.len(), left_out), (MAX_MAPPINGS, 3));
+        let [Some(first), Some(last)] =
+            [mappings.first(), mappings.last()].map(|at| at?.path.as_ref())
+        else {
+            panic!("without a path")
+        };
+        assert!(
+            std::sync::Arc::ptr_eq(&first.0, &last.0),
+            "one copy of a path"
+        );
     }
 
     #[test]

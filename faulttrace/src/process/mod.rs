@@ -1,19 +1,26 @@
 //! What is learnt of the target from outside the programs.
+//!
+//! Hidden modules are public for `fuzz/` and `benches/` alone, and promise nothing.
 
-mod build_id;
+#[doc(hidden)]
+pub mod build_id;
 pub mod caller;
 mod elf_files;
 mod elf_names;
 pub mod kernel;
+mod known_stacks;
 mod labels;
 pub mod launch;
 pub mod life;
 mod map_reader;
-mod maps;
+#[doc(hidden)]
+pub mod maps;
 pub mod names_helper;
 pub mod namespaces;
-mod perf_map;
-mod space;
+#[doc(hidden)]
+pub mod perf_map;
+#[doc(hidden)]
+pub mod space;
 pub mod stuck;
 mod symbols;
 pub mod threads;

@@ -15,6 +15,8 @@ use crate::model::Name;
 const MAX_BYTES: u64 = 64 << 20;
 /// More functions are left out.
 const MAX_FUNCTIONS: usize = 300_000;
+/// Longer names are cut: a hostile file could hold one of any length.
+pub(super) const MAX_NAME: usize = 4096;
 /// How often a map that grows is read again.
 const REREAD: Duration = Duration::from_millis(200);
 /// Reading is to take at most this part of the time.
@@ -38,10 +40,18 @@ struct Entry {
     name: Name,
 }
 
+/// What a map says, by address.
+#[derive(Default)]
+pub struct Functions {
+    entries: Vec<Entry>,
+    /// How much memory they take.
+    bytes: usize,
+}
+
 /// The map of one process.
 #[derive(Default)]
 pub(super) struct PerfMap {
-    entries: Vec<Entry>,
+    functions: Functions,
     /// Size and time of change of what was read.
     version: Option<(u64, i64, i64)>,
     looked_at: Option<Instant>,
@@ -53,9 +63,12 @@ impl PerfMap {
     /// Name and beginning of the function at an address; reads the file again if it has changed.
     pub(super) fn find(&mut self, jit: Jit, address: u64) -> Option<(Name, u64)> {
         self.refresh(jit);
-        let after = self.entries.partition_point(|entry| entry.start <= address);
-        let entry = self.entries.get(after.checked_sub(1)?)?;
-        (address < entry.end).then(|| (entry.name.clone(), entry.start))
+        self.functions.find(address)
+    }
+
+    /// How much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.functions.bytes
     }
 
     fn refresh(&mut self, jit: Jit) {
@@ -71,7 +84,7 @@ impl PerfMap {
         let version = Some((found.size(), found.mtime(), found.mtime_nsec()));
         let mut bytes = Vec::new();
         if version != self.version && file.take(MAX_BYTES).read_to_end(&mut bytes).is_ok() {
-            self.entries = parse(&bytes);
+            self.functions = Functions::parse(&bytes);
             self.version = version;
             self.took = began.elapsed();
         }
@@ -93,31 +106,50 @@ fn open(jit: Jit) -> Option<(File, Metadata)> {
     trusted.then_some((file, found))
 }
 
-/// Lines of `START SIZE NAME`, numbers hexadecimal; others are left out.
-fn parse(bytes: &[u8]) -> Vec<Entry> {
+impl Functions {
+    /// Lines of `START SIZE NAME`, numbers hexadecimal; others are left out. Names are cut at
+    /// [`MAX_NAME`] bytes.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut entries: Vec<Entry> = bytes
+            .split(|byte| *byte == b'\n')
+            .filter_map(parse_line)
+            .take(MAX_FUNCTIONS)
+            .collect();
+        // Stable: of code compiled twice to one place, the later is found.
+        entries.sort_by_key(|entry| entry.start);
+        let names: usize = entries
+            .iter()
+            .map(|entry| entry.name.as_bytes().len())
+            .sum();
+        Self {
+            bytes: names + size_of_val(entries.as_slice()),
+            entries,
+        }
+    }
+
+    /// Name and beginning of the function at an address.
+    pub fn find(&self, address: u64) -> Option<(Name, u64)> {
+        let after = self.entries.partition_point(|entry| entry.start <= address);
+        let entry = self.entries.get(after.checked_sub(1)?)?;
+        (address < entry.end).then(|| (entry.name.clone(), entry.start))
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<Entry> {
     let number = |word: &[u8]| {
         let text = std::str::from_utf8(word).ok()?;
         u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
     };
-    let line = |line: &[u8]| {
-        let mut words = line.splitn(3, |byte| *byte == b' ');
-        let start = number(words.next()?)?;
-        let size = number(words.next()?)?;
-        let name = words.next()?.trim_ascii();
-        (size > 0 && !name.is_empty()).then(|| Entry {
-            start,
-            end: start.saturating_add(size),
-            name: Name::from(name),
-        })
-    };
-    let mut entries: Vec<Entry> = bytes
-        .split(|byte| *byte == b'\n')
-        .filter_map(line)
-        .take(MAX_FUNCTIONS)
-        .collect();
-    // Stable: of code compiled twice to one place, the later is found.
-    entries.sort_by_key(|entry| entry.start);
-    entries
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    let start = number(words.next()?)?;
+    let size = number(words.next()?)?;
+    let name = words.next()?.trim_ascii();
+    let name = name.get(..MAX_NAME).unwrap_or(name);
+    (size > 0 && !name.is_empty()).then(|| Entry {
+        start,
+        end: start.saturating_add(size),
+        name: Name::from(name),
+    })
 }
 
 #[cfg(test)]
@@ -125,19 +157,8 @@ mod tests {
     use super::*;
 
     fn find(text: &[u8], address: u64) -> Option<String> {
-        let mut map = PerfMap {
-            entries: parse(text),
-            looked_at: Some(Instant::now()),
-            ..PerfMap::default()
-        };
-        let nobody = Jit {
-            pid: u32::MAX,
-            epoch: 0,
-            own_pid: u32::MAX,
-            uid: 0,
-        };
-        map.find(nobody, address)
-            .map(|(name, _)| name.as_bytes().escape_ascii().to_string())
+        let found = Functions::parse(text).find(address);
+        found.map(|(name, _)| name.as_bytes().escape_ascii().to_string())
     }
 
     #[test]

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::map_reader::Snapshot;
-use super::maps::{FileId, Mapping};
+use super::maps::{self, FileId, Mapping};
 use super::page_bytes;
 use crate::model::{MappingKind, Name, Place};
 
@@ -40,15 +39,30 @@ const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// The shortest.
 const MIN_BACKOFF: Duration = Duration::from_millis(1);
 
+/// What was read of a process.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// By address.
+    pub mappings: Vec<Mapping>,
+    /// Its id in its own pid namespace.
+    pub own_pid: u32,
+    /// Who it runs as.
+    pub uid: u32,
+    /// How long reading took: for that long the target may have been hindered.
+    pub took: Duration,
+}
+
 /// What is known of one address space.
 #[derive(Debug, Default)]
-pub(super) struct Space {
+pub struct Space {
     snapshot: Option<Snapshot>,
     /// A mapping of each file.
     by_file: HashMap<FileId, usize>,
     /// On overlayfs the page cache belongs to the file of the layer below, whose id is not in the
     /// map: ids that the kernel told, with those of the map.
     aliases: HashMap<FileId, FileId>,
+    /// How much memory the snapshot takes.
+    bytes: usize,
     read_at: Option<Instant>,
     backoff: Duration,
     /// Its memory map cannot be read.
@@ -59,7 +73,7 @@ pub(super) struct Space {
 
 /// How well a question could be answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// As well as it can be.
     Sure(Place),
     /// Reading the map again may help.
@@ -68,13 +82,14 @@ pub(super) enum Answer {
 
 impl Space {
     /// Takes what was read.
-    pub(super) fn update(&mut self, snapshot: Snapshot) {
+    pub fn update(&mut self, snapshot: Snapshot) {
         self.by_file.clear();
         for (index, mapping) in snapshot.mappings.iter().enumerate() {
             if let Some(file) = mapping.file {
                 self.by_file.entry(file).or_insert(index);
             }
         }
+        self.bytes = maps::bytes_of(&snapshot.mappings);
         self.snapshot = Some(snapshot);
         self.read_at = Some(Instant::now());
         self.waited_in_vain = false;
@@ -89,6 +104,11 @@ impl Space {
         ) || error.raw_os_error() == Some(libc::ESRCH);
         self.read_at = Some(Instant::now());
         self.waited_in_vain = false;
+    }
+
+    /// How much memory what was read takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What was read, if anything.
@@ -123,7 +143,7 @@ impl Space {
     }
 
     /// The mapping an address lies in.
-    pub(super) fn find(&self, address: u64) -> Option<&Mapping> {
+    pub fn find(&self, address: u64) -> Option<&Mapping> {
         let mappings = &self.snapshot.as_ref()?.mappings;
         let after = mappings.partition_point(|mapping| mapping.range.start <= address);
         mappings
@@ -132,7 +152,7 @@ impl Space {
     }
 
     /// What lies at an address, or what the kernel's hint is about.
-    pub(super) fn place(&self, address: Option<u64>, hint: Option<FileHint>) -> Answer {
+    pub fn place(&self, address: Option<u64>, hint: Option<FileHint>) -> Answer {
         let at = address.and_then(|address| Some((address, self.find(address)?)));
         let Some(hint) = hint else {
             return at.map_or(Answer::Stale, |(address, mapping)| {
@@ -221,7 +241,6 @@ pub(super) fn place_of_hint(hint: FileHint, path: Option<Name>) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::maps;
 
     const MAPS: &[u8] = b"\
 1000-5000 r--s 00002000 08:01 99 /data/x\n\

@@ -10,19 +10,21 @@ use std::time::Instant;
 
 use super::elf_files::{ElfFile, Origin};
 use super::elf_names::{ElfFrame, Names};
+use super::known_stacks::bytes_of;
 use super::maps::FileId;
-use super::perf_map::{Jit, PerfMap};
+use super::perf_map::{Jit, MAX_NAME, PerfMap};
 use crate::model::{Frame, Name};
 use crate::privileges;
 
 /// How many stacks may wait for their names.
 const QUEUE: usize = 1024;
-/// How many addresses are remembered with their names.
+/// How many addresses are remembered with their names, and how much memory these take at most.
 const MAX_REMEMBERED: usize = 100_000;
-/// How many just-in-time compilers' maps are kept.
+const MAX_REMEMBERED_BYTES: usize = 64 << 20;
+/// How many just-in-time compilers' maps are kept, and how much memory the others may take when one
+/// is used.
 const MAX_JITS: usize = 16;
-/// Longer names are cut: a hostile file could hold one of any length.
-const MAX_NAME: usize = 4096;
+const MAX_JIT_BYTES: usize = 128 << 20;
 
 /// A stack whose frames want names.
 pub(super) struct Job {
@@ -131,6 +133,7 @@ struct Worker {
     /// `None` for a file without one that can be read.
     build_ids: HashMap<FileId, Option<Name>>,
     remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
+    remembered_bytes: usize,
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read.
     unreadable: HashSet<FileId>,
@@ -147,6 +150,7 @@ impl Worker {
             functions,
             build_ids: HashMap::new(),
             remembered: HashMap::new(),
+            remembered_bytes: 0,
             jits: HashMap::new(),
             unreadable: HashSet::new(),
             newly_unreadable: 0,
@@ -231,7 +235,7 @@ impl Worker {
         }
         frames.extend(found.iter().map(|frame| Frame {
             address: plain.address,
-            offset: frame.offset.map(|offset| offset + before),
+            offset: frame.offset.map(|offset| offset.saturating_add(before)),
             module: plain.module.clone(),
             module_offset: plain.module_offset,
             build_id: plain.build_id.clone(),
@@ -253,28 +257,31 @@ impl Worker {
     }
 
     fn jit_frame(&mut self, jit: Jit, plain: Frame, before: u64) -> Frame {
-        if self.jits.len() >= MAX_JITS && !self.jits.contains_key(&jit) {
-            self.jits.clear();
+        let bytes: usize = self.jits.values().map(PerfMap::bytes).sum();
+        if (self.jits.len() >= MAX_JITS && !self.jits.contains_key(&jit)) || bytes > MAX_JIT_BYTES {
+            self.jits.retain(|other, _| *other == jit);
         }
         let map = self.jits.entry(jit).or_default();
         match map.find(jit, plain.address.wrapping_sub(before)) {
             None => plain,
             Some((name, start)) => Frame {
-                function: Some(cut(name.as_bytes())),
-                offset: Some(plain.address - start),
+                function: Some(name),
+                offset: Some(plain.address.wrapping_sub(start)),
                 ..plain
             },
         }
     }
 
     fn remember(&mut self, key: (FileId, u64), file: &ElfFile, origin: &Origin) -> Arc<[Frame]> {
-        if self.remembered.len() >= MAX_REMEMBERED {
+        if self.remembered.len() >= MAX_REMEMBERED || self.remembered_bytes > MAX_REMEMBERED_BYTES {
             self.remembered.clear();
+            self.remembered_bytes = 0;
         }
         let Some(frames) = self.look_up(key, file, origin) else {
             self.unopened += 1;
             return Arc::new([]);
         };
+        self.remembered_bytes += bytes_of(&frames);
         let frames: Arc<[Frame]> = frames.into();
         self.remembered.insert(key, Arc::clone(&frames));
         frames

@@ -98,10 +98,10 @@ impl Accounts {
     /// A thread ended with this count over its whole life.
     pub(super) fn exited(&mut self, pid: u32, tid: u32, maj_flt: u64, last: bool) {
         if let Some(account) = self.accounts.get_mut(&Whom::Process(pid)) {
-            account.exited += maj_flt;
+            account.exited = account.exited.saturating_add(maj_flt);
             account.ended |= last;
         } else if let Some(account) = self.accounts.get_mut(&Whom::Thread { pid, tid }) {
-            account.exited += maj_flt;
+            account.exited = account.exited.saturating_add(maj_flt);
             account.ended = true;
         }
     }
@@ -120,7 +120,7 @@ impl Accounts {
             .map(|(whom, account)| (whom.pid(), self.delta(*whom, account)));
         for (pid, delta) in open.chain(self.closed.iter().copied()) {
             let sum = deltas.entry(pid).or_insert(Some(0));
-            *sum = sum.zip(delta).map(|(sum, delta)| sum + delta);
+            *sum = sum.zip(delta).map(|(sum, delta)| sum.saturating_add(delta));
         }
         deltas
             .into_iter()
