@@ -2,12 +2,23 @@
 //!
 //! The one module that knows about anonymous nested members and members that were renamed.
 
+use std::fs;
+
 use btf_rs::{Btf, BtfType, Type};
 
 use super::Error;
 
+/// Where the running kernel tells its types.
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
 /// How deep anonymous members are followed; the kernel nests a few levels.
 const MAX_NESTING: u32 = 8;
+/// How many qualifiers and the like may stand before a type; the kernel has a few. BTF can say that
+/// a type is a qualified form of itself.
+const MAX_CHAIN: usize = 16;
+/// How many members are looked at for one name: the largest structures have some hundreds, but one
+/// can say that it holds itself many times.
+const MAX_MEMBERS: usize = 100_000;
 
 /// Size of a kernel stack (arch/x86/include/asm/page_64_types.h). Kernels built with KASAN have
 /// larger ones; the programs check what they find, and then name no system call.
@@ -125,8 +136,14 @@ pub enum NoFexit {
 impl KernelTypes {
     /// Reads them from `/sys/kernel/btf/vmlinux`.
     pub fn of_running_kernel() -> Result<Self, Error> {
-        let btf = Btf::from_file("/sys/kernel/btf/vmlinux")
-            .map_err(|error| Error::Types(error.to_string()))?;
+        let bytes = fs::read(VMLINUX).map_err(|error| Error::Types(error.to_string()))?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// Reads them from what such a file of any kernel holds. From memory: reading the file as it
+    /// parses, btf-rs asks for its position before each of 130,000 types.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let btf = Btf::from_bytes(bytes).map_err(|error| Error::Types(error.to_string()))?;
         Self::from_btf(&btf)
     }
 
@@ -235,9 +252,10 @@ fn handler(btf: &Btf) -> Result<u32, NoFexit> {
 
 fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {
     let types = btf.resolve_types_by_name(structure).unwrap_or_default();
+    let mut left = MAX_MEMBERS;
     types
         .iter()
-        .find_map(|candidate| member_bits(btf, candidate, member, MAX_NESTING))
+        .find_map(|candidate| member_bits(btf, candidate, member, MAX_NESTING, &mut left))
         .map(|bits| u64::from(bits / 8))
         .ok_or_else(|| Error::Types(format!("struct {structure} has no member {member}")))
 }
@@ -256,10 +274,12 @@ fn size_of_type(btf: &Btf, name: &str) -> Result<u64, Error> {
         .ok_or_else(|| Error::Types(format!("no type {name}")))
 }
 
-fn member_bits(btf: &Btf, of: &Type, name: &str, depth: u32) -> Option<u32> {
+/// Where a member is, bits; `left` is how many may be looked at.
+fn member_bits(btf: &Btf, of: &Type, name: &str, depth: u32, left: &mut usize) -> Option<u32> {
     let (Type::Struct(structure) | Type::Union(structure)) = of else {
         return None;
     };
+    *left = left.checked_sub(structure.members.len())?;
     structure.members.iter().find_map(|member| {
         let member_name = btf.resolve_name(member).unwrap_or_default();
         if member_name == name {
@@ -271,8 +291,9 @@ fn member_bits(btf: &Btf, of: &Type, name: &str, depth: u32) -> Option<u32> {
         // `struct vm_fault` has a const one, which is a type of its own.
         let inner = btf
             .chained_type_iter(member)
+            .take(MAX_CHAIN)
             .find(|inner| matches!(inner, Type::Struct(_) | Type::Union(_)))?;
-        member_bits(btf, &inner, name, depth - 1).map(|bits| bits + member.bit_offset())
+        member_bits(btf, &inner, name, depth - 1, left)?.checked_add(member.bit_offset())
     })
 }
 
@@ -287,6 +308,7 @@ pub(super) fn tracepoint_arguments(btf: &Btf, tracepoint: &str) -> Option<usize>
             return None;
         };
         btf.chained_type_iter(typedef as &dyn BtfType)
+            .take(MAX_CHAIN)
             .find_map(|inner| match inner {
                 Type::FuncProto(prototype) => Some(prototype.parameters.len()),
                 _ => None,
