@@ -12,10 +12,11 @@ mod maps;
 mod offsets;
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use faulttrace_ebpf::filter;
 
 pub use attach::{FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
@@ -179,6 +180,31 @@ pub trait KernelFunctions {
     fn ranges_of(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<Range<u64>>;
 }
 
+/// The running kernel's types, in the forms in which they are needed.
+pub struct RunningKernel {
+    types: KernelTypes,
+    btf: Btf,
+}
+
+impl RunningKernel {
+    /// Reads `/sys/kernel/btf/vmlinux`, and parses it for the one and the other at the same time:
+    /// it takes a tenth of a second, which the user waits.
+    pub fn read() -> Result<Self, Error> {
+        let bytes = std::fs::read(offsets::VMLINUX)
+            .map_err(|error| Error::Types(format!("read it: {error}")))?;
+        let (types, btf) = std::thread::scope(|scope| {
+            let types = scope.spawn(|| KernelTypes::from_bytes(&bytes));
+            let btf = Btf::parse(&bytes, Endianness::default());
+            let types = types.join();
+            (types.unwrap_or_else(|panic| resume_unwind(panic)), btf)
+        });
+        Ok(Self {
+            types: types?,
+            btf: btf.map_err(|error| Error::Types(chain(&error)))?,
+        })
+    }
+}
+
 /// The programs, loaded; attached after [`Probe::attach`].
 pub struct Probe {
     ebpf: Ebpf,
@@ -196,10 +222,10 @@ impl Probe {
     /// Creates the maps and sets the programs' configuration.
     pub fn load(
         settings: Settings,
-        types: KernelTypes,
+        kernel: RunningKernel,
         functions: &dyn KernelFunctions,
     ) -> Result<Self, Error> {
-        let btf = Btf::from_sys_fs().map_err(|error| Error::Types(chain(&error)))?;
+        let RunningKernel { types, btf } = kernel;
         let globals = kernel::Globals::new(&settings, &types, functions)?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
