@@ -7,20 +7,61 @@
     reason = "it belongs to another crate, where it is reached"
 )]
 mod consume;
+#[path = "../../fuzz/src/parsers.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "it belongs to another crate, where it is reached"
+)]
+mod parsers;
+#[path = "../../fuzz/src/ring.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "it belongs to another crate, where it is reached"
+)]
+mod ring;
 
 use std::path::{Path, PathBuf};
 
 use consume::consume;
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/trace")
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target)
+}
+
+/// What a fuzz target says of each file of its corpus.
+fn try_corpus(target: &str, run: fn(&[u8]) -> usize) -> Vec<usize> {
+    let files = std::fs::read_dir(corpus(target)).expect("the corpus is there");
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read(entry.expect("an entry").path()).expect("readable")
+    };
+    files.map(|entry| run(&read(entry))).collect()
+}
+
+#[test]
+fn what_targets_write_is_survived() {
+    for (target, run) in [
+        ("maps", parsers::maps as fn(&[u8]) -> usize),
+        ("perf_map", parsers::perf_map),
+        ("btf", parsers::btf),
+        ("build_id", parsers::build_id),
+        ("ring", ring::ring),
+    ] {
+        let understood = try_corpus(target, run);
+        assert!(understood.len() > 1, "{target}: {} files", understood.len());
+        assert!(
+            understood.iter().any(|count| *count > 0),
+            "{target}: nothing in its corpus is understood"
+        );
+    }
 }
 
 #[test]
 fn the_corpus_is_survived() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut records = Vec::new();
-    for entry in std::fs::read_dir(corpus()).expect("the corpus is there") {
+    for entry in std::fs::read_dir(corpus("trace")).expect("the corpus is there") {
         let entry = entry.expect("an entry");
         // A copy, because reading may repair.
         let copy = directory.path().join(entry.file_name());
@@ -36,7 +77,7 @@ fn the_corpus_is_survived() {
 
 #[test]
 fn changed_bytes_are_survived() {
-    let seed = std::fs::read(corpus().join("seed")).expect("the seed");
+    let seed = std::fs::read(corpus("trace").join("seed")).expect("the seed");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("changed");
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;

@@ -26,44 +26,86 @@ pub fn consume(path: &Path) -> usize {
 
 /// Replay and exports.
 fn forwards(trace: &Trace) -> usize {
-    let mut summary = Summary::new();
-    let mut views: [Box<dyn View>; 2] = [
-        Box::new(Json::new()),
-        Box::new(Text::new(TextOptions {
-            color: true,
-            width: Some(80),
-            kernel_stacks: true,
-            multi_process: true,
-        })),
-    ];
-    let mut exports = Kind::ALL.map(export::start);
-    let (mut out, mut sink) = (Vec::new(), io::sink());
-    let mut count = 0;
-    let mut take = |record: &Record| {
-        count += 1;
-        summary.add(record);
-        for view in &mut views {
-            view.record(record, Instant::now(), &mut out);
-        }
-        check_lines(&out);
-        out.clear();
-        for export in &mut exports {
-            let _ = export.record(record, &mut sink);
-        }
-    };
-    take(&Record::Start(trace.start().clone()));
+    let mut shown = Shown::default();
+    shown.take(&Record::Start(trace.start().clone()));
     let _ = trace.records(Order::OldestFirst, |item| {
-        take(&item.into_record());
+        shown.take(&item.into_record());
         ControlFlow::Continue(())
     });
-    for view in &mut views {
-        view.finish(&summary, &mut out);
+    shown.finish()
+}
+
+/// All that shows a stream of records as it comes.
+pub struct Shown {
+    summary: Summary,
+    json: Json,
+    text: Text,
+    exports: Vec<Box<dyn export::Export>>,
+    out: Vec<u8>,
+    count: usize,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self {
+            summary: Summary::new(),
+            json: Json::new(),
+            text: Text::new(TextOptions {
+                color: true,
+                width: Some(80),
+                kernel_stacks: true,
+                multi_process: true,
+            }),
+            exports: Kind::ALL.map(export::start).into(),
+            out: Vec::new(),
+            count: 0,
+        }
     }
-    check_lines(&out);
-    for export in &mut exports {
-        let _ = export.finish(&summary, &mut sink);
+}
+
+impl Shown {
+    /// Shows one record everywhere.
+    pub fn take(&mut self, record: &Record) {
+        self.count += 1;
+        self.summary.add(record);
+        self.json.record(record, Instant::now(), &mut self.out);
+        self.check_json();
+        self.text.record(record, Instant::now(), &mut self.out);
+        self.check_text();
+        for export in &mut self.exports {
+            let _ = export.record(record, &mut io::sink());
+        }
     }
-    count
+
+    /// Ends the stream. Says how many records there were.
+    pub fn finish(mut self) -> usize {
+        self.json.finish(&self.summary, &mut self.out);
+        self.check_json();
+        self.text.finish(&self.summary, &mut self.out);
+        self.check_text();
+        for export in &mut self.exports {
+            let _ = export.finish(&self.summary, &mut io::sink());
+        }
+        self.count
+    }
+
+    fn check_text(&mut self) {
+        check_lines(&self.out);
+        self.out.clear();
+    }
+
+    /// Every line is JSON, and harmless to a terminal too.
+    fn check_json(&mut self) {
+        for line in self
+            .out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            let parsed = serde_json::from_slice::<serde_json::Value>(line);
+            assert!(parsed.is_ok(), "no JSON: {}", line.escape_ascii());
+        }
+        self.check_text();
+    }
 }
 
 /// The report, as text and as JSON.

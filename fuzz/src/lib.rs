@@ -1,6 +1,9 @@
-//! What the fuzz targets share: a trace to begin with, and all that is done with one.
+//! What the fuzz targets share: a trace to begin with, all that is done with one, the parsers of what
+//! targets write, and the way from the ring to the views.
 
 mod consume;
+pub mod parsers;
+pub mod ring;
 mod seed;
 
 use std::path::PathBuf;
@@ -10,5 +13,8 @@ pub use seed::seed;
 
 /// A file in memory, of this process.
 pub fn scratch(name: &str) -> PathBuf {
-    PathBuf::from(format!("/dev/shm/faulttrace-fuzz-{}-{name}", std::process::id()))
+    PathBuf::from(format!(
+        "/dev/shm/faulttrace-fuzz-{}-{name}",
+        std::process::id()
+    ))
 }

@@ -6,7 +6,15 @@ use crate::cargo::cargo;
 use crate::shell::{root, run};
 
 /// All targets.
-const TARGETS: [&str; 2] = ["trace", "trace_rows"];
+const TARGETS: [&str; 7] = [
+    "trace",
+    "trace_rows",
+    "ring",
+    "btf",
+    "maps",
+    "perf_map",
+    "build_id",
+];
 /// What takes longer is a hang, s.
 const TIMEOUT_S: u32 = 20;
 /// What takes more memory has no bound, MiB.
