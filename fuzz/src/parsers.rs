@@ -60,7 +60,7 @@ pub fn maps(bytes: &[u8]) -> usize {
 /// `/tmp/perf-PID.map`, and look-ups at the addresses that stand in it and around.
 pub fn perf_map(bytes: &[u8]) -> usize {
     let functions = Functions::parse(bytes);
-    let words = bytes.split(|byte| byte.is_ascii_whitespace());
+    let words = bytes.split(u8::is_ascii_whitespace);
     let addresses = words.filter_map(|word| {
         let text = std::str::from_utf8(word).ok()?;
         u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
@@ -84,8 +84,10 @@ pub fn btf(bytes: &[u8]) -> usize {
 
 /// A program or library, asked for its build id; 1 if it has one.
 pub fn build_id(bytes: &[u8]) -> usize {
-    let mut file = tempfile::tempfile_in("/dev/shm").expect("memory");
-    file.write_all(bytes).expect("memory");
+    let Ok(mut file) = tempfile::tempfile_in("/dev/shm") else {
+        panic!("no room in memory");
+    };
+    assert!(file.write_all(bytes).is_ok(), "no room in memory");
     let found = build_id::read(&file);
     assert!(
         found

@@ -95,12 +95,12 @@ impl Session {
             .zip(FUNCTIONS)
             .map(|(at, name)| format!("{:x} T {name}\n", KERNEL_BASE + at * 256))
             .collect();
+        let Ok(clock) = Clock::new() else {
+            panic!("every Linux has these clocks");
+        };
         let symbols = KernelSymbols::parse(symbols + "ffffffffffffff00 T end\n");
         Self {
-            enricher: Enricher::new(
-                Clock::new().expect("clocks"),
-                Labels::of_maps(symbols, read_map),
-            ),
+            enricher: Enricher::new(clock, Labels::of_maps(symbols, read_map)),
             recorded: Recorded::default(),
             known: Vec::new(),
             shown: Shown::default(),

@@ -107,8 +107,8 @@ fn open(jit: Jit) -> Option<(File, Metadata)> {
 }
 
 impl Functions {
-    /// Lines of `START SIZE NAME`, numbers hexadecimal; others are left out. Names are cut at
-    /// [`MAX_NAME`] bytes.
+    /// Lines of `START SIZE NAME`, numbers hexadecimal; others are left out. Long names are
+    /// cut.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut entries: Vec<Entry> = bytes
             .split(|byte| *byte == b'\n')

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +29,7 @@ use crate::ingest::{Clock, Enricher};
 use crate::model::{Name, ProcessInfo, Record, Start};
 use crate::preflight;
 use crate::privileges;
-use crate::probe::{Probe, RunningKernel, Settings};
+use crate::probe::{Probe, Settings};
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
 use crate::process::{LabelOptions, Labels, namespaces, threads};
@@ -118,13 +117,7 @@ impl Session {
         // First, so that nothing is attached if it cannot be saved.
         let mut recorder = plan.save.as_ref().map(Recorder::start).transpose()?;
         let clock = Clock::new().map_err(|error| Failure::Failed(error.into()))?;
-        // At the same time, since both take a while.
-        let (symbols, kernel) = std::thread::scope(|scope| {
-            let kernel = scope.spawn(RunningKernel::read);
-            let symbols = KernelSymbols::load();
-            let kernel = kernel.join();
-            (symbols, kernel.unwrap_or_else(|panic| resume_unwind(panic)))
-        });
+        let (symbols, kernel) = tracer::read_kernel();
         let symbols = symbols.map_err(|error| Failure::target(&error))?;
         let mut probe = Probe::load(settings(plan, chosen), kernel?, &symbols)?;
         let logger = (plan.verbose > 0)

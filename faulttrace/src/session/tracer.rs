@@ -6,6 +6,7 @@ mod ends;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -25,8 +26,8 @@ use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
 use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
 use crate::privileges;
-use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack};
-use crate::process::kernel::KernelSymbols;
+use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack, RunningKernel};
+use crate::process::kernel::{self, KernelSymbols};
 use crate::process::threads;
 
 /// How long the ring may rest before it is looked at.
@@ -71,6 +72,19 @@ impl KernelFunctions for KernelSymbols {
     fn ranges_of(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<Range<u64>> {
         KernelSymbols::ranges_of(self, wanted)
     }
+}
+
+/// What a start needs to know of the kernel. Read at the same time, since each takes a while.
+pub(super) fn read_kernel() -> (
+    Result<KernelSymbols, kernel::Error>,
+    Result<RunningKernel, probe::Error>,
+) {
+    std::thread::scope(|scope| {
+        let types = scope.spawn(RunningKernel::read);
+        let symbols = KernelSymbols::load();
+        let types = types.join();
+        (symbols, types.unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// Everything the thread owns.
