@@ -50,7 +50,7 @@ impl Random {
 }
 
 /// The source of faults.
-pub(crate) struct MadeUp {
+pub struct MadeUp {
     random: Random,
     now_ns: u64,
     /// When each thread's next fault ends, and how long it sleeps in it: a thread is in one at a time.
@@ -87,7 +87,8 @@ impl Times {
 }
 
 impl MadeUp {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Equal seeds make equal faults.
+    pub fn new(seed: u64) -> Self {
         let name = |text: String| Name::from(text.as_str());
         let mut made_up = Self {
             random: Random(seed),
@@ -110,7 +111,7 @@ impl MadeUp {
     }
 
     /// What begins their trace.
-    pub(crate) fn start(&self) -> Start {
+    pub fn start(&self) -> Start {
         Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: "made-up".to_owned(),
@@ -127,7 +128,7 @@ impl MadeUp {
     }
 
     /// Unix time of the last one's end, ns.
-    pub(crate) fn now_ns(&self) -> u64 {
+    pub fn now_ns(&self) -> u64 {
         self.now_ns
     }
 
@@ -140,7 +141,7 @@ impl MadeUp {
     }
 
     /// The next fault to end.
-    pub(crate) fn fault(&mut self) -> Option<Fault> {
+    pub fn fault(&mut self) -> Option<Fault> {
         let Reverse((end_ns, thread, times)) = self.next.pop()?;
         self.now_ns = end_ns;
         self.plan(end_ns, thread);

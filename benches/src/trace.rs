@@ -1,8 +1,6 @@
 //! Writes a trace of made-up faults through the writer that sessions use, and says what that costs.
 //! `cargo xtask bench trace` runs it and then measures `faulttrace report` on the file.
 
-mod made_up;
-
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +10,10 @@ use anyhow::Context as _;
 use clap::Parser;
 use faulttrace::model::Record;
 use faulttrace::trace::{Options, Writer};
+use faulttrace_benches::made_up::MadeUp;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-
-use made_up::MadeUp;
 
 /// Records of a batch, as the session makes them at a high rate.
 const BATCH: u64 = 32_768;

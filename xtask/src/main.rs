@@ -117,6 +117,16 @@ enum Bench {
         #[arg(long, default_value_t = 10_000_000)]
         faults: u64,
     },
+    /// What userspace does for each fault, step by step
+    Micro {
+        /// Arguments for the benchmark: name filters, `--save-baseline NAME`, …
+        #[arg(
+            value_name = "BENCHMARK ARGUMENTS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -172,11 +182,12 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
             setup::setup(setup::Purpose::Test)?;
             endurance::soak(seconds, rate)?;
         }
-        Task::Bench {
-            what: Bench::Trace { faults },
-        } => {
+        Task::Bench { what } => {
             setup::setup(setup::Purpose::Build)?;
-            bench::trace(faults)?;
+            match what {
+                Bench::Trace { faults } => bench::trace(faults)?,
+                Bench::Micro { arguments } => bench::micro(&arguments)?,
+            }
         }
         Task::Lint => {
             setup::setup(setup::Purpose::Test)?;
