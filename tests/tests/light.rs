@@ -27,7 +27,7 @@ fn percent(trace: &Trace, pid: u32, done: &Done) -> u64 {
 #[test]
 fn faults_on_a_file_are_whole() {
     let bench = start();
-    let mut slow = SlowFs::mount(
+    let slow = SlowFs::mount(
         &bench,
         &Options {
             delay_us: 5_000,
