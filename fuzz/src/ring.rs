@@ -284,6 +284,8 @@ fn entry_of(event: &FaultEvent) -> Inflight {
         maj_flt: 0,
         syscall: event.syscall,
         asleep: 1,
+        completed: 0,
+        padding: 0,
         waker: event.longest_waker,
         longest_waker: event.longest_waker,
         comm: event.comm,

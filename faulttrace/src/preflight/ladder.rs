@@ -79,15 +79,13 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
 }
 
 /// The job whose best rung is no tracepoint. `job`: what its tracepoint offers.
-fn fault_ends(job: JobRung, facts: &Facts) -> JobRung {
+fn fault_ends(mut job: JobRung, facts: &Facts) -> JobRung {
     let refusal = match &facts.fexit {
         Some(Ok(())) => {
-            return JobRung {
-                attached_to: HANDLER,
-                rung: Rung::Fexit,
-                note: "exact ends of all faults that the kernel completes".into(),
-                ..job
-            };
+            job.attached_to = HANDLER;
+            job.rung = Rung::Fexit;
+            job.note = "exact ends of all faults that the kernel completes".into();
+            return job;
         }
         Some(Err(refusal)) => refusal,
         None => "not tried",
@@ -101,10 +99,8 @@ fn fault_ends(job: JobRung, facts: &Facts) -> JobRung {
         Lockdown::Mode(mode) if mode != "none" => format!(", lockdown is {mode}"),
         _ => String::new(),
     };
-    JobRung {
-        note: format!("{without} (fexit of {HANDLER}: {refusal}{locked})").into(),
-        ..job
-    }
+    job.note = format!("{without} (fexit of {HANDLER}: {refusal}{locked})").into();
+    job
 }
 
 #[cfg(test)]

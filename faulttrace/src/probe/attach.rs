@@ -253,7 +253,7 @@ impl Probe {
 
     /// Loads the best program that was not refused yet.
     fn load_next(&mut self, attempt: &mut Attempt) -> Result<Rung, Error> {
-        while let Some(rung) = attempt.left.next() {
+        for rung in attempt.left.by_ref() {
             match self.load_on(attempt.job, rung) {
                 Ok(()) => return Ok(rung),
                 Err(reason) => attempt.refused.push(format!("{rung}: {reason}")),
