@@ -3,8 +3,8 @@
 use clap::Parser;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
-    anon, blocked, chaos, churn, gup, kernel_mode, mmap_lock, paced, plain, quiet, stall, swap,
-    touch, tree, uffd,
+    anon, blocked, blocks, chaos, churn, gup, kernel_mode, mmap_lock, paced, plain, quiet, stall,
+    swap, touch, tree, uffd,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -20,6 +20,7 @@ enum Workload {
     Quiet(quiet::QuietArgs),
     Alternate(blocked::AlternateArgs),
     Storm(anon::StormArgs),
+    Blocks(blocks::BlocksArgs),
     Hog(anon::HogArgs),
     Swap(swap::SwapArgs),
     Userfaultfd(uffd::UffdArgs),
@@ -41,6 +42,7 @@ fn main() {
         Workload::Quiet(args) => quiet::run(&args),
         Workload::Alternate(args) => blocked::run(&args),
         Workload::Storm(args) => anon::storm(&args),
+        Workload::Blocks(args) => blocks::run(&args),
         Workload::Hog(args) => anon::hog(&args),
         Workload::Swap(args) => swap::run(&args),
         Workload::Userfaultfd(args) => uffd::run(&args),

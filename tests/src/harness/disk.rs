@@ -49,17 +49,22 @@ pub struct LoopDisk {
 impl LoopDisk {
     /// Makes and mounts one of this size.
     pub fn new(bench: &Bench, mib: usize, read_ahead_kb: usize) -> LoopDisk {
-        let image = bench.path().join("disk.img");
+        Self::within(bench.path(), mib, read_ahead_kb, "--direct-io=on")
+    }
+
+    /// As [`LoopDisk::new`] in any directory. On a tmpfs, direct I/O must be off for kernels before
+    /// 6.6, and there is nothing that it would keep from being cached twice.
+    pub fn within(directory: &Path, mib: usize, read_ahead_kb: usize, direct: &str) -> LoopDisk {
+        let image = directory.join("disk.img");
         create(&image, mib * 256);
-        let arguments = ["--find", "--show", "--direct-io=on"];
+        let arguments = ["--find", "--show", direct];
         let device = must(
             "losetup",
             arguments.map(Path::new).into_iter().chain([&*image]),
         );
-        let disk = LoopDisk {
-            device,
-            mount: bench.subdirectory("disk"),
-        };
+        let mount = directory.join("disk");
+        fs::create_dir(&mount).expect("create a directory");
+        let disk = LoopDisk { device, mount };
         let name = disk.device.trim_start_matches("/dev/");
         let setting = format!("/sys/block/{name}/queue/read_ahead_kb");
         fs::write(&setting, read_ahead_kb.to_string()).expect("set the readahead");

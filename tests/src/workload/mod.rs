@@ -6,6 +6,7 @@
 
 pub mod anon;
 pub mod blocked;
+pub mod blocks;
 pub mod chaos;
 pub mod churn;
 pub mod cold;
