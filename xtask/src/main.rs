@@ -100,10 +100,16 @@ enum Task {
         #[arg(long, default_value_t = 5000)]
         rate: u32,
     },
-    /// Measure what something costs on this machine
+    /// Measure what something costs on this machine; without a subcommand, all of it on real faults
     Bench {
+        /// On real faults, as root; a part is only printed
+        #[arg(value_enum, default_value = "all")]
+        part: bench::Part,
+        /// How often each tracer attaches
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
         #[command(subcommand)]
-        what: Bench,
+        what: Option<Bench>,
     },
     /// Only the checks that need no test to run: format, lints, docs, licences, file length
     Lint,
@@ -182,7 +188,17 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
             setup::setup(setup::Purpose::Test)?;
             endurance::soak(seconds, rate)?;
         }
-        Task::Bench { what } => {
+        Task::Bench {
+            part,
+            rounds,
+            what: None,
+        } => {
+            setup::setup(setup::Purpose::Bench)?;
+            bench::rig(part, rounds)?;
+        }
+        Task::Bench {
+            what: Some(what), ..
+        } => {
             setup::setup(setup::Purpose::Build)?;
             match what {
                 Bench::Trace { faults } => bench::trace(faults)?,

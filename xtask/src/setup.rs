@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Test,
     /// Build, and run tests on other kernels.
     Vm,
+    /// Build, and measure beside other tracers.
+    Bench,
 }
 
 /// A Debian package, and the sign that it is there.
@@ -97,6 +99,30 @@ const SYSTEM_PACKAGES: [SystemPackage; 12] = [
         name: "python3-venv",
         sign: Sign::PythonModules("venv, ensurepip"),
         why: "Perfetto's own classes, which read exported timelines, are for Python",
+    },
+];
+
+/// What only measuring needs: the peers, and what the stalls stall on.
+const BENCH_PACKAGES: [SystemPackage; 4] = [
+    SystemPackage {
+        name: "linux-perf",
+        sign: Sign::Program("perf"),
+        why: "a peer to measure beside",
+    },
+    SystemPackage {
+        name: "bpftrace",
+        sign: Sign::Program("bpftrace"),
+        why: "a peer to measure beside",
+    },
+    SystemPackage {
+        name: "mount",
+        sign: Sign::Program("losetup"),
+        why: "loop devices",
+    },
+    SystemPackage {
+        name: "e2fsprogs",
+        sign: Sign::Program("mkfs.ext4"),
+        why: "a file system on a loop device",
     },
 ];
 
@@ -197,6 +223,7 @@ pub(crate) fn setup(purpose: Purpose) -> anyhow::Result<()> {
         Purpose::Build => {}
         Purpose::Test => system_packages(&SYSTEM_PACKAGES)?,
         Purpose::Vm => system_packages(&VM_PACKAGES)?,
+        Purpose::Bench => system_packages(&BENCH_PACKAGES)?,
     }
     rust_components(purpose)?;
     cargo_tool(&BPF_LINKER)?;

@@ -1,13 +1,12 @@
-//! `cargo xtask bench`: measurements, never tests: machines differ, and are busy.
+//! `cargo xtask bench trace`: a saved trace of made-up faults.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
-use crate::cargo::{cargo, release_binary};
+use crate::cargo::release_binary;
 use crate::shell::{describe, run, say, target_dir};
 
 /// How often the report is measured; the first run warms the page cache.
@@ -25,14 +24,6 @@ pub(crate) fn trace(faults: u64) -> anyhow::Result<()> {
         report(&faulttrace, &file)?;
     }
     std::fs::remove_file(&file).with_context(|| file.display().to_string())
-}
-
-/// What userspace does for each fault. Compares with the run before, if there was one.
-pub(crate) fn micro(arguments: &[OsString]) -> anyhow::Result<()> {
-    run(cargo()?
-        .args(["bench", "--package", "faulttrace-benches"])
-        .args(["--bench", "micro", "--"])
-        .args(arguments))
 }
 
 fn report(faulttrace: &Path, file: &Path) -> anyhow::Result<()> {
