@@ -17,17 +17,24 @@ mod tools;
 mod tracer;
 mod usage;
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::{Parser, ValueEnum};
+use faulttrace_tests::harness::sweep;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use tools::Tools;
+
+/// Where files are in memory, and how the names of ours begin.
+const MEMORY: &str = "/dev/shm";
+const PREFIX: &str = "faulttrace-bench-";
 
 /// Measure faulttrace and its peers
 #[derive(Parser)]
@@ -76,8 +83,10 @@ fn main() -> anyhow::Result<()> {
         "tracing needs root and this is uid {}: `cargo xtask bench` asks for it",
         geteuid()
     );
-    let scratch = TempDir::with_prefix_in("faulttrace-bench-", "/dev/shm")
-        .context("a directory in /dev/shm, which has to be in memory")?;
+    let _alone = alone()?;
+    sweep(Path::new(MEMORY), PREFIX);
+    let scratch = TempDir::with_prefix_in(PREFIX, MEMORY)
+        .with_context(|| format!("a directory in {MEMORY}, which has to be in memory"))?;
     let settings = Settings {
         tools: Tools {
             faulttrace: args.faulttrace,
@@ -94,6 +103,18 @@ fn main() -> anyhow::Result<()> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("standard output")
+}
+
+/// Makes sure that no other measurement runs: both would be wrong.
+fn alone() -> anyhow::Result<Flock<File>> {
+    let path = Path::new(MEMORY).join("faulttrace-bench.lock");
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        anyhow!(
+            "{} is locked, so another measurement runs: wait for its end ({error})",
+            path.display()
+        )
+    })
 }
 
 fn section(settings: &Settings, part: Part) -> anyhow::Result<String> {

@@ -72,6 +72,12 @@ impl Kind {
         }
     }
 
+    /// Whether SIGINT can be lost on it: bpftrace 0.17 looks for it only when it interrupts its waiting,
+    /// so on a busy machine, where it comes between two waits, it goes on for ever.
+    pub(crate) fn misses_signals(self) -> bool {
+        matches!(self, Kind::BpftraceStarts | Kind::BpftraceStalls)
+    }
+
     /// Its command, if there is one.
     pub(crate) fn command(self, tools: &Tools, pid: u32) -> Option<Command> {
         let pid = pid.to_string();

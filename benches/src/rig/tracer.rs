@@ -18,9 +18,10 @@ use crate::bpf::{self, Empty};
 use crate::tools::{Kind, Tools};
 use crate::usage;
 
-/// How long a tracer may take to attach, or to end: symbols and many events take their time, and on a
-/// machine without a free CPU the kernel alone took bpftrace a minute to detach.
-const DEADLINE: Duration = Duration::from_secs(240);
+/// How long a tracer may take to attach, or to end: symbols and many events take their time.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// After which time a tracer that can miss a signal is sent another.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How often a sign is looked for: the uncertainty of the moment of attaching.
 const GLANCE: Duration = Duration::from_millis(1);
 
@@ -198,7 +199,12 @@ impl Tracer {
         if let Some(child) = &mut self.child {
             signal(child, Signal::SIGINT)?;
             let deadline = Instant::now() + DEADLINE;
+            let mut again = Instant::now() + AGAIN;
             while child.try_wait().context("waiting for a tracer")?.is_none() {
+                if self.kind.misses_signals() && Instant::now() > again {
+                    signal(child, Signal::SIGINT)?;
+                    again = Instant::now() + AGAIN;
+                }
                 ensure!(
                     Instant::now() < deadline,
                     "{} did not end within {DEADLINE:?} of SIGINT\n{}",

@@ -66,7 +66,7 @@ pub fn start_without_tracer() -> Bench {
         Ok(alone) => alone,
         Err((_, error)) => panic!("lock the machine for this test: {error}"),
     };
-    sweep(&root);
+    sweep(&root, PREFIX);
     let directory = tempfile::Builder::new()
         .prefix(PREFIX)
         .tempdir_in(&root)
@@ -110,10 +110,10 @@ impl Bench {
     }
 }
 
-/// Removes what a run that was killed has left: mounts, swap, loop devices, directories. The lock
-/// is held, so nobody uses them.
-fn sweep(root: &Path) {
-    let ours = root.join(PREFIX).display().to_string();
+/// Removes what a run that was killed has left under names that begin so: mounts, swap, loop devices,
+/// directories. The caller holds a lock, so nobody uses them.
+pub fn sweep(root: &Path, prefix: &str) {
+    let ours = root.join(prefix).display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc/self/mounts");
     for point in mounts
         .lines()
@@ -132,7 +132,7 @@ fn sweep(root: &Path) {
     }
     disk::detach_leftovers(&ours);
     for entry in fs::read_dir(root).expect("read the directory").flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
             let _gone = fs::remove_dir_all(entry.path());
         }
     }
