@@ -162,7 +162,7 @@ fn document(settings: &Settings) -> anyhow::Result<String> {
 
 fn method(rounds: usize) -> String {
     format!(
-        "A storm is one process that repeats a small block of work (512 faults or switches, or 128 \
+        "A storm is one process that repeats a small block of work (512 faults or switches, or 16 \
          stalls), each thread bound to a CPU, and logs when each block began and how long it took. \
          Around it the tracers attach in turn, {rounds} times each, and between two of them the storm runs \
          alone, so that each window with a tracer lies between two without. A window begins when the \
@@ -173,7 +173,7 @@ fn method(rounds: usize) -> String {
          the median of the blocks in place of the 20th percentile: it has more of what a tracer \
          takes from the CPU, and more noise. The rows where nothing is attached say how large a \
          difference the method sees where there is none. Times in ns are the 20th percentile. *Tracer \
-         CPU* is that of all its processes in the window, of one CPU. Goals are held against the median.\n"
+         CPU* is that of all its processes in the window, of one CPU. Goals are held against the median."
     )
 }
 
