@@ -301,19 +301,7 @@ fn create(
         longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
     };
-    if flags & flag::GUP != 0 {
-        let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
-        entry.maj_flt = maj_flt as u32;
-    }
-    if flags & flag::APPROXIMATE_START != 0 {
-        maps::count(counter::BEGINS_UNSEEN);
-    }
-    if config::LIGHT.load() != 0 {
-        entry.completed = config::completed_faults();
-        if slot.what == what::USER {
-            vmf::describe_current(entry);
-        }
-    }
+    without_exception_or_event(entry, slot.what);
     went_out(ctx, entry, scratch, stack, now, asleep);
     match INFLIGHT.insert(tid, &*entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => maps::inflight_changed(1),
@@ -323,6 +311,24 @@ fn create(
                 tid,
                 "no room for thread {} of process {} in a fault: error {}", tid, tgid, error
             );
+        }
+    }
+}
+
+/// Adds to an entry what takes the place of an exception, or of an event at the end, that is not seen.
+#[inline(always)]
+fn without_exception_or_event(entry: &mut Inflight, what: u32) {
+    if entry.flags & flag::GUP != 0 {
+        let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
+        entry.maj_flt = maj_flt as u32;
+    }
+    if entry.flags & flag::APPROXIMATE_START != 0 {
+        maps::count(counter::BEGINS_UNSEEN);
+    }
+    if config::LIGHT.load() != 0 {
+        entry.completed = config::completed_faults();
+        if what == what::USER {
+            vmf::describe_current(entry);
         }
     }
 }

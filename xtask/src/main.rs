@@ -188,27 +188,23 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
             setup::setup(setup::Purpose::Test)?;
             endurance::soak(seconds, rate)?;
         }
-        Task::Bench {
-            part,
-            rounds,
-            what: None,
-        } => {
-            setup::setup(setup::Purpose::Bench)?;
-            bench::rig(part, rounds)?;
-        }
-        Task::Bench {
-            what: Some(what), ..
-        } => {
-            setup::setup(setup::Purpose::Build)?;
-            match what {
-                Bench::Trace { faults } => bench::trace(faults)?,
-                Bench::Micro { arguments } => bench::micro(&arguments)?,
-            }
-        }
+        Task::Bench { part, rounds, what } => measure(part, rounds, what)?,
         Task::Lint => {
             setup::setup(setup::Purpose::Test)?;
             lint::lint()?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn measure(part: bench::Part, rounds: u32, what: Option<Bench>) -> anyhow::Result<()> {
+    let Some(what) = what else {
+        setup::setup(setup::Purpose::Bench)?;
+        return bench::rig(part, rounds);
+    };
+    setup::setup(setup::Purpose::Build)?;
+    match what {
+        Bench::Trace { faults } => bench::trace(faults),
+        Bench::Micro { arguments } => bench::micro(&arguments),
+    }
 }
