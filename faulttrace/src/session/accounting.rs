@@ -29,7 +29,7 @@ impl Whom {
 }
 
 /// How far one count has come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Account {
     /// The kernel's total when tracing began: for a process with its dead threads.
     total_at_start: Option<u64>,
@@ -40,6 +40,8 @@ struct Account {
     ended: bool,
     /// When it started, clock ticks after boot: an exit can be lost, and the id be another's.
     started: Option<u64>,
+    /// What the kernel says at the end of tracing.
+    at_end: Option<Stat>,
 }
 
 /// The counts of everything traced from the start, and of children.
@@ -81,7 +83,7 @@ impl Accounts {
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
         // An id that was given to a new process: the old one's count stays.
         if let Some(ended) = self.accounts.get(&whom).filter(|account| account.ended) {
-            self.closed.push((whom.pid(), self.delta(whom, ended)));
+            self.closed.push((whom.pid(), self.delta(ended)));
         }
         self.accounts.insert(
             whom,
@@ -91,6 +93,7 @@ impl Accounts {
                 exited: 0,
                 ended: false,
                 started: whom.stat().map(|stat| stat.start_time),
+                at_end: None,
             },
         );
     }
@@ -111,13 +114,23 @@ impl Accounts {
         self.exits_lost = true;
     }
 
-    /// Ends all: to be called right after the programs are detached.
+    /// Reads the kernel's counts: to be called right after major faults are no longer seen.
+    pub(super) fn read_ends(&mut self) {
+        for (whom, account) in &mut self.accounts {
+            if !account.ended {
+                account.at_end = whom.stat();
+            }
+        }
+    }
+
+    /// Ends all, once every exit that was seen is accounted for: a process may have ended just before
+    /// its count was read.
     pub(super) fn close(self) -> Vec<Accounting> {
         let mut deltas: HashMap<u32, Option<u64>> = HashMap::new();
         let open = self
             .accounts
             .iter()
-            .map(|(whom, account)| (whom.pid(), self.delta(*whom, account)));
+            .map(|(whom, account)| (whom.pid(), self.delta(account)));
         for (pid, delta) in open.chain(self.closed.iter().copied()) {
             let sum = deltas.entry(pid).or_insert(Some(0));
             *sum = sum.zip(delta).map(|(sum, delta)| sum.saturating_add(delta));
@@ -128,7 +141,7 @@ impl Accounts {
             .collect()
     }
 
-    fn delta(&self, whom: Whom, account: &Account) -> Option<u64> {
+    fn delta(&self, account: &Account) -> Option<u64> {
         if account.ended {
             return if self.exits_lost {
                 None
@@ -136,7 +149,7 @@ impl Accounts {
                 account.exited.checked_sub(account.live_at_start?)
             };
         }
-        let now = whom.stat()?;
+        let now = account.at_end.as_ref()?;
         if Some(now.start_time) != account.started {
             return None;
         }

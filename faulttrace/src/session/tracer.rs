@@ -175,7 +175,7 @@ impl Tracer {
         let still = self.probe.inflight();
         self.end_ns = Clock::monotonic_ns();
         self.probe.detach_majors()?;
-        let accounts = std::mem::take(&mut self.accounts).close();
+        self.accounts.read_ends();
         self.probe.detach();
         while self.drain(&mut progress)? > 0 {
             self.hand_over(&mut progress);
@@ -188,6 +188,7 @@ impl Tracer {
             }
         }
         self.tell_losses(&mut progress)?;
+        let accounts = std::mem::take(&mut self.accounts).close();
         progress
             .batch
             .extend(accounts.into_iter().map(Record::Accounting));
