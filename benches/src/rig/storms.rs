@@ -24,11 +24,13 @@ const fn on(kind: Kind, target: Target) -> Contender {
     Contender { kind, target }
 }
 
-const MINOR: [Contender; 9] = [
+const MINOR: [Contender; 11] = [
     on(Kind::Nothing, Target::Storm),
     on(Kind::Empty("page_fault_user"), Target::Other),
     on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::FaulttraceJson, Target::Other),
+    on(Kind::FaulttraceLight, Target::Storm),
+    on(Kind::FaulttraceLight, Target::Other),
     on(Kind::PerfTrace, Target::Storm),
     on(Kind::PerfRecordAll, Target::Storm),
     on(Kind::PerfRecordAll, Target::Other),
@@ -36,11 +38,13 @@ const MINOR: [Contender; 9] = [
     on(Kind::BpftraceStarts, Target::Other),
 ];
 
-const SWITCH: [Contender; 6] = [
+const SWITCH: [Contender; 8] = [
     on(Kind::Nothing, Target::Storm),
     on(Kind::Empty("sched_switch"), Target::Other),
     on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::FaulttraceJson, Target::Other),
+    on(Kind::FaulttraceLight, Target::Storm),
+    on(Kind::FaulttraceLight, Target::Other),
     on(Kind::BpftraceStalls, Target::Storm),
     on(Kind::BpftraceStalls, Target::Other),
 ];
@@ -168,7 +172,10 @@ fn run(
 }
 
 fn is_ours(kind: Kind) -> bool {
-    matches!(kind, Kind::FaulttraceJson | Kind::FaulttraceSaved)
+    matches!(
+        kind,
+        Kind::FaulttraceJson | Kind::FaulttraceLight | Kind::FaulttraceSaved
+    )
 }
 
 fn slowdowns(measured: &[Measured], event: &str) -> Table {

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Empty(&'static str),
     /// JSON Lines on standard output.
     FaulttraceJson,
+    /// The same with `--light`.
+    FaulttraceLight,
     /// Only saving.
     FaulttraceSaved,
     /// `perf trace` of every page fault.
@@ -61,7 +63,7 @@ impl Kind {
     pub(crate) fn sign(self) -> Sign {
         match self {
             Kind::Nothing | Kind::Empty(_) => Sign::AtOnce,
-            Kind::FaulttraceJson => Sign::Says("\"type\":\"start\""),
+            Kind::FaulttraceJson | Kind::FaulttraceLight => Sign::Says("\"type\":\"start\""),
             Kind::FaulttraceSaved => Sign::Says("threads were stuck in a fault before"),
             Kind::PerfTrace => Sign::Output,
             Kind::PerfRecordAll | Kind::PerfRecordMajor => Sign::Acknowledges,
@@ -84,6 +86,10 @@ impl Kind {
         let (program, arguments): (&Path, Vec<&str>) = match self {
             Kind::Nothing | Kind::Empty(_) => return None,
             Kind::FaulttraceJson => (&tools.faulttrace, vec!["--format", "json", "--pid", &pid]),
+            Kind::FaulttraceLight => (
+                &tools.faulttrace,
+                vec!["--light", "--format", "json", "--pid", &pid],
+            ),
             Kind::FaulttraceSaved => (
                 &tools.faulttrace,
                 vec!["-v", "--quiet", "--output", SAVED, "--pid", &pid],
@@ -113,7 +119,7 @@ impl Kind {
     /// What it says that it has seen. Some tools tell nothing of that.
     pub(crate) fn account(self, tools: &Tools, ended: &Ended) -> anyhow::Result<Account> {
         match self {
-            Kind::FaulttraceJson => {
+            Kind::FaulttraceJson | Kind::FaulttraceLight => {
                 let summary = last_line(&ended.file(OUT))?;
                 faulttrace_account(&serde_json::from_str(&summary).context("the summary")?)
             }
@@ -180,6 +186,7 @@ impl fmt::Display for Kind {
             Kind::Empty(hook) => return write!(f, "an empty program on {hook}"),
             Kind::Nothing => "nothing (the method's own error)",
             Kind::FaulttraceJson => "faulttrace --format json",
+            Kind::FaulttraceLight => "faulttrace --light --format json",
             Kind::FaulttraceSaved => "faulttrace --quiet --output",
             Kind::PerfTrace => "perf trace -F all --no-syscalls",
             Kind::PerfRecordAll => "perf record -e page-faults -c 1",
