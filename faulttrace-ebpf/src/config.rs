@@ -280,14 +280,10 @@ pub fn system_call() -> u32 {
 
 /// Whether the program runs on the current task's own kernel stack, judged by its context, which the
 /// kernel keeps on the stack (kernel/trace/bpf_trace.c, bpf_trace_run1 and on). `word` is memory of a
-/// map: read back from there, a pointer is a number to the verifier.
+/// map.
 #[inline(always)]
 pub fn on_own_stack(ctx: *mut c_void, word: &mut u64) -> bool {
-    // SAFETY: a valid reference to an aligned word, as large as a pointer.
-    let address = unsafe {
-        core::ptr::write_volatile((&raw mut *word).cast(), ctx);
-        core::ptr::read_volatile(word)
-    };
+    let address = number_of(ctx, word);
     let stack: u64 = member(current_task(), &OFF_TASK_STACK);
     address.wrapping_sub(stack) < SIZE_STACK.load()
 }
@@ -306,10 +302,33 @@ pub fn entered_from() -> Option<u64> {
 #[inline(always)]
 pub fn entered_by_fault() -> bool {
     let stack: u64 = member(current_task(), &OFF_TASK_STACK);
+    entry_is_fault(stack)
+}
+
+/// The same where the program is known to run on the task's own stack (see [`on_own_stack`]), which
+/// the context then tells for less: stacks are aligned to their size.
+#[inline(always)]
+pub fn stack_entered_by_fault(ctx: *mut c_void, word: &mut u64) -> bool {
+    entry_is_fault(number_of(ctx, word) & !(SIZE_STACK.load() - 1))
+}
+
+/// Whether the kernel was entered by a page fault on this stack.
+#[inline(always)]
+fn entry_is_fault(stack: u64) -> bool {
     let below = (stack + USER_REGS.load()).wrapping_sub(8);
     // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
     let from: u64 = unsafe { bpf_probe_read_kernel(below as *const u64) }.unwrap_or_default();
     from >= ENTRY_LO.load() && from < ENTRY_HI.load()
+}
+
+/// A pointer as a number, which the verifier allows only by way of a map's memory: `word`.
+#[inline(always)]
+fn number_of(ctx: *mut c_void, word: &mut u64) -> u64 {
+    // SAFETY: a valid reference to an aligned word, as large as a pointer.
+    unsafe {
+        core::ptr::write_volatile((&raw mut *word).cast(), ctx);
+        core::ptr::read_volatile(word)
+    }
 }
 
 /// How many faults the current thread has completed: the kernel counts one when it is over, not when

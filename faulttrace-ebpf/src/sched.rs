@@ -23,7 +23,8 @@ pub fn switch(ctx: *mut c_void) {
     if tid != 0 {
         let mine = slot.tid == tid;
         let state = leaving_state(ctx);
-        if mine || (traced(tgid, tid) && (state & TASK_UNINTERRUPTIBLE != 0 || seen_only_here())) {
+        if mine || (traced(tgid, tid) && (state & TASK_UNINTERRUPTIBLE != 0 || seen_only_here(ctx)))
+        {
             let mut copy = *slot;
             if mine {
                 slot.tid = 0;
@@ -44,8 +45,10 @@ pub fn switch(ctx: *mut c_void) {
 
 /// Whether the current thread is in a fault of user mode that no other program may have seen begin.
 #[inline(always)]
-fn seen_only_here() -> bool {
-    config::LIGHT.load() != 0 && config::entered_by_fault()
+fn seen_only_here(ctx: *mut c_void) -> bool {
+    config::LIGHT.load() != 0
+        && maps::scratch()
+            .is_some_and(|scratch| config::stack_entered_by_fault(ctx, &mut scratch.word))
 }
 
 /// What the slot says of the thread that leaves the CPU.

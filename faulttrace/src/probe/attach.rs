@@ -9,7 +9,7 @@ use aya::programs::perf_event::{
 use aya::programs::{BtfTracePoint, FExit, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::util::online_cpus;
 
-use super::{Ends, Error, Probe, Tracepoints, chain, kernel, learn};
+use super::{Ends, Error, Probe, Tracepoints, chain, kernel, learn, maps};
 
 /// How a job is done. Best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +219,10 @@ impl Probe {
             self.rungs.push((name, rung));
         }
         if self.settings.light {
-            learn::fault_on_a_file();
+            learn::fault_on_a_file().map_err(Error::OwnFault)?;
+            if maps::first_word(&self.ebpf, "VM_FAULT_BELOW")? == 0 {
+                return Err(Error::LightUnlearned);
+            }
         }
         before_majors();
         self.attach_majors(&cpus)?;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use faulttrace_ebpf::{Inflight, MAX_FRAMES, StackValue, counter};
 
@@ -62,6 +62,16 @@ pub(super) fn refused(name: &'static str, error: &dyn std::error::Error) -> Erro
         name,
         reason: super::chain(error),
     }
+}
+
+/// The first value of an array of words.
+pub(super) fn first_word(ebpf: &Ebpf, name: &'static str) -> Result<u64, Error> {
+    let map = ebpf.map(name).ok_or_else(|| Error::Map {
+        name,
+        reason: "not in the object".to_owned(),
+    })?;
+    let words: Array<_, u64> = Array::try_from(map).map_err(|error| refused(name, &error))?;
+    words.get(&0, 0).map_err(|error| refused(name, &error))
 }
 
 /// Inserts every id into a set of the filter.

@@ -54,6 +54,14 @@ pub enum Error {
         "--light needs the tracepoint filemap:mm_filemap_fault, which this kernel lacks (6.12 has it); run without --light"
     )]
     LightUnavailable,
+    /// `--light` on a kernel whose stacks are not as expected: faults would go unseen.
+    #[error(
+        "--light: a page fault of faulttrace's own was not found on its kernel stack, so this kernel lays it out in a way that is not known; run without --light"
+    )]
+    LightUnlearned,
+    /// The fault to learn from could not be taken.
+    #[error("--light takes a page fault on /proc/self/exe first: {0}; run without --light")]
+    OwnFault(std::io::Error),
     /// A rung that was asked for is not to be had.
     #[error(
         "job \"{job}\" cannot be done as --probe-rung asks: {reason}; without that option, the best way there is is taken"
