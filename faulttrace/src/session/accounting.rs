@@ -1,9 +1,14 @@
 //! The kernel's own count of majors, from attach to detach: the referee.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use crate::model::Accounting;
 use crate::process::threads::{self, Stat};
+
+/// For how long after the end of a process the ends of threads that were still on their way to it are
+/// waited for.
+const STRAGGLERS: Duration = Duration::from_secs(10);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +42,8 @@ struct Account {
     live_at_start: Option<u64>,
     /// Sum over threads that ended since.
     exited: u64,
-    ended: bool,
+    /// When its last thread, or the thread, was seen to end.
+    ended: Option<Instant>,
     /// When it started, clock ticks after boot: an exit can be lost, and the id be another's.
     started: Option<u64>,
     /// What the kernel says at the end of tracing.
@@ -82,7 +88,11 @@ impl Accounts {
 
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
         // An id that was given to a new process: the old one's count stays.
-        if let Some(ended) = self.accounts.get(&whom).filter(|account| account.ended) {
+        if let Some(ended) = self
+            .accounts
+            .get(&whom)
+            .filter(|account| account.ended.is_some())
+        {
             self.closed.push((whom.pid(), self.delta(ended)));
         }
         self.accounts.insert(
@@ -91,7 +101,7 @@ impl Accounts {
                 total_at_start,
                 live_at_start,
                 exited: 0,
-                ended: false,
+                ended: None,
                 started: whom.stat().map(|stat| stat.start_time),
                 at_end: None,
             },
@@ -102,10 +112,12 @@ impl Accounts {
     pub(super) fn exited(&mut self, pid: u32, tid: u32, maj_flt: u64, last: bool) {
         if let Some(account) = self.accounts.get_mut(&Whom::Process(pid)) {
             account.exited = account.exited.saturating_add(maj_flt);
-            account.ended |= last;
+            if last {
+                account.ended = Some(Instant::now());
+            }
         } else if let Some(account) = self.accounts.get_mut(&Whom::Thread { pid, tid }) {
             account.exited = account.exited.saturating_add(maj_flt);
-            account.ended = true;
+            account.ended = Some(Instant::now());
         }
     }
 
@@ -114,10 +126,35 @@ impl Accounts {
         self.exits_lost = true;
     }
 
+    /// Takes out what ended a while ago, so that a target with many children does not fill the memory.
+    pub(super) fn take_ended(&mut self, now: Instant) -> Vec<Accounting> {
+        let over = |account: &Account| {
+            account
+                .ended
+                .is_some_and(|at| now.saturating_duration_since(at) > STRAGGLERS)
+        };
+        let ended: Vec<Whom> = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| over(account))
+            .map(|(whom, _)| *whom)
+            .collect();
+        let mut taken = std::mem::take(&mut self.closed);
+        for whom in ended {
+            if let Some(account) = self.accounts.remove(&whom) {
+                taken.push((whom.pid(), self.delta(&account)));
+            }
+        }
+        taken
+            .into_iter()
+            .map(|(pid, maj_flt_delta)| Accounting { pid, maj_flt_delta })
+            .collect()
+    }
+
     /// Reads the kernel's counts: to be called right after major faults are no longer seen.
     pub(super) fn read_ends(&mut self) {
         for (whom, account) in &mut self.accounts {
-            if !account.ended {
+            if account.ended.is_none() {
                 account.at_end = whom.stat();
             }
         }
@@ -142,7 +179,7 @@ impl Accounts {
     }
 
     fn delta(&self, account: &Account) -> Option<u64> {
-        if account.ended {
+        if account.ended.is_some() {
             return if self.exits_lost {
                 None
             } else {
@@ -175,6 +212,25 @@ mod tests {
                 maj_flt_delta: Some(20)
             }]
         );
+    }
+
+    #[test]
+    fn what_ended_long_ago_is_told_once() {
+        let mut accounts = Accounts::default();
+        accounts.open(Whom::Process(1), Some(0), Some(0));
+        accounts.exited(1, 1, 7, true);
+        assert!(
+            accounts.take_ended(Instant::now()).is_empty(),
+            "too early to tell"
+        );
+        let later = Instant::now() + STRAGGLERS * 2;
+        let told = Accounting {
+            pid: 1,
+            maj_flt_delta: Some(7),
+        };
+        assert_eq!(accounts.take_ended(later), [told]);
+        assert!(accounts.take_ended(later).is_empty());
+        assert!(accounts.close().is_empty());
     }
 
     #[test]

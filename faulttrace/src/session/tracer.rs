@@ -374,6 +374,10 @@ impl Tracer {
             logger.flush();
         }
         self.tell_losses(progress)?;
+        let ended = self.accounts.take_ended(Instant::now());
+        progress
+            .batch
+            .extend(ended.into_iter().map(Record::Accounting));
         // An exit event can be lost with a full ring; the absence of the process cannot.
         let gone: Vec<(u32, Option<u32>)> = self
             .awaited
