@@ -168,8 +168,9 @@ fn follow_takes_children_along_and_without_it_they_are_left_out() {
 }
 
 fn slow_file_in(bench: &Bench, name: &str) -> SlowFs {
+    // So slow that a forked child is still there when its memory map is read.
     let options = Options {
-        delay_us: 2_000,
+        delay_us: 6_000,
         ..Options::default()
     };
     SlowFs::mount_in(bench.subdirectory(name.trim_start_matches('-')), &options)
