@@ -76,7 +76,7 @@ pub fn fault_handled(ctx: *mut c_void) {
         && let Some(scratch) = maps::handled_scratch()
     {
         entry.flags |= flag::USER_STACK_TRIED;
-        entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
+        entry.user_stack = stack::user_stack_id_in(ctx, scratch, entry.tgid);
     }
     end::finish(tid, entry, now, 0);
 }

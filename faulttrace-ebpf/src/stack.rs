@@ -54,17 +54,38 @@ pub fn capture_kernel(ctx: *mut c_void, scratch: &mut Scratch, kind: u32) -> Ker
     }
 }
 
-/// Captures the user stack, stores it and returns its id; 0 if there is none.
+/// Captures the user stack into `maps::scratch()`, stores it and returns its id; 0 if there is none.
 #[inline(always)]
 pub fn user_stack_id(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
+    let Some((len, space)) = capture_user(ctx, scratch) else {
+        return 0;
+    };
+    store(scratch, len, tgid, hash_stack(len, space))
+}
+
+/// The same with a scratch buffer of the caller's own, which [`hash_stack`] does not know.
+#[inline(always)]
+pub fn user_stack_id_in(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
+    let Some((len, space)) = capture_user(ctx, scratch) else {
+        return 0;
+    };
+    let id = hash(&scratch.stack.frames, len, space);
+    store(scratch, len, tgid, id)
+}
+
+/// Captures the user stack. Returns the number of frames, and what tells equal addresses of different
+/// address spaces apart: they mean the same code only within one.
+#[inline(always)]
+fn capture_user(ctx: *mut c_void, scratch: &mut Scratch) -> Option<(u32, u64)> {
     let len = capture(ctx, scratch, u64::from(BPF_F_USER_STACK));
     if len == 0 {
         maps::count(counter::USER_STACK_UNREADABLE);
-        return 0;
+        return None;
     }
-    // Equal addresses mean the same code only within one address space.
-    let space: u64 = config::member(config::current_task(), &config::OFF_TASK_MM);
-    store(scratch, len, tgid, space)
+    Some((
+        len,
+        config::member(config::current_task(), &config::OFF_TASK_MM),
+    ))
 }
 
 /// Stores the kernel stack in the scratch buffer and returns its id.
@@ -73,7 +94,7 @@ pub fn kernel_stack_id(scratch: &mut Scratch, stack: KernelStack) -> u64 {
     if stack.len == 0 {
         0
     } else {
-        store(scratch, stack.len, 0, 0)
+        store(scratch, stack.len, 0, hash_stack(stack.len, 0))
     }
 }
 
@@ -84,7 +105,7 @@ pub fn plain_kernel_stack_id(ctx: *mut c_void, scratch: &mut Scratch) -> u64 {
     if len == 0 {
         0
     } else {
-        store(scratch, len, 0, 0)
+        store(scratch, len, 0, hash_stack(len, 0))
     }
 }
 
@@ -220,10 +241,9 @@ fn leaving(frames: &[u64; STACK_SLOTS], entry: u64, inwards: u64) -> bool {
     false
 }
 
-/// Stores a stack under its hash, once. Returns the id, or 0 if there is no room.
+/// Stores a stack under its hash, once. Returns that as its id, or 0 if there is no room.
 #[inline(always)]
-fn store(scratch: &mut Scratch, len: u32, tgid: u32, seed: u64) -> u64 {
-    let id = hash_stack(len, seed);
+fn store(scratch: &mut Scratch, len: u32, tgid: u32, id: u64) -> u64 {
     if STACKS.get_ptr(id).is_some() {
         return id;
     }
@@ -240,20 +260,26 @@ fn store(scratch: &mut Scratch, len: u32, tgid: u32, seed: u64) -> u64 {
     }
 }
 
-/// A hash of the stack in the scratch buffer, never 0. See [`scan_stack`].
+/// A hash of the stack in `maps::scratch()`, never 0. See [`scan_stack`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn hash_stack(len: u32, seed: u64) -> u64 {
+    match maps::scratch() {
+        Some(scratch) => hash(&scratch.stack.frames, len, seed),
+        None => 1,
+    }
+}
+
+/// A hash of a stack, never 0.
+#[inline(always)]
+fn hash(frames: &[u64; STACK_SLOTS], len: u32, seed: u64) -> u64 {
     let mut hash = 0x9e37_79b9_7f4a_7c15 ^ seed;
-    let Some(scratch) = maps::scratch() else {
-        return hash;
-    };
     let mut index = 0;
     while index < MAX_FRAMES {
         if index >= len as usize {
             break;
         }
-        hash = (hash ^ scratch.stack.frames[index]).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash = (hash ^ frames[index]).wrapping_mul(0xff51_afd7_ed55_8ccd);
         hash ^= hash >> 32;
         index += 1;
     }
