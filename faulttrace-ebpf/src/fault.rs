@@ -164,12 +164,18 @@ fn forget_completed(slot: &mut Slot, tid: u32, completed: u32, page_offset: u64,
         if slot.completed != completed || !retried {
             slot.tid = 0;
         }
-    } else if let Some(entry) = maps::inflight(tid)
-        && entry.flags & flag::NO_START == 0
-        && entry.completed != completed
-    {
+    } else if is_completed(tid, completed) {
         end_marked(slot, tid);
     }
+}
+
+/// With `LIGHT`: whether the fault of this thread's entry is over, now that the thread has completed
+/// so many.
+#[inline(always)]
+pub fn is_completed(tid: u32, completed: u32) -> bool {
+    maps::any_inflight()
+        && maps::inflight(tid)
+            .is_some_and(|entry| entry.flags & flag::NO_START == 0 && entry.completed != completed)
 }
 
 /// Inode and device of the file whose mapping is the tracepoint's first argument.
@@ -229,8 +235,7 @@ pub fn major(ctx: *mut c_void) {
         // The kernel counts a fault right before its event.
         let completed = config::completed_faults().wrapping_sub(1);
         begun = begun && copy.completed == completed;
-        another = maps::inflight(tid)
-            .is_some_and(|entry| entry.flags & flag::NO_START == 0 && entry.completed != completed);
+        another = is_completed(tid, completed);
         access = without_exception(ctx, &mut copy, begun);
     }
     if maps::any_inflight()

@@ -84,9 +84,6 @@ impl Said {
 fn without_exception(slot: &mut Slot, mine: bool, tid: u32) -> Said {
     let completed = config::completed_faults();
     let begun = mine && slot.what != what::MARK && slot.completed == completed;
-    let over = maps::any_inflight()
-        && maps::inflight(tid)
-            .is_some_and(|entry| entry.flags & flag::NO_START == 0 && entry.completed != completed);
     if !begun {
         slot.what = what::MARK;
     }
@@ -100,7 +97,7 @@ fn without_exception(slot: &mut Slot, mine: bool, tid: u32) -> Said {
         mine,
         fault: slot.what != what::MARK,
         begun,
-        another: begun || over,
+        another: begun || fault::is_completed(tid, completed),
     }
 }
 
