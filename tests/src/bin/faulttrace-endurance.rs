@@ -12,7 +12,7 @@ enum Endurance {
     /// A target that does everything a process can, and blows to it and to the tracer.
     Chaos {
         /// For how long.
-        #[arg(long, default_value_t = 1800)]
+        #[arg(long)]
         seconds: u64,
         /// What happens when follows from this; without, from the time.
         #[arg(long)]
@@ -21,10 +21,10 @@ enum Endurance {
     /// A steady load.
     Soak {
         /// For how long.
-        #[arg(long, default_value_t = 1800)]
+        #[arg(long)]
         seconds: u64,
         /// Faults a second.
-        #[arg(long, default_value_t = 5000)]
+        #[arg(long)]
         rate: u32,
     },
 }
