@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) const PROGRAMS: [Program; 11] = [
+pub(super) const PROGRAMS: [Program; 14] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
@@ -28,6 +28,8 @@ pub(super) const PROGRAMS: [Program; 11] = [
     whole("wakers"),
     whole("filters"),
     whole("no_false_alarm"),
+    whole("light"),
+    whole("rungs"),
     Program {
         name: "small_ring",
         without: &[(
@@ -35,10 +37,17 @@ pub(super) const PROGRAMS: [Program; 11] = [
             "compares speeds, of which an emulated machine says nothing",
         )],
     },
+    Program {
+        name: "unbreakable",
+        without: &[(
+            "ten_thousand_threads",
+            "takes an emulated machine longer than the test waits",
+        )],
+    },
 ];
 
 /// What does not.
-pub(super) const LEFT_OUT: [(&str, &str); 8] = [
+pub(super) const LEFT_OUT: [(&str, &str); 10] = [
     ("cli", "arguments do not depend on the kernel"),
     ("diff", "reads saved traces only"),
     (
@@ -46,10 +55,15 @@ pub(super) const LEFT_OUT: [(&str, &str); 8] = [
         "its figures are about the machine; the guest's own report is in the log",
     ),
     (
+        "endurance",
+        "paced by the clock, and an emulated machine is too slow for it",
+    ),
+    (
         "exports",
         "wants Python and Go, which the guest does not have",
     ),
     ("hostile_names", "escaping does not depend on the kernel"),
+    ("privileges", "wants users and tools of an installed system"),
     (
         "saved",
         "SQLite and the trace's form do not depend on the kernel",
