@@ -344,3 +344,12 @@ pub struct Frame {
     /// A call that the compiler inlined into the next frame.
     pub inlined: bool,
 }
+
+impl Frame {
+    /// How much memory frames take at most, bytes: names may be shared.
+    pub(crate) fn bytes_of(frames: &[Frame]) -> usize {
+        let name = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.as_bytes().len());
+        let bytes = |frame: &Frame| size_of::<Frame>() + name(&frame.function) + name(&frame.file);
+        frames.iter().map(bytes).sum()
+    }
+}

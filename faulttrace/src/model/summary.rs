@@ -7,6 +7,7 @@
 mod backward;
 mod process;
 mod remainder;
+mod room;
 #[cfg(test)]
 pub(crate) mod samples;
 mod table;
@@ -21,6 +22,7 @@ use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub(crate) use backward::Later;
 pub use process::{ProcessSummary, StillStuck};
 pub use remainder::Remainder;
+use room::Room;
 pub use table::{
     ByCause, ByFile, ByStack, ByThread, Entry, FileKey, StackKey, Table, Tally, ThreadKey,
 };
@@ -32,6 +34,8 @@ pub struct Limits {
     pub keys_per_table: usize,
     /// Keys of all tables of all processes together.
     pub keys_in_all: usize,
+    /// Bytes of all stacks together, equal ones counted once.
+    pub stack_bytes: usize,
     /// Processes with tables of their own; the rest are counted together.
     pub processes: usize,
     /// Threads remembered as stuck, over all processes.
@@ -43,6 +47,7 @@ impl Default for Limits {
         Limits {
             keys_per_table: 10_000,
             keys_in_all: 100_000,
+            stack_bytes: 128 << 20,
             processes: 1_000,
             stuck: 10_000,
         }
@@ -58,8 +63,7 @@ pub const FILTERED_MAJORS: &str = "filtered_majors";
 /// The fold. Feed it with [`Summary::add`] and read it at any time.
 #[derive(Debug, Default)]
 pub struct Summary {
-    limits: Limits,
-    keys: usize,
+    room: Room,
     processes: BTreeMap<u32, ProcessSummary>,
     /// Processes beyond `limits.processes`, counted together.
     others: Option<Box<ProcessSummary>>,
@@ -79,7 +83,7 @@ impl Summary {
     /// An empty summary with the given limits.
     pub fn with_limits(limits: Limits) -> Self {
         Summary {
-            limits,
+            room: Room::new(limits),
             ..Summary::default()
         }
     }
@@ -123,9 +127,9 @@ impl Summary {
     /// Everything together; its `pid` is `None`. Merged when called: not for a hot path.
     pub fn total(&self) -> ProcessSummary {
         let mut total = ProcessSummary::new(None);
-        let mut keys = 0;
+        let mut room = Room::new(self.room.limits);
         for process in self.processes.values().chain(self.others.as_deref()) {
-            total.merge(process, &self.limits, &mut keys);
+            total.merge(process, &mut room);
         }
         total
     }
@@ -201,14 +205,20 @@ impl Summary {
     }
 
     fn process(&mut self, pid: u32) -> &mut ProcessSummary {
-        if self.processes.len() >= self.limits.processes && !self.processes.contains_key(&pid) {
-            return self
-                .others
-                .get_or_insert_with(|| Box::new(ProcessSummary::new(None)));
-        }
-        self.processes
-            .entry(pid)
-            .or_insert_with(|| ProcessSummary::new(Some(pid)))
+        self.process_and_room(pid).0
+    }
+
+    fn process_and_room(&mut self, pid: u32) -> (&mut ProcessSummary, &mut Room) {
+        let full = self.processes.len() >= self.room.limits.processes;
+        let process = if full && !self.processes.contains_key(&pid) {
+            self.others
+                .get_or_insert_with(|| Box::new(ProcessSummary::new(None)))
+        } else {
+            self.processes
+                .entry(pid)
+                .or_insert_with(|| ProcessSummary::new(Some(pid)))
+        };
+        (process, &mut self.room)
     }
 
     fn name(&mut self, info: &ProcessInfo) {
@@ -219,15 +229,13 @@ impl Summary {
         if !self.stuck.is_empty() {
             self.stuck.remove(&fault.facts.tid);
         }
-        let limits = self.limits;
-        let mut keys = self.keys;
-        self.process(fault.facts.pid).add(fault, &limits, &mut keys);
-        self.keys = keys;
+        let (process, room) = self.process_and_room(fault.facts.pid);
+        process.add(fault, room);
     }
 
     fn add_stuck(&mut self, stuck: &Arc<Stuck>) {
         let tid = stuck.facts.tid;
-        if self.stuck.len() >= self.limits.stuck && !self.stuck.contains_key(&tid) {
+        if self.stuck.len() >= self.room.limits.stuck && !self.stuck.contains_key(&tid) {
             // Later reports of the same fault are not another thread.
             if stuck.report <= 1 {
                 self.stuck_beyond_limit += 1;

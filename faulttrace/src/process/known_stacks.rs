@@ -71,11 +71,9 @@ impl KnownStacks {
     }
 }
 
-/// How much memory frames take at most: names may be shared.
+/// How much memory a stack with these frames takes here at most.
 pub(super) fn bytes_of(frames: &[Frame]) -> usize {
-    let name = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.as_bytes().len());
-    let bytes = |frame: &Frame| size_of::<Frame>() + name(&frame.function) + name(&frame.file);
-    size_of::<Known>() + frames.iter().map(bytes).sum::<usize>()
+    size_of::<Known>() + Frame::bytes_of(frames)
 }
 
 #[cfg(test)]

@@ -50,17 +50,8 @@ impl Later {
 impl Summary {
     /// Takes faults into account that `tally` has added up, all but their durations.
     pub(crate) fn credit(&mut self, site: &Site, tally: &Tally) {
-        let limits = self.limits;
-        let mut keys = self.keys;
-        self.process(site.facts.pid).credit(
-            &site.facts,
-            site.end,
-            tally,
-            false,
-            &limits,
-            &mut keys,
-        );
-        self.keys = keys;
+        let (process, room) = self.process_and_room(site.facts.pid);
+        process.credit(&site.facts, site.end, tally, false, room);
     }
 
     /// Whether this process has totals of its own, now that it is known; else it is counted with

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::room::Room;
 use super::table::{ByCause, ByFile, ByStack, ByThread};
-use super::{FileKey, Limits, Remainder, StackKey, Tally, ThreadKey};
-use crate::model::{End, Facts, Fault, ProcessInfo, Stuck};
+use super::{FileKey, Remainder, StackKey, Tally, ThreadKey};
+use crate::model::{End, Facts, Fault, ProcessInfo, Stack, Stuck};
 
 /// A fault that was reported as stuck and not seen to end.
 #[derive(Debug, Clone)]
@@ -59,10 +60,10 @@ impl ProcessSummary {
         }
     }
 
-    pub(super) fn add(&mut self, fault: &Fault, limits: &Limits, keys: &mut usize) {
+    pub(super) fn add(&mut self, fault: &Fault, room: &mut Room) {
         let mut tally = Tally::default();
         tally.add(fault);
-        self.credit(&fault.facts, fault.end, &tally, true, limits, keys);
+        self.credit(&fault.facts, fault.end, &tally, true, room);
         self.record_durations(fault.duration_ns, 1);
     }
 
@@ -75,8 +76,7 @@ impl ProcessSummary {
         end: End,
         tally: &Tally,
         latest: bool,
-        limits: &Limits,
-        keys: &mut usize,
+        room: &mut Room,
     ) {
         self.tally.merge(tally);
         let faults = tally.faults;
@@ -90,9 +90,7 @@ impl ProcessSummary {
         }
 
         let key = ThreadKey::of(facts);
-        let (sum, name) = self
-            .by_thread
-            .at(key, || facts.thread.clone(), limits, keys);
+        let (sum, name) = self.by_thread.at(key, |_| Some(facts.thread.clone()), room);
         sum.merge(tally);
         if let Some(name) = name
             && latest
@@ -101,15 +99,15 @@ impl ProcessSummary {
             *name = facts.thread.clone();
         }
         let key = FileKey::of(&facts.place);
-        self.by_file.at(key, || (), limits, keys).0.merge(tally);
+        self.by_file.at(key, |_| Some(()), room).0.merge(tally);
         let stack = facts.user_stack.as_ref();
         let key = StackKey::of(facts);
         self.by_stack
-            .at(key, || stack.cloned(), limits, keys)
+            .at(key, |room| share(stack, room), room)
             .0
             .merge(tally);
         self.by_cause
-            .at(facts.cause, || (), limits, keys)
+            .at(facts.cause, |_| Some(()), room)
             .0
             .merge(tally);
     }
@@ -124,15 +122,15 @@ impl ProcessSummary {
         self.accounted += 1;
     }
 
-    pub(super) fn merge(&mut self, other: &ProcessSummary, limits: &Limits, keys: &mut usize) {
+    pub(super) fn merge(&mut self, other: &ProcessSummary, room: &mut Room) {
         self.tally.merge(&other.tally);
         self.approximate += other.approximate;
         self.died += other.died;
         self.began_before_attach += other.began_before_attach;
-        self.by_thread.merge(&other.by_thread, limits, keys);
-        self.by_file.merge(&other.by_file, limits, keys);
-        self.by_stack.merge(&other.by_stack, limits, keys);
-        self.by_cause.merge(&other.by_cause, limits, keys);
+        self.by_thread.merge(&other.by_thread, room);
+        self.by_file.merge(&other.by_file, room);
+        self.by_stack.merge(&other.by_stack, room);
+        self.by_cause.merge(&other.by_cause, room);
         self.account(other.maj_flt_delta);
         if let Some(theirs) = &other.durations {
             // Auto-resizing histograms of the same precision: adding cannot fail.
@@ -175,5 +173,14 @@ impl ProcessSummary {
                 durations.saturating_record_n(duration_ns, count);
             }
         }
+    }
+}
+
+/// A stack as the tables keep it: none is kept as none.
+#[expect(clippy::option_option, reason = "outside is room, inside is the stack")]
+fn share(stack: Option<&Arc<Stack>>, room: &mut Room) -> Option<Option<Arc<Stack>>> {
+    match stack {
+        None => Some(None),
+        Some(stack) => room.share(stack).map(Some),
     }
 }

@@ -1,10 +1,11 @@
 //! Totals by a key, in bounded memory.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::Limits;
+use super::room::Room;
 use crate::model::{Facts, Fault, MappingKind, Measure, Name, Place, Stack};
 
 /// How many faults, and the time they took. All times in ns, saturating.
@@ -152,32 +153,36 @@ impl<K, D> Default for Table<K, D> {
 
 impl<K: Eq + Hash + Ord + Clone, D: Clone> Table<K, D> {
     /// The entry's totals and detail, made if there is room; else the common rest's totals.
+    /// `detail` says `None` if there is no room for what it makes.
     pub(super) fn at(
         &mut self,
         key: K,
-        detail: impl FnOnce() -> D,
-        limits: &Limits,
-        keys: &mut usize,
+        detail: impl FnOnce(&mut Room) -> Option<D>,
+        room: &mut Room,
     ) -> (&mut Tally, Option<&mut D>) {
-        let full = self.entries.len() >= limits.keys_per_table || *keys >= limits.keys_in_all;
-        if full && !self.entries.contains_key(&key) {
-            return (&mut self.others, None);
-        }
-        let entry = self.entries.entry(key).or_insert_with(|| {
-            *keys += 1;
-            Entry {
-                tally: Tally::default(),
-                detail: detail(),
+        let has_room = room.has_key(self.entries.len());
+        let entry = match self.entries.entry(key) {
+            MapEntry::Occupied(known) => known.into_mut(),
+            MapEntry::Vacant(_) if !has_room => return (&mut self.others, None),
+            MapEntry::Vacant(vacant) => {
+                let Some(detail) = detail(room) else {
+                    return (&mut self.others, None);
+                };
+                room.take_key();
+                vacant.insert(Entry {
+                    tally: Tally::default(),
+                    detail,
+                })
             }
-        });
+        };
         (&mut entry.tally, Some(&mut entry.detail))
     }
 
     /// Adds all of `other`.
-    pub(super) fn merge(&mut self, other: &Self, limits: &Limits, keys: &mut usize) {
+    pub(super) fn merge(&mut self, other: &Self, room: &mut Room) {
         // Largest first, so that what falls to `others` is what matters least.
         for (key, entry) in other.ranked() {
-            self.at(key.clone(), || entry.detail.clone(), limits, keys)
+            self.at(key.clone(), |_| Some(entry.detail.clone()), room)
                 .0
                 .merge(&entry.tally);
         }

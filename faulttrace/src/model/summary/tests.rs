@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::samples::{accounting, fault, lost, process_end, record, start, stuck};
 use super::{Limits, Summary, ThreadKey};
-use crate::model::{Cause, End, LossClass, Name, Record, Stack};
+use crate::model::{Cause, End, Frame, LossClass, Name, Record, Stack};
 
 fn summary(records: &[Record]) -> Summary {
     let mut summary = Summary::new();
@@ -122,6 +122,7 @@ fn memory_is_bounded_and_what_exceeds_it_is_counted() {
     let mut summary = Summary::with_limits(Limits {
         keys_per_table: 10,
         keys_in_all: 32,
+        stack_bytes: 1 << 20,
         processes: 2,
         stuck: 3,
     });
@@ -195,4 +196,55 @@ fn threads_of_different_processes_stay_apart_in_the_total() {
             }
         ]
     );
+}
+
+/// A fault of this process by a stack with one frame of this name.
+fn of_stack(pid: u32, id: u64, function: &str) -> Record {
+    let mut one = fault();
+    one.facts.pid = pid;
+    let frame = Frame {
+        function: Some(Name::from(function)),
+        ..Frame::default()
+    };
+    one.facts.user_stack = Some(Arc::new(Stack {
+        id,
+        frames: vec![frame],
+        truncated: false,
+    }));
+    record(one)
+}
+
+#[test]
+fn equal_stacks_of_several_processes_are_kept_once() {
+    let forked = [1, 2].map(|pid| of_stack(pid, 7, "f"));
+    let other_code = of_stack(3, 7, "g");
+    let summary = summary(&[&forked[..], &[other_code]].concat());
+    let stacks: Vec<_> = summary
+        .processes()
+        .map(|process| {
+            let (_, entry) = process.by_stack.ranked()[0];
+            entry.detail.clone().expect("a stack")
+        })
+        .collect();
+    assert!(Arc::ptr_eq(&stacks[0], &stacks[1]));
+    assert!(!Arc::ptr_eq(&stacks[0], &stacks[2]));
+    assert_eq!(
+        stacks[2].frames[0].function.as_ref().map(Name::as_bytes),
+        Some(&b"g"[..])
+    );
+}
+
+#[test]
+fn stacks_beyond_their_room_are_counted_together() {
+    let mut summary = Summary::with_limits(Limits {
+        stack_bytes: 64 << 10,
+        ..Limits::default()
+    });
+    for n in 0..1000 {
+        summary.add(&of_stack(1, n, &"x".repeat(1000)));
+    }
+    let process = summary.processes().next().expect("one");
+    let kept = process.by_stack.len();
+    assert!((1..64).contains(&kept), "{kept}");
+    assert_eq!(process.by_stack.others().faults, 1000 - kept as u64);
 }
