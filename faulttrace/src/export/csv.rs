@@ -16,7 +16,7 @@ use crate::model::{Access, Cause, Fault, MappingKind, Name, Record, Stack};
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 25] = [
+const HEADER: [&str; 26] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -39,6 +39,7 @@ const HEADER: [&str; 25] = [
     "switches",
     "end",
     "began_before_attach",
+    "begin_approximate",
     "user_stack_id",
     "user_stack",
     "kernel_stack",
@@ -97,6 +98,7 @@ impl Csv {
         self.number(fault.switches);
         self.word(fault.end.as_str());
         self.number(facts.began_before_attach);
+        self.number(facts.begin_approximate);
         self.hex(facts.user_stack.as_ref().map(|stack| stack.id));
         self.stack(facts.user_stack.as_ref());
         self.stack(facts.kernel_stack.as_ref());

@@ -225,6 +225,7 @@ impl Enricher {
             place,
             cause,
             began_before_attach: before,
+            begin_approximate: begun.flags & flag::APPROXIMATE_START != 0,
             user_stack,
             kernel_stack: kernel,
         }

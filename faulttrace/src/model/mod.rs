@@ -193,10 +193,20 @@ pub struct Facts {
     pub cause: Option<Cause>,
     /// It began before faulttrace attached, so all times are lower bounds.
     pub began_before_attach: bool,
+    /// Its beginning was not seen, and is the first moment at which it was: when the thread first
+    /// fell asleep, or at its end. Its duration is a lower bound.
+    pub begin_approximate: bool,
     /// The user stack, innermost frame first.
     pub user_stack: Option<Arc<Stack>>,
     /// The kernel stack of its longest sleep, innermost frame first.
     pub kernel_stack: Option<Arc<Stack>>,
+}
+
+impl Facts {
+    /// Its times are lower bounds: how it began was not seen.
+    pub fn is_lower_bound(&self) -> bool {
+        self.began_before_attach || self.begin_approximate
+    }
 }
 
 /// A fault that is over.

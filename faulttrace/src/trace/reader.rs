@@ -85,6 +85,8 @@ pub struct Trace {
     size: u64,
     steps: Steps,
     meta: Meta,
+    /// Minor version of its schema.
+    minor: i32,
 }
 
 impl Trace {
@@ -97,7 +99,7 @@ impl Trace {
             size,
         } = open::open(path)?;
         let with_path = Errors { path };
-        check::check(&db, &with_path)?;
+        let minor = check::check(&db, &with_path)?;
         steps.renew(size);
         let meta = start::read(&db, &with_path, size)?;
         Ok(Self {
@@ -107,6 +109,7 @@ impl Trace {
             size,
             steps,
             meta,
+            minor,
         })
     }
 
@@ -146,7 +149,7 @@ impl Trace {
     pub fn sites(&self, mut take: impl FnMut(u64, &Arc<Site>)) -> Result<()> {
         self.steps.renew(self.size);
         let errors = self.errors();
-        let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
+        let mut sites = Sites::new(&self.db, errors, self.page_bytes(), self.minor)?;
         let mut statement = self.prepare("SELECT rowid FROM sites NOT INDEXED ORDER BY rowid")?;
         let mut scan = Scan::new(
             &mut statement,
@@ -193,7 +196,7 @@ impl Trace {
         self.steps.renew(self.size);
         let errors = self.errors();
         let base_ns = self.meta.base_ns;
-        let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
+        let mut sites = Sites::new(&self.db, errors, self.page_bytes(), self.minor)?;
         let mut sleeps = self.prepare(SLEEP)?;
         let mut others = Others::new(&self.db, order, errors)?;
         let mut others = others.begin(self.size, errors)?;

@@ -20,7 +20,7 @@ pub const APPLICATION_ID: i32 = 0x466c_7454;
 /// columns or views that this version does not know and is read without them.
 pub const MAJOR: i32 = 1;
 /// See [`MAJOR`].
-pub const MINOR: i32 = 0;
+pub const MINOR: i32 = 1;
 
 /// What is stored as SQLite's `user_version`.
 pub const fn user_version(major: i32, minor: i32) -> i32 {
@@ -49,9 +49,16 @@ pub struct Column {
     pub kind: &'static str,
     /// What it says.
     pub meaning: &'static str,
+    /// The `MINOR` that added it. A table is as old as its first column.
+    pub since: i32,
 }
 
 impl Table {
+    /// Whether a file of this minor version has the table.
+    pub fn is_in(&self, minor: i32) -> bool {
+        self.columns.iter().any(|column| column.since <= minor)
+    }
+
     /// The statement that creates it.
     pub fn sql(&self) -> String {
         let columns: Vec<String> = self

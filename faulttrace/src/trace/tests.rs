@@ -49,6 +49,7 @@ fn bare() -> Fault {
     bare.facts.syscall = None;
     bare.facts.begin_ns = None;
     bare.facts.began_before_attach = true;
+    bare.facts.begin_approximate = true;
     bare.major = false;
     bare.end = End::Died;
     bare

@@ -50,6 +50,7 @@ pub struct Facts {
     pub offset: Option<u64>,
     pub mapping: Option<String>,
     pub began_before_attach: bool,
+    pub begin_approximate: bool,
     pub user_stack: Option<Vec<Frame>>,
     pub kernel_stack: Option<Vec<Frame>>,
 }

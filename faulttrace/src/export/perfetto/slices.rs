@@ -253,6 +253,7 @@ fn facts_into(facts: &Facts, list: &mut Arguments<'_>) {
         list.text("access", Access::as_str(access));
     }
     list.flag("began_before_attach", facts.began_before_attach);
+    list.flag("begin_approximate", facts.begin_approximate);
     if facts.began_before_attach {
         list.text("begin", BEFORE_ATTACH);
     }

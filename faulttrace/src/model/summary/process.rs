@@ -33,6 +33,8 @@ pub struct ProcessSummary {
     pub died: u64,
     /// Faults that began before faulttrace attached: their times are lower bounds.
     pub began_before_attach: u64,
+    /// Faults whose beginning was not seen: their durations are lower bounds.
+    pub begin_approximate: u64,
     /// By thread.
     pub by_thread: ByThread,
     /// By file.
@@ -89,6 +91,10 @@ impl ProcessSummary {
             self.began_before_attach = self.began_before_attach.saturating_add(faults);
         }
 
+        if facts.begin_approximate {
+            self.begin_approximate = self.begin_approximate.saturating_add(faults);
+        }
+
         let key = ThreadKey::of(facts);
         let (sum, name) = self.by_thread.at(key, |_| Some(facts.thread.clone()), room);
         sum.merge(tally);
@@ -127,6 +133,7 @@ impl ProcessSummary {
         self.approximate += other.approximate;
         self.died += other.died;
         self.began_before_attach += other.began_before_attach;
+        self.begin_approximate += other.begin_approximate;
         self.by_thread.merge(&other.by_thread, room);
         self.by_file.merge(&other.by_file, room);
         self.by_stack.merge(&other.by_stack, room);

@@ -8,8 +8,8 @@ use super::Errors;
 use crate::trace::schema::{APPLICATION_ID, MAJOR, TABLES, Table};
 use crate::trace::{Error, Result};
 
-/// Fails unless everything that will be read is what it seems.
-pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<()> {
+/// Fails unless everything that will be read is what it seems; else the minor version it has.
+pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<i32> {
     let number = |pragma: &str| {
         db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0))
             .map_err(|error| errors.database(error))
@@ -30,10 +30,10 @@ pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<()> {
         return Err(errors.not_a_trace(format!("its version is {version}")));
     }
     let found = tables(db).map_err(|source| errors.database(source))?;
-    for table in TABLES {
-        check_table(db, table, &found, errors)?;
+    for table in TABLES.iter().filter(|table| table.is_in(minor)) {
+        check_table(db, table, minor, &found, errors)?;
     }
-    Ok(())
+    Ok(minor)
 }
 
 /// What a table of the file is: its kind, and whether it is without row numbers.
@@ -48,7 +48,13 @@ fn tables(db: &Connection) -> rusqlite::Result<Found> {
 
 /// A view or virtual table in a table's place could compute anything, for as long as it likes; so
 /// could a generated column.
-fn check_table(db: &Connection, table: &Table, found: &Found, errors: &Errors<'_>) -> Result<()> {
+fn check_table(
+    db: &Connection,
+    table: &Table,
+    minor: i32,
+    found: &Found,
+    errors: &Errors<'_>,
+) -> Result<()> {
     let wrong = |what: &str| errors.not_a_trace(format!("its table {} {what}", table.name));
     let Some((kind, without_rowid)) = found.get(table.name) else {
         return Err(wrong("is missing"));
@@ -60,7 +66,7 @@ fn check_table(db: &Connection, table: &Table, found: &Found, errors: &Errors<'_
         return Err(wrong("is of another kind"));
     }
     let columns = columns(db, table.name).map_err(|source| errors.database(source))?;
-    for column in table.columns {
+    for column in table.columns.iter().filter(|column| column.since <= minor) {
         match columns.iter().find(|found| found.name == column.name) {
             Some(found) if found.hidden == 0 => {}
             Some(_) => return Err(wrong("computes a column")),

@@ -67,7 +67,9 @@ struct Statements<'c> {
 }
 
 impl<'c> Statements<'c> {
-    fn new(db: &'c Connection) -> rusqlite::Result<Self> {
+    /// `minor` is the version of the file.
+    fn new(db: &'c Connection, minor: i32) -> rusqlite::Result<Self> {
+        let begin = if minor >= 1 { "begin_approximate" } else { "0" };
         let by_id = |columns: &str, table: &str| {
             db.prepare(&format!(
                 "SELECT {columns} FROM {table} NOT INDEXED WHERE rowid = ?"
@@ -75,8 +77,10 @@ impl<'c> Statements<'c> {
         };
         Ok(Self {
             site: by_id(
-                "thread, mode, syscall, access, major, cause, mapping, file, at, base, ended, \
-                 began_before_attach, user_stack, kernel_stack",
+                &format!(
+                    "thread, mode, syscall, access, major, cause, mapping, file, at, base, ended, \
+                     began_before_attach, {begin}, user_stack, kernel_stack"
+                ),
                 "sites",
             )?,
             thread: by_id("pid, tid, name", "threads")?,
@@ -95,11 +99,17 @@ impl<'c> Statements<'c> {
 }
 
 impl<'c> Sites<'c> {
-    pub(super) fn new(db: &'c Connection, errors: Errors<'c>, page_bytes: u64) -> Result<Self> {
+    /// `minor` is the version of the file.
+    pub(super) fn new(
+        db: &'c Connection,
+        errors: Errors<'c>,
+        page_bytes: u64,
+        minor: i32,
+    ) -> Result<Self> {
         Ok(Self {
             errors,
             page_bytes,
-            statements: Statements::new(db).map_err(|error| errors.database(error))?,
+            statements: Statements::new(db, minor).map_err(|error| errors.database(error))?,
             index: Vec::new(),
             beyond: HashMap::new(),
             threads: HashMap::new(),
@@ -216,6 +226,7 @@ impl<'c> Sites<'c> {
             },
             cause: named(row.cause.as_deref(), Cause::from_name).map_err(|()| odd("cause"))?,
             began_before_attach: row.began_before_attach,
+            begin_approximate: row.begin_approximate,
             user_stack,
             kernel_stack,
         };
@@ -348,6 +359,7 @@ struct SiteRow {
     base: Option<i64>,
     ended: Option<String>,
     began_before_attach: bool,
+    begin_approximate: bool,
     user_stack: Option<i64>,
     kernel_stack: Option<i64>,
 }
@@ -367,8 +379,9 @@ impl SiteRow {
             base: row.get(9)?,
             ended: row.get(10)?,
             began_before_attach: row.get(11)?,
-            user_stack: row.get(12)?,
-            kernel_stack: row.get(13)?,
+            begin_approximate: row.get(12)?,
+            user_stack: row.get(13)?,
+            kernel_stack: row.get(14)?,
         })
     }
 }

@@ -10,6 +10,15 @@ const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -
         name,
         kind,
         meaning,
+        since: 0,
+    }
+}
+
+/// A column that this minor version added.
+const fn since(minor: i32, column: Column) -> Column {
+    Column {
+        since: minor,
+        ..column
     }
 }
 
@@ -356,6 +365,15 @@ const SITES: &[Column] = &[
         "began_before_attach",
         "INTEGER NOT NULL",
         "1: it began before faulttrace attached, so all its times are lower bounds",
+    ),
+    since(
+        1,
+        column(
+            "begin_approximate",
+            "INTEGER NOT NULL",
+            "1: its beginning was not seen, and is the first moment at which it was: `duration_ns` is \
+             a lower bound",
+        ),
     ),
     column(
         "user_stack",

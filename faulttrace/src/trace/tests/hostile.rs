@@ -64,6 +64,13 @@ fn other_databases_and_later_versions_are_refused() {
         refusal(directory.path(), later).is_none(),
         "a later minor version is read"
     );
+    let older = "DROP VIEW fault_details; ALTER TABLE sites DROP COLUMN begin_approximate";
+    is(older, not_a_trace);
+    let older = format!("{older}; PRAGMA user_version = 1000");
+    assert!(
+        refusal(directory.path(), &older).is_none(),
+        "an earlier minor version is read without what it lacks"
+    );
     let text = directory.path().join("text");
     std::fs::write(
         &text,

@@ -91,6 +91,7 @@ struct SiteKey {
     file: Option<i64>,
     at: At,
     began_before_attach: bool,
+    begin_approximate: bool,
     user_stack: Option<i64>,
     kernel_stack: Option<i64>,
 }
@@ -131,6 +132,7 @@ impl Dictionary {
             file,
             at,
             began_before_attach: facts.began_before_attach,
+            begin_approximate: facts.begin_approximate,
             user_stack: self.optional_stack(facts.user_stack.as_ref(), rows)?,
             kernel_stack: self.optional_stack(facts.kernel_stack.as_ref(), rows)?,
         };
@@ -272,6 +274,7 @@ fn add_site(id: i64, key: &SiteKey, rows: &mut Statements<'_>) -> rusqlite::Resu
         base.into(),
         key.over.map(|(_, end)| end.as_str()).into(),
         key.began_before_attach.into(),
+        key.begin_approximate.into(),
         key.user_stack.into(),
         key.kernel_stack.into(),
     ])

@@ -237,6 +237,7 @@ struct FactsPart<'a> {
     deleted: Option<bool>,
     mapping: Option<&'static str>,
     began_before_attach: bool,
+    begin_approximate: bool,
 }
 
 impl<'a> FactsPart<'a> {
@@ -262,6 +263,7 @@ impl<'a> FactsPart<'a> {
             deleted: deleted(*is_deleted, path.as_ref()),
             mapping: mapping.map(MappingKind::as_str),
             began_before_attach: facts.began_before_attach,
+            begin_approximate: facts.begin_approximate,
         }
     }
 }

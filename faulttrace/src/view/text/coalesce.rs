@@ -51,7 +51,7 @@ pub(super) struct Group {
     pub(super) tally: Tally,
     /// Lowest and highest offset in the file, of those that are known.
     pub(super) offsets: Option<(u64, u64)>,
-    /// One or more began before attach.
+    /// One or more have times that are lower bounds.
     pub(super) lower_bounds: bool,
     /// One or more have an approximate end.
     pub(super) approximate: bool,
@@ -70,7 +70,7 @@ impl Group {
 
     fn add(&mut self, fault: &Fault) {
         self.tally.add(fault);
-        self.lower_bounds |= fault.facts.began_before_attach;
+        self.lower_bounds |= fault.facts.is_lower_bound();
         self.approximate |= fault.end == End::Approximate;
         if let Some(offset) = fault.facts.place.offset {
             let (low, high) = self.offsets.unwrap_or((offset, offset));
@@ -88,7 +88,7 @@ pub(super) struct Rest {
     pub(super) groups: usize,
     /// There were more groups than could be remembered.
     pub(super) more: bool,
-    /// One or more began before attach.
+    /// One or more have times that are lower bounds.
     pub(super) lower_bounds: bool,
     /// One or more have an approximate end.
     pub(super) approximate: bool,
@@ -114,7 +114,7 @@ impl Folded {
         } else {
             self.others.more = true;
             self.others.tally.add(fault);
-            self.others.lower_bounds |= fault.facts.began_before_attach;
+            self.others.lower_bounds |= fault.facts.is_lower_bound();
             self.others.approximate |= fault.end == End::Approximate;
         }
     }

@@ -55,7 +55,7 @@ impl Entries {
     /// A fault that is over. `reports` is how often it has been reported as stuck.
     pub(super) fn fault(&mut self, fault: &Fault, reports: u32, out: &mut Vec<u8>) {
         let facts = &fault.facts;
-        let mark = mark(facts.began_before_attach, fault.end == End::Approximate);
+        let mark = mark(facts.is_lower_bound(), fault.end == End::Approximate);
         let line = self.head(
             &self.clock.begin(facts),
             &format!("{mark}{}", duration(fault.duration_ns)),
@@ -77,7 +77,7 @@ impl Entries {
     /// A fault that is not over.
     pub(super) fn stuck(&mut self, stuck: &Stuck, out: &mut Vec<u8>) {
         let facts = &stuck.facts;
-        let mark = mark(facts.began_before_attach, false);
+        let mark = mark(facts.is_lower_bound(), false);
         let line = self.head(
             &self.clock.begin(facts),
             &format!("{mark}{}", duration(stuck.elapsed_ns)),
@@ -96,9 +96,7 @@ impl Entries {
             Some(cause) => self.detail(&format!("waiting for {}", words::awaited(cause)), out),
             None => self.detail("waiting for something unknown", out),
         }
-        if facts.began_before_attach {
-            self.detail(BEFORE, out);
-        }
+        self.begin_notes(facts, out);
         self.detail(&words::access(facts), out);
         self.stacks(facts, out);
     }
@@ -220,15 +218,22 @@ impl Entries {
             let times = plural(u64::from(reports), "time");
             self.detail(&format!("was stuck (reported {times})"), out);
         }
-        if fault.facts.began_before_attach {
-            self.detail(BEFORE, out);
-        }
+        self.begin_notes(&fault.facts, out);
         match fault.end {
             End::Exact => {}
             End::Approximate => {
                 self.detail("end approximate: may lack some µs in the kernel", out);
             }
             End::Died => self.detail("the thread died in this fault", out),
+        }
+    }
+
+    fn begin_notes(&self, facts: &Facts, out: &mut Vec<u8>) {
+        if facts.began_before_attach {
+            self.detail(BEFORE, out);
+        }
+        if facts.begin_approximate {
+            self.detail(UNSEEN, out);
         }
     }
 
@@ -242,6 +247,7 @@ impl Entries {
     }
 }
 
+const UNSEEN: &str = "its beginning was not seen: its duration is a lower bound";
 const BEFORE: &str = "began before faulttrace attached: times are lower bounds";
 
 /// The sign before a time that is a bound or an estimate.

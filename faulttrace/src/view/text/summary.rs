@@ -153,6 +153,10 @@ pub(in crate::view) fn totals(page: Page, who: &str, total: &ProcessSummary, out
             total.began_before_attach,
             "began before faulttrace attached: times are lower bounds (≥)",
         ),
+        (
+            total.begin_approximate,
+            "whose beginning was not seen: durations are lower bounds (≥)",
+        ),
         (total.died, "ended by the thread's death"),
     ] {
         if count > 0 {
