@@ -142,6 +142,20 @@ impl Mapping {
         }
     }
 
+    /// Makes pages present without changing them: `MADV_POPULATE_READ`, or before kernel 5.14
+    /// (commit 4ca9b3859dac) by reading each.
+    pub fn populate_read(&self, first: usize, pages: usize) -> io::Result<()> {
+        match self.advise_pages(first, pages, libc::MADV_POPULATE_READ) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                for page in first..first + pages {
+                    self.touch(page);
+                }
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
     /// `mprotect` of the whole range.
     pub fn protect(&self, prot: i32) -> io::Result<()> {
         // SAFETY: the range is ours and callers only touch it as `prot` allows.

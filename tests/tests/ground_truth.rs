@@ -78,7 +78,9 @@ fn churn_takes_one_major_for_each_page() {
     let mut work = Work::start(["churn".as_ref(), file.as_os_str()]);
     evict(&file);
     let done = work.run();
-    assert_eq!((done.rusage_majors, done.stat_majors), (8192, 8192));
+    assert_eq!(done.rusage_majors, done.stat_majors);
+    // Code of its own that is not in memory yet adds a few, if at all.
+    assert!((8192..8196).contains(&done.stat_majors), "{done:?}");
     assert_eq!(done.figures["threads_created"], 128);
     work.exit();
 }
@@ -178,11 +180,13 @@ fn swapped_pages_are_majors() {
 }
 
 #[test]
-fn userfaultfd_makes_minors_that_wait() {
+fn userfaultfd_makes_faults_that_wait_all_major_or_none() {
     let _bench = start_without_tracer();
     let mut work = Work::start(["userfaultfd", "--pages=20", "--delay-ms=5"]);
     let done = work.run();
-    assert_eq!(done.rusage_majors, 0);
+    // A fault that is tried again counts as major, but for one that was first tried under the VMA's
+    // lock: kernel commit 0bff0aaea03e (6.4).
+    assert!([0, 20].contains(&done.rusage_majors), "{done:?}");
     assert!(
         done.threads[0]
             .touches

@@ -59,20 +59,28 @@ impl MemoryGroup {
 
     /// Takes away all memory that can be, until no page that is in swap is in memory as well.
     pub fn empty_swap_cache(&self) {
-        let (file, amount) = if self.legacy {
-            ("memory.force_empty", "0")
-        } else {
-            ("memory.reclaim", "1G")
-        };
         until("the swap cache is empty", Duration::from_secs(15), || {
-            // It fails when less could be taken than asked for, which is no matter.
-            let _some = fs::write(self.path.join(file), amount);
+            self.reclaim();
             let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
             let cached = memory
                 .lines()
                 .find_map(|line| line.strip_prefix("SwapCached:"));
             cached.expect("SwapCached in /proc/meminfo").trim() == "0 kB"
         });
+    }
+
+    /// Takes away what can be taken now.
+    fn reclaim(&self) {
+        // Each fails when less could be taken than asked for, which is no matter.
+        let write = |file: &str, text: &str| fs::write(self.path.join(file), text);
+        let _some = if self.legacy {
+            write("memory.force_empty", "0")
+        } else if self.path.join("memory.reclaim").exists() {
+            write("memory.reclaim", "1G")
+        } else {
+            // Before 5.19 (commit 94968384dde1); a limit takes at once what is above it.
+            write("memory.high", "0").and_then(|()| write("memory.high", "max"))
+        };
     }
 }
 

@@ -32,9 +32,7 @@ const FRESH_PAGES: usize = 1 << 20;
 pub fn run(args: &MmapLockArgs) {
     let walked = args.walked_gib << 18;
     let range = Mapping::anonymous((walked + FRESH_PAGES) * PAGE).expect("address space");
-    range
-        .advise_pages(0, walked, libc::MADV_POPULATE_READ)
-        .expect("MADV_POPULATE_READ");
+    range.populate_read(0, walked).expect("pages to walk along");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         ready_then_go(&ready(vec![tid()]));

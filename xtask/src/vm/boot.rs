@@ -38,8 +38,20 @@ pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) disk: &'a Path,
+    /// What it is asked to do, as [`super::suite::list`] writes it; its second disk.
+    pub(super) list: &'a Path,
     /// If it is emulated; otherwise two.
     pub(super) emulated_cpus: u32,
+}
+
+impl Guest<'_> {
+    /// How many CPUs it has.
+    pub(super) fn cpus(&self, how: Accelerator) -> u32 {
+        match how {
+            Accelerator::Kvm => 2,
+            Accelerator::Tcg => self.emulated_cpus,
+        }
+    }
 }
 
 /// Finds out by booting: where /dev/kvm exists, guests may still not run.
@@ -173,28 +185,39 @@ fn qemu(guest: &Guest, how: Accelerator) -> anyhow::Result<Command> {
         ],
     };
     command.args(accelerated);
-    let cpus = match how {
-        Accelerator::Kvm => 2,
-        Accelerator::Tcg => guest.emulated_cpus,
-    };
     command
-        .args(["-machine", "q35", "-m", "2048", "-smp", &cpus.to_string()])
+        .args([
+            "-machine",
+            "q35",
+            "-m",
+            "2048",
+            "-smp",
+            &guest.cpus(how).to_string(),
+        ])
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args(["-no-reboot", "-serial", "stdio", "-kernel"])
         .arg(guest.kernel)
         .arg("-initrd")
         .arg(guest.initramfs)
-        .arg("-drive")
         // Nothing that one kernel writes is there for the next.
-        .arg(format!(
-            "if=none,id=disk,format=raw,snapshot=on,file={}",
-            guest.disk.display().to_string().replace(',', ",,")
-        ))
-        .args(["-device", "virtio-blk-pci,drive=disk", "-append"])
+        .args(drive("disk", "snapshot=on", guest.disk))
+        .args(drive("list", "readonly=on", guest.list))
+        .arg("-append")
         .arg(match how {
             Accelerator::Kvm => "console=ttyS0 panic=-1 quiet",
             // init.sh tells the tests.
             Accelerator::Tcg => "console=ttyS0 panic=-1 quiet faulttrace_emulated",
         });
     Ok(command)
+}
+
+/// A disk; they are /dev/vda, /dev/vdb and so on in the order in which they come.
+fn drive(id: &str, option: &str, file: &Path) -> [String; 4] {
+    let file = file.display().to_string().replace(',', ",,");
+    [
+        "-drive".to_owned(),
+        format!("if=none,id={id},format=raw,{option},file={file}"),
+        "-device".to_owned(),
+        format!("virtio-blk-pci,drive={id}"),
+    ]
 }

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 
 use super::kernels::Kernel;
-use super::suite::Asked;
+use super::suite::Program;
 use crate::cargo::{Executable, find_binary};
 use crate::shell::{describe, find, output_of, run, say};
 
@@ -44,30 +44,20 @@ pub(super) fn disk(
     directory: &Path,
     faulttrace: &Path,
     built: &[Executable],
-    asked: &[Asked],
+    programs: &[&Program],
 ) -> anyhow::Result<PathBuf> {
     let mut tree = Tree::new(directory.join("disk"))?;
     tree.system()?;
     tree.ours(faulttrace, "faulttrace/faulttrace")?;
     let workload = find_binary(built, "faulttrace-workload")?;
     tree.ours(workload, "faulttrace/faulttrace-workload")?;
-    let mut list = String::new();
-    for program in asked {
+    for program in programs {
         let is_it = |one: &&Executable| one.kind == "test" && one.name == program.name;
         let executable = built.iter().find(is_it).context("it was built")?;
-        tree.ours(
-            &executable.path,
-            &format!("faulttrace/deps/{}", program.name),
-        )?;
-        list.push_str(&program.name);
-        for argument in &program.arguments {
-            list.push(' ');
-            list.push_str(argument);
-        }
-        list.push('\n');
+        let place = format!("faulttrace/deps/{}", program.name);
+        tree.ours(&executable.path, &place)?;
     }
     let root = tree.finish()?;
-    write(&root.join("tests"), list.as_bytes(), 0o644)?;
     write(&root.join("init"), INIT.as_bytes(), 0o755)?;
     let image = directory.join("disk.img");
     if image.exists() {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# On the disk: runs what /tests lists and tells the host how each ended. The console is the host's.
+# On the disk: runs what its second disk lists and tells the host how each ended. The console is the host's.
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -15,6 +15,8 @@ case " $(cat /proc/cmdline) " in *" faulttrace_emulated "*) export FAULTTRACE_E2
 "$FAULTTRACE_BIN" doctor
 # Each line: a program, then its arguments.
 while read -r program arguments; do
+    # Empty lines fill the disk.
+    [ -n "$program" ] || continue
     {
         # shellcheck disable=SC2086 # arguments are words
         "/faulttrace/deps/$program" --test-threads=1 $arguments
@@ -22,6 +24,6 @@ while read -r program arguments; do
     } </dev/null 2>&1 | tee /run/output
     counts=$(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored;.*/passed=\1 failed=\2 ignored=\3/p' /run/output)
     echo "faulttrace-vm: program $program ${counts:-passed=? failed=? ignored=?} exit=$(cat /run/code)"
-done </tests
+done </dev/vdb
 echo "faulttrace-vm: end"
 poweroff -f
