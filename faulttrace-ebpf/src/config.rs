@@ -97,8 +97,9 @@ globals! {
     OFF_VMA_MM: u64 = 0;
     OFF_VMA_FILE: u64 = 0;
     OFF_FILE_INODE: u64 = 0;
-    /// `struct signal_struct`, `live.counter`.
+    /// `struct signal_struct`, `live.counter` and `flags`.
     OFF_SIGNAL_LIVE: u64 = 0;
+    OFF_SIGNAL_FLAGS: u64 = 0;
     /// `struct address_space`, `struct inode`, `struct super_block`.
     OFF_MAPPING_HOST: u64 = 0;
     OFF_INODE_INO: u64 = 0;
@@ -329,6 +330,18 @@ fn number_of(ctx: *mut c_void, word: &mut u64) -> u64 {
         core::ptr::write_volatile((&raw mut *word).cast(), ctx);
         core::ptr::read_volatile(word)
     }
+}
+
+/// Whether the current thread's process has been killed or is ending: none of its threads comes back
+/// to user mode.
+#[inline(always)]
+pub fn is_doomed() -> bool {
+    /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h; a deadly signal sets it when it is sent
+    /// (kernel/signal.c, complete_signal).
+    const GROUP_EXIT: u32 = 0x4;
+    let signal: u64 = member(current_task(), &OFF_TASK_SIGNAL);
+    let flags: u32 = member(signal as *const u8, &OFF_SIGNAL_FLAGS);
+    flags & GROUP_EXIT != 0
 }
 
 /// How many faults the current thread has completed: the kernel counts one when it is over, not when

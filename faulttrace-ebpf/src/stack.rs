@@ -18,6 +18,8 @@ pub enum Where {
     InFault,
     /// In `handle_mm_fault` without an exception: `get_user_pages`.
     InGup,
+    /// On the way back from a page fault of the kind asked for: signals, rescheduling.
+    Leaving,
     /// Ending.
     Dying,
     /// Anywhere else: a fault that began before is over.
@@ -211,7 +213,7 @@ fn place(scratch: &Scratch, len: u32, kind: u32) -> Where {
         return Where::Elsewhere;
     }
     if left(&scratch.stack.frames, entry) {
-        return Where::Elsewhere;
+        return Where::Leaving;
     }
     Where::InFault
 }

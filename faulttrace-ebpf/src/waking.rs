@@ -42,11 +42,15 @@ fn kind(ctx: *mut c_void, context_tells: bool) -> u32 {
         if !config::on_own_stack(ctx, &mut scratch.word) {
             return waker::INTERRUPT;
         }
-        if config::SOFTIRQS_APART.load() != 0
-            && let Some(address) = config::entered_from()
-            && begins_work(address)
-        {
-            return waker::TASK;
+        if config::SOFTIRQS_APART.load() != 0 {
+            if let Some(address) = config::entered_from()
+                && begins_work(address)
+            {
+                return waker::TASK;
+            }
+            if is_kernel_thread() {
+                return kind_of_kernel_thread();
+            }
         }
     }
     if config::interrupt(0).1 == 0 {
@@ -54,6 +58,25 @@ fn kind(ctx: *mut c_void, context_tells: bool) -> u32 {
     }
     let len = stack::capture_into(ctx, &mut scratch.frames, 0);
     judge(&scratch.frames, len)
+}
+
+/// Whether the current task has no memory of its own and borrows none.
+#[inline(always)]
+fn is_kernel_thread() -> bool {
+    let mm: u64 = config::member(config::current_task(), &config::OFF_TASK_MM);
+    mm == 0
+}
+
+/// Of a kernel thread that is on its own stack: its own work, but what interrupts left to ksoftirqd,
+/// which does that on its own stack (kernel/softirq.c, run_ksoftirqd).
+#[inline(always)]
+fn kind_of_kernel_thread() -> u32 {
+    let name = bpf_get_current_comm().unwrap_or_default();
+    if name.first_chunk() == Some(b"ksoftirq") {
+        waker::INTERRUPT
+    } else {
+        waker::TASK
+    }
 }
 
 /// Tells from a stack whose work it is. A task's only if all of it was captured: the entry of an

@@ -95,6 +95,7 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_VMA_FILE", types.vma_file),
         ("OFF_FILE_INODE", types.file_inode),
         ("OFF_SIGNAL_LIVE", types.signal_live),
+        ("OFF_SIGNAL_FLAGS", types.signal_flags),
         ("OFF_MAPPING_HOST", types.mapping_host),
         ("OFF_INODE_INO", types.inode_ino),
         ("OFF_INODE_SB", types.inode_sb),

@@ -100,6 +100,8 @@ pub struct KernelTypes {
     pub file_inode: u64,
     /// `signal_struct.live`.
     pub signal_live: u64,
+    /// `signal_struct.flags`.
+    pub signal_flags: u64,
     /// `address_space.host`.
     pub mapping_host: u64,
     /// `inode.i_ino`.
@@ -197,6 +199,7 @@ impl KernelTypes {
             vma_file: member("vm_area_struct", "vm_file")?,
             file_inode: member("file", "f_inode")?,
             signal_live: member("signal_struct", "live")?,
+            signal_flags: member("signal_struct", "flags")?,
             mapping_host: member("address_space", "host")?,
             inode_ino: member("inode", "i_ino")?,
             inode_sb: member("inode", "i_sb")?,
