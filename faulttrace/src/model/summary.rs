@@ -47,7 +47,7 @@ impl Default for Limits {
         Limits {
             keys_per_table: 10_000,
             keys_in_all: 100_000,
-            stack_bytes: 128 << 20,
+            stack_bytes: 64 << 20,
             processes: 1_000,
             stuck: 10_000,
         }
