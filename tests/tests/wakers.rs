@@ -144,10 +144,10 @@ fn a_disk_wakes_by_interrupts_and_not_by_whom_they_interrupt() {
     let mut hogs: Vec<_> = (0..cpus)
         .map(|cpu| Work::start(["hog", &format!("--cpu={cpu}")]))
         .collect();
-    hogs.iter_mut().for_each(Work::go);
     let mut work = Work::start(["touch", path, "--threads=4", "--touches=1000"]);
     evict(&file);
     let tracer = Tracer::of(work.pid());
+    hogs.iter_mut().for_each(Work::go);
     work.run();
     let trace = tracer.stop();
     let sleeps = sleeps(&trace, work.pid());

@@ -117,10 +117,11 @@ impl Freezer {
         in_cgroup(&self.path, program)
     }
 
-    /// Freezes its processes, and waits until they are.
+    /// Freezes its processes, and waits until they are: one that waits for a disk is frozen when it has
+    /// what it waits for.
     pub fn freeze(&self) {
         self.set("FROZEN", "1");
-        until("the cgroup is frozen", Duration::from_secs(15), || {
+        until("the cgroup is frozen", Duration::from_secs(60), || {
             let (file, frozen) = if self.legacy {
                 ("freezer.state", "FROZEN")
             } else {

@@ -56,7 +56,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 9] = [
+const LACKING: [(Lack, &str, &str); 7] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -75,17 +75,6 @@ const LACKING: [(Lack, &str, &str); 9] = [
         "a_read_of_ones_own_and_one_that_readahead_started",
     ),
     (Lack::Cpus, "filters", "major_only_holds_back_the_minors"),
-    // Threads that never rest take the only CPU, and the tracer does not come up in time.
-    (
-        Lack::Cpus,
-        "wakers",
-        "a_file_system_in_user_space_wakes_by_its_threads",
-    ),
-    (
-        Lack::Cpus,
-        "wakers",
-        "a_disk_wakes_by_interrupts_and_not_by_whom_they_interrupt",
-    ),
     (
         Lack::PopulateRead,
         "ground_truth",
