@@ -16,13 +16,7 @@ use faulttrace_tests::truth::{Done, Worker};
 use nix::sys::signal::Signal;
 
 fn slow_file(bench: &Bench) -> SlowFs {
-    SlowFs::mount(
-        bench,
-        &Options {
-            delay_us: 2_000,
-            ..Options::default()
-        },
-    )
+    SlowFs::with_delay(bench, 2_000)
 }
 
 fn toucher(slow: &SlowFs, first: usize, threads: usize) -> Work {

@@ -3,7 +3,7 @@
 
 use faulttrace_tests::harness::cgroup::MemoryGroup;
 use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict};
-use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::start_without_tracer;
 use faulttrace_tests::harness::work::{Work, binary};
 use faulttrace_tests::truth::Touch;
@@ -12,13 +12,7 @@ use nix::sys::signal::Signal;
 #[test]
 fn each_touch_of_the_slow_file_system_is_one_read_of_the_delay() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 5_000,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 5_000);
     let file = slow.file().to_str().expect("our own path").to_owned();
     let mut work = Work::start(["touch", &file, "--threads=4", "--touches=50", "--verify"]);
     let done = work.run();
@@ -46,13 +40,7 @@ fn each_touch_of_the_slow_file_system_is_one_read_of_the_delay() {
 #[test]
 fn a_held_read_waits_for_its_release_and_a_killed_process_does_not() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 0,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 0);
     let file = slow.file().to_str().expect("our own path").to_owned();
     slow.hold(8192);
     let mut work = Work::start(["touch", &file, "--touches=1", "--first-page=2"]);
@@ -127,13 +115,7 @@ fn get_user_pages_takes_majors_without_exceptions() {
 #[test]
 fn system_calls_fault_on_cold_buffers() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 2_000,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 2_000);
     let (source, sink) = (bench.path().join("source"), bench.path().join("sink"));
     create(&source, 64);
     let arguments = [slow.file_arg(), source.as_os_str(), sink.as_os_str()];
@@ -234,13 +216,7 @@ fn children_and_storms_do_what_they_say() {
 #[test]
 fn the_hog_makes_a_woken_thread_wait_for_the_cpu() {
     let bench = start_without_tracer();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 3_000,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 3_000);
     let file = slow.file().to_str().expect("our own path").to_owned();
     let mut hog = Work::start(["hog", "--cpu=0"]);
     hog.go();

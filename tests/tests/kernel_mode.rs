@@ -1,7 +1,7 @@
 //! Faults that the kernel takes on user memory, inside system calls.
 
 use faulttrace_tests::harness::disk::create;
-use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
@@ -9,13 +9,7 @@ use faulttrace_tests::harness::work::Work;
 #[test]
 fn faults_in_system_calls_are_reported_with_their_name() {
     let bench = start();
-    let slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 5_000,
-            ..Options::default()
-        },
-    );
+    let slow = SlowFs::with_delay(&bench, 5_000);
     let (source, sink) = (bench.path().join("source"), bench.path().join("sink"));
     create(&source, 64);
     let arguments = [slow.file_arg(), source.as_os_str(), sink.as_os_str()];

@@ -1,7 +1,7 @@
 //! `--light`: no program sees each fault begin, and what is reported is true all the same.
 
 use faulttrace_tests::harness::disk::{LoopDisk, create, evict};
-use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
 use faulttrace_tests::harness::work::Work;
@@ -27,13 +27,7 @@ fn percent(trace: &Trace, pid: u32, done: &Done) -> u64 {
 #[test]
 fn faults_on_a_file_are_whole() {
     let bench = start();
-    let slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 5_000,
-            ..Options::default()
-        },
-    );
+    let slow = SlowFs::with_delay(&bench, 5_000);
     let file = slow.file().to_str().expect("our own path").to_owned();
     let mut work = Work::start(["touch", &file, "--threads=2", "--touches=50"]);
     let tracer = Tracer::of_with(work.pid(), &LIGHT);

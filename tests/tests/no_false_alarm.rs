@@ -1,6 +1,6 @@
 //! What is no fault, or no wait, is not reported as one.
 
-use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
@@ -51,13 +51,7 @@ fn preempted_minor_faults_are_no_blocking_faults() {
 #[test]
 fn waiting_for_the_cpu_is_run_queue_and_not_blocked() {
     let bench = start();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 3_000,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 3_000);
     let path = slow.file().to_str().expect("our own path").to_owned();
     let mut hog = Work::start(["hog", "--cpu=0"]);
     hog.go();
@@ -99,13 +93,7 @@ fn waiting_for_the_cpu_is_run_queue_and_not_blocked() {
 #[test]
 fn sleeps_between_faults_are_not_counted_into_them() {
     let bench = start();
-    let slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 2_000,
-            ..Options::default()
-        },
-    );
+    let slow = SlowFs::with_delay(&bench, 2_000);
     let path = slow.file().to_str().expect("our own path").to_owned();
     let mut work = Work::start(["alternate", &path, "--touches=100", "--sleep-ms=10"]);
     let tracer = Tracer::of(work.pid());

@@ -211,11 +211,7 @@ fn faults_without_exception(bench: &Bench) {
 #[test]
 fn stuck_threads_are_shown_without_the_iterator_but_not_where() {
     let bench = start();
-    let options = Options {
-        delay_us: 0,
-        ..Options::default()
-    };
-    let mut slow = SlowFs::mount(&bench, &options);
+    let mut slow = SlowFs::with_delay(&bench, 0);
     let file = slow.file().to_str().expect("our own path").to_owned();
     slow.hold(8192);
     let mut work = Work::start(["touch", &file, "--touches=1", "--first-page=2"]);

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use faulttrace_tests::harness::record::{Record, Stuck};
-use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
@@ -34,13 +34,7 @@ fn stuck_record(record: &Record) -> Option<Stuck> {
 #[test]
 fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() {
     let bench = start();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 0,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 0);
     let mut work = held_workload(&mut slow);
     let (path, tid) = (
         slow.file().to_str().expect("our own path").to_owned(),
@@ -108,13 +102,7 @@ fn check_stuck_before_attach(stuck: &Stuck, tid: u32, path: &str) {
 #[test]
 fn a_thread_that_gets_stuck_is_shown_with_address_and_stack() {
     let bench = start();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 0,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 0);
     let mut work = held_workload(&mut slow);
     let mut tracer = Tracer::of_with(work.pid(), &["--stuck-after", "200ms", "-k"]);
     work.go();
@@ -158,13 +146,7 @@ fn a_thread_that_gets_stuck_is_shown_with_address_and_stack() {
 #[test]
 fn a_fault_that_its_thread_does_not_survive_is_shown_as_such() {
     let bench = start();
-    let mut slow = SlowFs::mount(
-        &bench,
-        &Options {
-            delay_us: 0,
-            ..Options::default()
-        },
-    );
+    let mut slow = SlowFs::with_delay(&bench, 0);
     let path = slow.file().to_str().expect("our own path").to_owned();
     let mut work = Work::start(["touch", &path, "--touches=1", "--name=victim"]);
     let (pid, tid) = (work.pid(), work.ready.tids[0]);

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::process::until;
 
 const V1: &str = "/sys/fs/cgroup/memory";
@@ -107,6 +110,7 @@ impl Freezer {
     pub fn new() -> Freezer {
         let legacy = Path::new("/sys/fs/cgroup/freezer").is_dir();
         let parent = if legacy { "/sys/fs/cgroup/freezer" } else { V2 };
+        remove_abandoned(Path::new(parent), legacy);
         let path = Path::new(parent).join(format!("{NAME}-{}", std::process::id()));
         fs::create_dir(&path).expect("create a cgroup that can be frozen, version 1 or 2");
         Freezer { path, legacy }
@@ -143,6 +147,32 @@ impl Freezer {
             ("cgroup.freeze", new)
         };
         fs::write(self.path.join(file), value).expect("freeze or thaw a cgroup");
+    }
+}
+
+/// Thaws and removes what test programs have left that were killed: what is frozen there cannot even
+/// be killed (version 1).
+fn remove_abandoned(parent: &Path, legacy: bool) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(NAME));
+        let Some(pid) = pid.and_then(|rest| rest.strip_prefix('-')) else {
+            continue;
+        };
+        if Path::new("/proc").join(pid).exists() {
+            continue;
+        }
+        let left = Freezer {
+            path: entry.path(),
+            legacy,
+        };
+        if let Ok(pids) = fs::read_to_string(left.path.join("cgroup.procs")) {
+            for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+                // It may have gone by itself.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        drop(left);
     }
 }
 

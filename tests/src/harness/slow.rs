@@ -52,6 +52,15 @@ impl SlowFs {
         Self::mount_in(bench.subdirectory("slow"), options)
     }
 
+    /// Mounts it in a new directory of the bench; each read takes so long, and all else is as usual.
+    pub fn with_delay(bench: &Bench, delay_us: u64) -> SlowFs {
+        let options = Options {
+            delay_us,
+            ..Options::default()
+        };
+        Self::mount(bench, &options)
+    }
+
     /// Mounts it on an empty directory.
     pub fn mount_in(mount: PathBuf, options: &Options) -> SlowFs {
         let mut command = Command::new(binary());
