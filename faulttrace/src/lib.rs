@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod export;
 pub mod ingest;
+pub mod memory;
 pub mod model;
 pub mod preflight;
 pub mod privileges;

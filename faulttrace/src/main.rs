@@ -4,12 +4,14 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use faulttrace::cli::{self, Command, ExitStatus, Plan};
+use faulttrace::memory;
 use faulttrace::preflight;
 use faulttrace::process::names_helper;
 use faulttrace::saved;
 use faulttrace::session::{self, Ended, Failure, Saving};
 
 fn main() -> ExitCode {
+    memory::share_arenas();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|argument| argument == names_helper::ARGUMENT)

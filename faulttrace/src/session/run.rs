@@ -26,6 +26,7 @@ use super::targets::{Chosen, still_there};
 use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
+use crate::memory;
 use crate::model::{Name, ProcessInfo, Record, Start};
 use crate::preflight;
 use crate::privileges;
@@ -163,6 +164,7 @@ impl Session {
         };
         let tracer = tracer.spawn()?;
         give_up_privileges(launched.is_some());
+        memory::give_back();
         Ok(Self {
             records,
             tracer: Some(tracer),
