@@ -18,6 +18,10 @@ use crate::process::{FileHint, Labels, page_bytes};
 /// each takes up to 1 KiB. Others are asked for again.
 const MAX_USER_STACKS: usize = 65_536;
 
+/// How many kernel stacks are remembered with their names, some 10 KiB each. Preemption anywhere makes
+/// ever new ones; when there are more, all are named again as they are needed.
+const MAX_KERNEL_STACKS: usize = 2048;
+
 /// Where recorded stacks come from.
 pub trait Stacks {
     /// The stack of an id; `None` if it was not recorded.
@@ -29,6 +33,8 @@ pub struct Enricher {
     clock: Clock,
     labels: Labels,
     kernel_stacks: HashMap<u64, Arc<Stack>>,
+    /// Those that no program recorded, of threads that were stuck before.
+    found_kernel_stacks: HashMap<u64, Arc<Stack>>,
     /// Judging a stack means comparing many names, so it is done once for each.
     causes: HashMap<CauseKey, Cause>,
     /// User stacks as recorded, by process, to make room when it ends.
@@ -68,6 +74,7 @@ impl Enricher {
             clock,
             labels,
             kernel_stacks: HashMap::new(),
+            found_kernel_stacks: HashMap::new(),
             user_stacks: HashMap::new(),
             user_stacks_kept: 0,
             syscalls: HashMap::new(),
@@ -182,9 +189,15 @@ impl Enricher {
 
     /// As [`Enricher::register_user_stack`], for a kernel stack.
     pub fn register_kernel_stack(&mut self, id: u64, stack: &RawStack) {
+        if self.found_kernel_stacks.len() < MAX_KERNEL_STACKS {
+            let named = self.named_kernel_stack(id, stack);
+            self.found_kernel_stacks.insert(id, named);
+        }
+    }
+
+    fn named_kernel_stack(&self, id: u64, stack: &RawStack) -> Arc<Stack> {
         let named = self.labels.kernel_stack(id, &stack.frames, stack.truncated);
-        self.kernel_stacks
-            .insert(id, Arc::new(without_tracer(&named)));
+        Arc::new(without_tracer(&named))
     }
 
     /// A process has ended: forgets it and returns the ids of its stacks, which will not be asked
@@ -275,11 +288,17 @@ impl Enricher {
         if id == 0 {
             return None;
         }
-        if let Some(known) = self.kernel_stacks.get(&id) {
+        let found = &self.found_kernel_stacks;
+        if let Some(known) = self.kernel_stacks.get(&id).or_else(|| found.get(&id)) {
             return Some(Arc::clone(known));
         }
-        self.register_kernel_stack(id, &stacks.stack(id)?);
-        self.kernel_stacks.get(&id).map(Arc::clone)
+        let named = self.named_kernel_stack(id, &stacks.stack(id)?);
+        if self.kernel_stacks.len() >= MAX_KERNEL_STACKS {
+            self.kernel_stacks.clear();
+            self.causes.clear();
+        }
+        self.kernel_stacks.insert(id, Arc::clone(&named));
+        Some(named)
     }
 }
 
