@@ -24,7 +24,7 @@ impl Default for Bounds {
         Bounds {
             files: 4_096,
             memories: 1_000,
-            pages: 1 << 19,
+            pages: 1 << 17,
         }
     }
 }

@@ -7,14 +7,16 @@ use crate::model::advice::{
     Action, Advice, Condition, Evidence, FileFindings, Findings, Gain, How, MIN_FAULTS, Reads,
     Rule, Unit, WINDOW_BYTES,
 };
-use crate::model::analysis::{MIN_STEPS, Pattern};
+use crate::model::analysis::{MIN_STEPS, Pattern, WINDOW_BYTES as NEAR_BYTES};
 use crate::model::summary::Tally;
 
 /// Steps forward within readahead's reach that make a way through a file one that goes forward, %.
 const FORWARD_PERCENT: u64 = 80;
-/// Such steps that reads here and there may have at most, %: with more, reads go on where the last one
-/// ended, so what was read ahead was used.
+/// Such steps that reads here and there may have at most, beyond those that chance gives in a file of
+/// that size, %: with more, reads go on where the last one ended, so what was read ahead was used.
 const CONTINUED_PERCENT: u64 = 10;
+/// In files of fewer windows of such steps, chance gives too many to tell.
+const MIN_WINDOWS: u64 = 4;
 /// Waits for readahead that reads here and there may have at most, %: a wait is a use.
 const AWAITED_PERCENT: u64 = 5;
 /// Reads here and there that are enough to tell.
@@ -78,7 +80,7 @@ fn prefetch(file: &FileFindings, program: bool) -> Option<Advice> {
     let reads = file.reads.all();
     let (how, gain_ns) = in_windows(file, &reads)?;
     // Where pages do not stay, neither would those that are read before they are needed.
-    let stays = !at_least(file.again.blocked_ns, reads.blocked_ns, 50);
+    let stays = !at_least(file.again.faults, reads.faults, 50);
     if !at_least(gain_ns, reads.blocked_ns, 50) || !stays {
         return None;
     }
@@ -110,8 +112,11 @@ fn random(file: &FileFindings) -> Option<Advice> {
     let Reads { ahead, single, .. } = file.reads;
     let continued = steps.next_page.saturating_add(steps.near);
     let all = file.reads.all();
+    let span = file.span_bytes()?;
+    let by_chance = NEAR_BYTES * 100 / span.max(1);
     if ahead.faults < MIN_RANDOM_READS
-        || at_least(continued, steps.steps, CONTINUED_PERCENT)
+        || span < MIN_WINDOWS * NEAR_BYTES
+        || at_least(continued, steps.steps, CONTINUED_PERCENT + by_chance)
         || at_least(file.reads.waited.faults, all.faults, AWAITED_PERCENT)
     {
         return None;

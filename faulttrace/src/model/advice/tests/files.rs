@@ -119,6 +119,20 @@ fn reads_here_and_there_with_readahead_may_want_none() {
 }
 
 #[test]
+fn chance_also_goes_forward_a_little() {
+    // In 128 MiB one step in eight or so is forward within 16 MiB: that is no use of readahead. Reads
+    // that are so few in so large a range are not better read at once.
+    let of = |pages: u64| {
+        let pages = scattered(150, pages);
+        let faults = pages.iter().zip(0..);
+        advised(faults.map(|(page, n)| read(n, *page, ahead())))
+    };
+    assert_eq!(rules(&of(32 << 10)), [Rule::RandomAccess]);
+    // In 48 MiB it is one in three, and nothing can be told.
+    assert!(of(12 << 10).given.is_empty());
+}
+
+#[test]
 fn reads_of_one_page_say_what_is_gained_without_readahead() {
     let mut faults = far(320, &ahead());
     for one in faults.iter_mut().step_by(16) {

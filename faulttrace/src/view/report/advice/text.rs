@@ -9,7 +9,7 @@ use crate::view::report::text::begin;
 use crate::view::text::entry::Entries;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::summary;
-use crate::view::text::words::{self, Clock, plural};
+use crate::view::text::words::{self, Clock};
 use jiff::tz::TimeZone;
 
 /// Actions told of one piece; the rest is in the JSON form.
@@ -125,10 +125,8 @@ fn pids(summary: &Summary, about: &About) -> Option<String> {
     let names: Vec<String> = pids.iter().map(|pid| named(summary, *pid)).collect();
     let told = u64::try_from(pids.len()).unwrap_or(u64::MAX);
     let more = match processes.checked_sub(told) {
-        Some(more) if more > 0 => format!(
-            " and {}",
-            plural(more, "more process").replace("processs", "processes")
-        ),
+        Some(1) => " and 1 more process".to_owned(),
+        Some(more) if more > 0 => format!(" and {more} more processes"),
         _ => String::new(),
     };
     (!names.is_empty()).then(|| format!("of {}{more}", names.join(", ")))
