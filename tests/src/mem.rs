@@ -142,19 +142,6 @@ impl Mapping {
         }
     }
 
-    /// `mlock` of some pages, until the mapping is dropped.
-    pub fn lock_pages(&self, first: usize, pages: usize) -> io::Result<()> {
-        let start = self.at(first * PAGE);
-        let len = (pages * PAGE).min(self.len - first * PAGE);
-        // SAFETY: the range is ours; locking changes no content.
-        let done = unsafe { libc::mlock(start.cast(), len) };
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    }
-
     /// `mprotect` of the whole range.
     pub fn protect(&self, prot: i32) -> io::Result<()> {
         // SAFETY: the range is ours and callers only touch it as `prot` allows.

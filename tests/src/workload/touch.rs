@@ -69,8 +69,6 @@ pub enum Advise {
     Willneed,
     /// MADV_POPULATE_READ of them, after `go`.
     Populate,
-    /// mlock of them, after `go`.
-    Lock,
 }
 
 /// The kernel reads no more than a window of readahead for each call (128 KiB, unless set to less).
@@ -83,7 +81,7 @@ impl TouchArgs {
             None if self.sequential => return,
             None | Some(Advise::Random) => libc::MADV_RANDOM,
             Some(Advise::Sequential) => libc::MADV_SEQUENTIAL,
-            Some(Advise::None | Advise::Willneed | Advise::Populate | Advise::Lock) => return,
+            Some(Advise::None | Advise::Willneed | Advise::Populate) => return,
         };
         mapping.advise(advice).expect("madvise");
     }
@@ -106,7 +104,6 @@ impl TouchArgs {
             Some(Advise::Populate) => mapping
                 .advise_pages(first, pages, libc::MADV_POPULATE_READ)
                 .expect("MADV_POPULATE_READ"),
-            Some(Advise::Lock) => mapping.lock_pages(first, pages).expect("mlock"),
             _ => {}
         }
     }
