@@ -131,9 +131,9 @@ fn check_kept(what: &str, piece: &Value, before_ns: u64, after_ns: u64, percent:
         gained_ns * 100 >= promised_ns * percent,
         "{what}: gained {gained_ns} ns, promised {promised_ns} ns"
     );
-    // Two runs differ; a bound that is passed by much is none.
+    // Two runs differ, also in how long a read takes; a bound that is passed by much is none.
     assert!(
-        gained_ns * 100 <= promised_ns * 115,
+        gained_ns * 100 <= promised_ns * 150,
         "{what}: gained {gained_ns} ns, but {promised_ns} ns was all that could be"
     );
 }
@@ -371,7 +371,13 @@ fn threads_that_read_together_are_told_so() {
     assert_eq!(one["gain_of"], "wall");
     assert_eq!(one["pids"], Value::from(vec![run.pid]));
     let stalls = &report(&saved(&run.trace).path(), &[])["total"]["stalls"];
-    assert_eq!(number(one, "gain_at_most_ns"), number(stalls, "total_ns"));
+    // Stalls include time on the run queue, of which a busy machine has much.
+    let shared_ns = run.blocked_ns / number(stalls, "threads_needed");
+    let most_ns = number(stalls, "total_ns").min(shared_ns);
+    assert!(
+        number(one, "gain_at_most_ns").abs_diff(most_ns) * 20 <= most_ns,
+        "{one}"
+    );
     let places = found["given"].as_array().expect("a list").len();
     assert!(places >= 2, "{:?}", rules(&found));
     let overlaps = one["overlaps"].as_array().expect("a list");

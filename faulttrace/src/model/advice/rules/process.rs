@@ -60,8 +60,9 @@ pub(super) fn together(process: &ProcessFindings) -> Option<Advice> {
         faults: process.all.faults,
         blocked_ns,
         gain: Gain {
-            // While K threads were blocked, so was at least one: never more than all their time.
-            at_most_ns: Some(stalls.total_ns.min(blocked_ns)),
+            // A stall is as long as faults are, time on the run queue included; K threads asleep at
+            // once are so no longer than a Kth of all that was slept.
+            at_most_ns: Some(stalls.total_ns.min(blocked_ns / stalls.needed.max(1))),
             unit: Unit::Wall,
             how: How::All,
         },

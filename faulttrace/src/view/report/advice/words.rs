@@ -152,7 +152,10 @@ pub(super) fn gain(advice: &Advice) -> String {
 pub(super) fn how(advice: &Advice) -> String {
     match (advice.gain.how, advice.gain.unit) {
         (How::All, Unit::Blocked) => "all the waits in question".to_owned(),
-        (How::All, Unit::Wall) => "the length of all the times at which they were".to_owned(),
+        (How::All, Unit::Wall) => {
+            "the length of those times, or the blocked time shared among as many threads if that is less"
+                .to_owned()
+        },
         (How::WindowReads { reads, each_ns }, _) => format!(
             "the waits in question, less {} of {} for the range, {} each like those seen on average",
             plural(reads, "read"),
