@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Doctor(plan) => doctor(&plan),
         Command::Trace(plan) => trace(&plan),
         Command::Report(plan) => offline(saved::report(&plan)),
+        Command::Advise(plan) => offline(saved::advise(&plan)),
         Command::Replay(plan) => offline(saved::replay(&plan)),
         Command::Diff(plan) => offline(saved::diff(&plan)),
         Command::Export(plan) => offline(saved::export(&plan)),

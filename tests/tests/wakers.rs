@@ -65,9 +65,9 @@ fn a_file_system_in_user_space_wakes_by_its_threads() {
     let slow = SlowFs::mount(&bench, &Options::default());
     let path = slow.file().to_str().expect("our own path").to_owned();
     // The first CPU has something else to do, so that who is woken waits for it.
-    let mut hog = Work::start(["hog", "--cpu=0"]);
     let mut work = Work::start(["touch", &path, "--threads=2", "--touches=100", "--cpu=0"]);
     let tracer = Tracer::of(work.pid());
+    let mut hog = Work::start(["hog", "--cpu=0"]);
     hog.go();
     let done = work.run();
     let trace = tracer.stop();
@@ -139,14 +139,15 @@ fn a_disk_wakes_by_interrupts_and_not_by_whom_they_interrupt() {
     let file = bench.path().join("data");
     create(&file, 4000);
     let path = file.to_str().expect("our own path");
-    // Every CPU is busy, so that each interrupt finds somebody who has nothing to do with it.
+    let mut work = Work::start(["touch", path, "--threads=4", "--touches=1000"]);
+    evict(&file);
+    let tracer = Tracer::of(work.pid());
+    // Every CPU is busy, so that each interrupt finds somebody who has nothing to do with it. Not
+    // before: little is left to the tracer to start with.
     let cpus = std::thread::available_parallelism().expect("CPUs").get();
     let mut hogs: Vec<_> = (0..cpus)
         .map(|cpu| Work::start(["hog", &format!("--cpu={cpu}")]))
         .collect();
-    let mut work = Work::start(["touch", path, "--threads=4", "--touches=1000"]);
-    evict(&file);
-    let tracer = Tracer::of(work.pid());
     hogs.iter_mut().for_each(Work::go);
     work.run();
     let trace = tracer.stop();

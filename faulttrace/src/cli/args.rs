@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::comm::CommPattern;
 use super::value::{bytes, duration, file_bytes, positive_duration};
-pub(super) use saved::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs};
+pub(super) use saved::{
+    AdviseArgs, DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -45,6 +47,8 @@ pub(super) enum Sub {
     Report(ReportArgs),
     /// Show a saved trace as it was shown live
     Replay(ReplayArgs),
+    /// Say what would help, from a saved trace: what, how much at most, and at what cost
+    Advise(AdviseArgs),
     /// Compare two saved traces: what changed, and what of it is more than chance
     Diff(DiffArgs),
     /// Turn a saved trace into a file of another tool

@@ -31,6 +31,8 @@ pub enum Command {
     Doctor(DoctorPlan),
     /// Analyse a saved trace.
     Report(ReportPlan),
+    /// Say what would help.
+    Advise(ReportPlan),
     /// Show a saved trace as it was live.
     Replay(ReplayPlan),
     /// Compare two saved traces.

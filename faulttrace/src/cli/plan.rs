@@ -98,6 +98,7 @@ pub(super) fn command(args: Args) -> Result<Command, String> {
             color: heed_no_color(color),
         })),
         Some(Sub::Report(args)) => Ok(Command::Report(args.into())),
+        Some(Sub::Advise(args)) => Ok(Command::Advise(args.into())),
         Some(Sub::Replay(args)) => Ok(Command::Replay(args.into())),
         Some(Sub::Diff(args)) => Ok(Command::Diff(args.into())),
         Some(Sub::Export(args)) => Ok(Command::Export(args.into())),

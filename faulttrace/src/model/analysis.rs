@@ -23,6 +23,7 @@ mod walk;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::advice::{Findings, Gather};
 use super::summary::{Later, Summary, ThreadKey};
 use super::{Fault, Measure, Record, Site, Start};
 use order::{Interval, Order};
@@ -52,6 +53,10 @@ pub struct Options {
     pub wall: Option<Wall>,
     /// The filters that the records have passed, in words; `None` without any.
     pub description: Option<String>,
+    /// Find out what would help, too.
+    pub advise: bool,
+    /// Size of a page on the machine that was traced, bytes.
+    pub page_bytes: u64,
 }
 
 impl Default for Options {
@@ -61,6 +66,8 @@ impl Default for Options {
             stall_threads: None,
             wall: None,
             description: None,
+            advise: true,
+            page_bytes: PAGE_BYTES,
         }
     }
 }
@@ -132,6 +139,8 @@ pub struct Analysis {
     slices: Slices,
     seen: Seen,
     not_swept: u64,
+    /// `None` if nobody wants advice.
+    gather: Option<Box<Gather>>,
 }
 
 /// The moments that the records name.
@@ -169,6 +178,7 @@ impl Analysis {
             slices: Slices::new(options.wall),
             seen: Seen::default(),
             not_swept: 0,
+            gather: options.advise.then(|| Box::new(Gather::new())),
             options,
         }
     }
@@ -226,6 +236,9 @@ impl Analysis {
             if let Some(walk) = walk {
                 walk.before(offset, row.read_ahead());
             }
+        }
+        if let (Some(gather), Some(space)) = (&mut self.gather, row.space) {
+            gather.fault(space, measure, self.options.page_bytes);
         }
         let mut begin_ns = measure.begin_ns();
         let mut end_ns = measure.end_ns;
@@ -286,7 +299,11 @@ impl Analysis {
     /// There are no more records.
     pub fn finish(mut self) -> Report {
         self.flush();
-        report::make(self)
+        let gather = self.gather.take();
+        let page_bytes = self.options.page_bytes;
+        let mut report = report::make(self);
+        report.advice = gather.map(|gather| Findings::of(&report, &gather, page_bytes).advise());
+        report
     }
 
     /// Resolves a site that is new, or whose row had to make room.
@@ -297,9 +314,11 @@ impl Analysis {
         let asked = self.options.stall_threads;
         let expected = &self.expected_threads;
         let own = self.summary.own(site.facts.pid);
-        let row = self.counters.resolve(site, own, &self.options, |pid| {
+        let mut row = self.counters.resolve(site, own, &self.options, |pid| {
             stall_threads(asked, expected.get(&pid).copied())
         });
+        let gather = self.gather.as_mut();
+        row.space = gather.and_then(|gather| gather.space(site));
         self.later.faulted(ThreadKey::of(&site.facts));
         self.rows.add(site_id, row)
     }
@@ -313,6 +332,9 @@ impl Analysis {
 
     fn credit(&mut self, row: &Row) {
         self.summary.credit(&row.site, &row.sum);
+        if let Some(gather) = &mut self.gather {
+            gather.credit(&row.site, &row.sum);
+        }
         let series = &mut self.counters.series;
         sites::add_part(series, &row.series, &row.part);
         for id in row.series.into_iter().flatten() {

@@ -3,6 +3,7 @@
 //! No I/O and no BPF types here. The live source (and later a saved trace) yields [`Record`]s;
 //! every view is a fold over that stream and cannot tell where it came from.
 
+pub mod advice;
 pub mod analysis;
 pub mod cause;
 mod names;

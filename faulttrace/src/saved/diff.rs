@@ -12,6 +12,7 @@ use crate::view::report::{self as views, Compared};
 pub fn diff(plan: &DiffPlan) -> anyhow::Result<()> {
     let options = Options {
         top: plan.tables.top,
+        advise: false,
         ..Options::default()
     };
     let before = analyse(&plan.before, &plan.select, &options)?;

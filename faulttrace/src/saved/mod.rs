@@ -1,4 +1,4 @@
-//! What is done with saved traces: `report`, `replay`, `diff`, `export`. Each opens a trace, hands
+//! What is done with saved traces: `report`, `advise`, `replay`, `diff`, `export`. Each opens a trace, hands
 //! the records that are wanted to a fold, and writes what it makes of them.
 
 mod diff;
@@ -13,7 +13,7 @@ mod select;
 pub use diff::diff;
 pub use export::export;
 pub use replay::replay;
-pub use report::report;
+pub use report::{advise, report};
 
 use std::path::Path;
 

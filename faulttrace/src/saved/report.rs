@@ -1,4 +1,4 @@
-//! `faulttrace report`: what a trace adds up to.
+//! `faulttrace report` and `advise`: what a trace adds up to, and what would help.
 
 use std::path::Path;
 
@@ -14,18 +14,34 @@ use crate::view::{self, TextOptions, report as views};
 
 /// Analyses a trace and prints what was found.
 pub fn report(plan: &ReportPlan) -> anyhow::Result<()> {
-    let options = Options {
-        top: plan.tables.top,
-        stall_threads: plan.stall_threads,
-        ..Options::default()
-    };
-    let report = analyse(&plan.file, &plan.select, &options)?;
+    let report = analyse(&plan.file, &plan.select, &options(plan))?;
     let mut text = Vec::new();
     match plan.tables.format {
         Format::Json => views::write_json(&report, &mut text)?,
         Format::Text => views::write_text(&report, text_options(plan.tables.color), &mut text),
     }
     out::print(&text)
+}
+
+/// Analyses a trace and prints what would help.
+pub fn advise(plan: &ReportPlan) -> anyhow::Result<()> {
+    let report = analyse(&plan.file, &plan.select, &options(plan))?;
+    let mut text = Vec::new();
+    match plan.tables.format {
+        Format::Json => views::write_advice_json(&report, &mut text)?,
+        Format::Text => {
+            views::write_advice_text(&report, text_options(plan.tables.color), &mut text);
+        }
+    }
+    out::print(&text)
+}
+
+fn options(plan: &ReportPlan) -> Options {
+    Options {
+        top: plan.tables.top,
+        stall_threads: plan.stall_threads,
+        ..Options::default()
+    }
 }
 
 /// How text looks on standard output.
@@ -44,6 +60,7 @@ pub(super) fn analyse(path: &Path, select: &Select, options: &Options) -> anyhow
     let mut analysis = Analysis::new(Options {
         wall: wall(trace.meta(), filter.span()),
         description: filter.description(),
+        page_bytes: trace.meta().page_bytes,
         ..options.clone()
     });
     trace.sites(|_, site| {

@@ -8,6 +8,7 @@ use std::thread;
 
 use crate::clock::{monotonic_ns, thread_cpu_ns, thread_queued_ns};
 use crate::mem::{Mapping, PAGE};
+use crate::random::Random;
 use crate::truth::{Counters, Touch, Worker};
 use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
 use crate::workload::{bind_to_cpu, name_thread, tid};
@@ -23,12 +24,24 @@ pub struct TouchArgs {
     /// Pages that each thread touches, none touched by two.
     #[arg(long)]
     pub touches: usize,
+    /// From one of these pages to the next.
+    #[arg(long, default_value_t = 1)]
+    pub stride: usize,
     /// The first page of the first thread.
     #[arg(long, default_value_t = 0)]
     pub first_page: usize,
     /// Leave readahead on, instead of MADV_RANDOM.
     #[arg(long)]
     pub sequential: bool,
+    /// What to ask of the kernel for the mapping, instead of MADV_RANDOM.
+    #[arg(long, value_enum, conflicts_with = "sequential")]
+    pub advise: Option<Advise>,
+    /// Touch the pages in an order that looks random and follows from this number.
+    #[arg(long)]
+    pub shuffle: Option<u64>,
+    /// How often each thread touches its pages.
+    #[arg(long, default_value_t = 1)]
+    pub passes: usize,
     /// Each page must begin with its own offset, as the slow file system's do.
     #[arg(long)]
     pub verify: bool,
@@ -43,7 +56,72 @@ pub struct TouchArgs {
     pub cpu: Option<usize>,
 }
 
+/// What is asked of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Advise {
+    /// Nothing: the kernel reads ahead as it sees fit.
+    None,
+    /// MADV_RANDOM.
+    Random,
+    /// MADV_SEQUENTIAL.
+    Sequential,
+    /// MADV_WILLNEED of the pages that will be touched, in pieces, after `go`.
+    Willneed,
+    /// MADV_POPULATE_READ of them, after `go`.
+    Populate,
+}
+
+/// The kernel reads no more than a window of readahead for each call (128 KiB, unless set to less).
+const WILLNEED_PAGES: usize = 32;
+
 impl TouchArgs {
+    /// When the mapping is made.
+    fn advise_mapping(&self, mapping: &Mapping) {
+        let advice = match self.advise {
+            None if self.sequential => return,
+            None | Some(Advise::Random) => libc::MADV_RANDOM,
+            Some(Advise::Sequential) => libc::MADV_SEQUENTIAL,
+            Some(Advise::None | Advise::Willneed | Advise::Populate) => return,
+        };
+        mapping.advise(advice).expect("madvise");
+    }
+
+    /// When the work begins, as a part of it.
+    fn advise_pages(&self, mapping: &Mapping) {
+        let (first, pages) = (self.first_page, self.threads * self.touches * self.stride);
+        match self.advise {
+            Some(Advise::Willneed) => {
+                for at in (0..pages).step_by(WILLNEED_PAGES) {
+                    mapping
+                        .advise_pages(
+                            first + at,
+                            WILLNEED_PAGES.min(pages - at),
+                            libc::MADV_WILLNEED,
+                        )
+                        .expect("MADV_WILLNEED");
+                }
+            }
+            Some(Advise::Populate) => mapping
+                .advise_pages(first, pages, libc::MADV_POPULATE_READ)
+                .expect("MADV_POPULATE_READ"),
+            _ => {}
+        }
+    }
+
+    /// The pages that a thread touches in a pass, in order.
+    fn pages(&self, index: usize) -> Vec<usize> {
+        let first = self.first_page + index * self.touches * self.stride;
+        let pages = (0..self.touches).map(|page| first + page * self.stride);
+        let mut pages: Vec<usize> = pages.collect();
+        if let Some(seed) = self.shuffle {
+            let mut random = Random::new(seed.wrapping_add(index as u64));
+            for at in (1..pages.len()).rev() {
+                pages.swap(at, random.below(at + 1));
+            }
+        }
+        pages
+    }
+
     fn thread_name(&self, index: usize) -> Vec<u8> {
         match &self.name_hex {
             Some(hex) => decode_hex(hex),
@@ -66,15 +144,13 @@ pub fn run(args: TouchArgs) {
     let mapping = Mapping::file(&file).expect("map the file");
     // Closing it asks a FUSE server once more: not when the process is killed, but now.
     drop(file);
-    let needed = args.first_page + args.threads * args.touches;
+    let needed = args.first_page + args.threads * args.touches * args.stride;
     assert!(
         needed <= mapping.pages(),
         "the file has {} pages, not {needed}",
         mapping.pages()
     );
-    if !args.sequential {
-        mapping.advise(libc::MADV_RANDOM).expect("MADV_RANDOM");
-    }
+    args.advise_mapping(&mapping);
     let mapping = Arc::new(mapping);
     let args = Arc::new(args);
     let start = Arc::new(Barrier::new(args.threads + 1));
@@ -90,10 +166,13 @@ pub fn run(args: TouchArgs) {
                 }
                 sender.send(tid()).expect("main waits for the ids");
                 // Room for the results now: no other fault of ours while it counts.
-                let mut touches = Vec::with_capacity(args.touches);
+                let mut touches = Vec::with_capacity(args.touches * args.passes);
+                let pages = args.pages(index);
                 start.wait();
                 let begin = Times::now();
-                touch_all(&args, &mapping, index, &mut touches);
+                for _ in 0..args.passes {
+                    touch_all(&args, &mapping, &pages, &mut touches);
+                }
                 worker(&args, index, &begin, touches)
             })
         })
@@ -101,6 +180,7 @@ pub fn run(args: TouchArgs) {
     let tids = tids.iter().take(args.threads).collect();
     ready_then_go(&ready(tids));
     let before = Counters::now();
+    args.advise_pages(&mapping);
     start.wait();
     let threads = workers
         .into_iter()
@@ -110,10 +190,9 @@ pub fn run(args: TouchArgs) {
 }
 
 #[inline(never)]
-fn touch_all(args: &TouchArgs, mapping: &Mapping, index: usize, touches: &mut Vec<Touch>) {
-    let first = args.first_page + index * args.touches;
-    for page in first..first + args.touches {
-        touches.push(touch_one(mapping, page, args.verify));
+fn touch_all(args: &TouchArgs, mapping: &Mapping, pages: &[usize], touches: &mut Vec<Touch>) {
+    for page in pages {
+        touches.push(touch_one(mapping, *page, args.verify));
     }
 }
 

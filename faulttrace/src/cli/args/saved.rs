@@ -25,6 +25,31 @@ pub(in crate::cli) struct ReportArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(in crate::cli) struct AdviseArgs {
+    /// The saved trace
+    #[arg(value_name = "FILE")]
+    pub(in crate::cli) trace: PathBuf,
+    /// How many threads in blocking faults at once make a stall window; else half of those that
+    /// had faults
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) stall_threads: Option<u32>,
+    /// Pieces of advice
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(in crate::cli) top: u32,
+    /// text (for people) or json (one JSON object; docs/report-json.md)
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(in crate::cli) format: Format,
+    /// As --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(in crate::cli) json: bool,
+    /// When to use colour; NO_COLOR turns `auto` off
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(in crate::cli) color: Color,
+    #[command(flatten)]
+    pub(in crate::cli) select: SelectArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]

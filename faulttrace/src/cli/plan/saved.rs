@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::heed_no_color;
-use crate::cli::args::{DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs};
+use crate::cli::args::{
+    AdviseArgs, DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs,
+};
 use crate::cli::{Color, Format, Pattern, When};
 use crate::export::Kind;
 
@@ -132,6 +134,22 @@ impl From<ReportArgs> for ReportPlan {
             file: args.trace,
             stall_threads: args.stall_threads,
             tables: args.tables.into(),
+            select: args.select.into(),
+        }
+    }
+}
+
+impl From<AdviseArgs> for ReportPlan {
+    fn from(args: AdviseArgs) -> Self {
+        let tables = TableArgs {
+            top: args.top,
+            json: args.json || args.format == Format::Json,
+            color: args.color,
+        };
+        ReportPlan {
+            file: args.trace,
+            stall_threads: args.stall_threads,
+            tables: tables.into(),
             select: args.select.into(),
         }
     }

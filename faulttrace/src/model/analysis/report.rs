@@ -9,6 +9,7 @@ use super::sites::{Counters, OTHERS};
 use super::slices::{Series, SeriesKey, Wall};
 use super::walk::{Evidence, Pattern};
 use super::{Analysis, Options, parts};
+use crate::model::advice::Advised;
 use crate::model::summary::{FileKey, ProcessSummary, Summary, ThreadKey};
 use crate::model::{Cause, Name, Start};
 
@@ -35,6 +36,8 @@ pub struct Report {
     pub durations: Option<Durations>,
     /// By what traces are compared; with the time slices of each, if [`Options::wall`] is known.
     pub series: Vec<(SeriesKey, Series)>,
+    /// What would help; `None` if that was not asked for.
+    pub advice: Option<Advised>,
 }
 
 /// What the report knows of a process besides its totals.
@@ -198,6 +201,7 @@ pub(super) fn make(mut analysis: Analysis) -> Report {
         Some(Wall { begin_ns, end_ns })
     });
     Report {
+        advice: None,
         series: take_series(counters),
         durations,
         total,

@@ -11,6 +11,7 @@ use super::stalls::Stalls;
 use super::sweep::Sweep;
 use super::walk::Walk;
 use super::{Bounds, Options};
+use crate::model::advice::Space;
 use crate::model::summary::{FileKey, StackKey, Tally, ThreadKey};
 use crate::model::{Cause, Facts, MappingKind, Site};
 
@@ -36,6 +37,8 @@ pub(super) struct Row {
     pub(super) places: Option<u32>,
     pub(super) walk: Option<u32>,
     pub(super) series: [Option<u32>; 5],
+    /// Where its pages are followed for the sake of advice.
+    pub(super) space: Option<Space>,
 }
 
 impl Row {
@@ -156,6 +159,7 @@ impl Counters {
                 self.series(SeriesKey::Thread(facts.thread.clone())),
                 self.stack(facts),
             ],
+            space: None,
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Meta {
     /// Reports of stuck threads that were removed with them.
     pub dropped_stuck: u64,
     /// Bytes of a page of that machine.
-    pub(super) page_bytes: u64,
+    pub page_bytes: u64,
     /// What times are counted from.
     pub(super) base_ns: u64,
 }

@@ -13,6 +13,8 @@ use crate::view::escape::Escaped;
 use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{Common, StuckPart, TallyPart, others};
+use crate::view::report::advice::AdvisedPart;
+pub(super) use parts::share;
 use section::Section;
 
 /// Writes the report as one object on one line.
@@ -48,6 +50,7 @@ struct ReportLine<'a> {
     #[serde(flatten)]
     common: Common,
     quality: QualityPart,
+    advice: Option<AdvisedPart<'a>>,
 }
 
 impl<'a> ReportLine<'a> {
@@ -90,6 +93,7 @@ impl<'a> ReportLine<'a> {
                 .collect(),
             common: Common::new(summary, 0),
             quality: QualityPart::new(&report.quality),
+            advice: AdvisedPart::of(report),
         }
     }
 }

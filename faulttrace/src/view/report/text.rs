@@ -6,6 +6,8 @@ mod tables;
 mod tests;
 mod times;
 
+pub(super) use files::about;
+
 use jiff::tz::TimeZone;
 
 use crate::model::LossClass;
@@ -13,6 +15,7 @@ use crate::model::analysis::{Part, Report};
 use crate::model::summary::ProcessSummary;
 use crate::view::TextOptions;
 use crate::view::escape::escaped;
+use crate::view::report::advice;
 use crate::view::text::entry::Entries;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::summary::{self, header};
@@ -63,10 +66,11 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
     summary::losses(page, &report.summary, out);
     quality(page, report, out);
     summary::transport(page, &report.summary, out);
+    advice::section(page, report, out);
 }
 
 /// What was traced, and what of it is told.
-fn begin(entries: &Entries, report: &Report, out: &mut Vec<u8>) {
+pub(super) fn begin(entries: &Entries, report: &Report, out: &mut Vec<u8>) {
     let page = entries.page;
     if let Some(start) = &report.start {
         header(entries, start, MAX_TARGETS, out);

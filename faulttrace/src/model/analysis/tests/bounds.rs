@@ -144,6 +144,7 @@ fn hostile_numbers_neither_panic_nor_take_memory() {
                 stall_threads: Some(u32::try_from(random.below(4)).unwrap()),
                 wall: (seed % 2 == 0).then_some(wall),
                 description: None,
+                ..Options::default()
             },
             narrow(),
         );

@@ -15,7 +15,7 @@ use crate::view::json::summary::FilePart;
 
 /// A part of a whole, from 0 to 1; `None` if there is no whole.
 #[expect(clippy::cast_precision_loss, reason = "a share has no 16 digits")]
-pub(super) fn share(part: u64, whole: u64) -> Option<f64> {
+pub(in crate::view::report) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 

@@ -33,6 +33,7 @@ fn written(report: &Report) -> Value {
         check(still, &documented("still_stuck"));
     }
     check(&value["quality"], &fields("quality"));
+    check_advice(&value["advice"]);
     maybe(&value["processes_others"], "totals");
     check_section(&value["total"]);
     list(&value["processes"]).iter().for_each(check_section);
@@ -46,6 +47,17 @@ fn list(value: &Value) -> &Vec<Value> {
 fn maybe(value: &Value, section: &str) {
     if !value.is_null() {
         check(value, &fields(section));
+    }
+}
+
+/// As documented in every part, if there is some.
+pub(in crate::view::report) fn check_advice(advice: &Value) {
+    maybe(advice, "given_advice");
+    for piece in advice["given"].as_array().into_iter().flatten() {
+        check(piece, &fields("piece"));
+        for action in list(&piece["actions"]) {
+            check(action, &fields("action"));
+        }
     }
 }
 

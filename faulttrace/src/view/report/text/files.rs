@@ -163,7 +163,7 @@ fn step_text(step: i64) -> String {
 
 /// Bytes, with three digits.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn about(bytes: u64) -> String {
+pub(in crate::view::report) fn about(bytes: u64) -> String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB")] {
         if bytes >> shift > 0 {
             let value = bytes as f64 / (1_u64 << shift) as f64;

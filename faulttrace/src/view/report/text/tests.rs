@@ -46,6 +46,9 @@ fn a_report_of_nothing() {
 
     lost: nothing that faulttrace knows of
     ring buffer: counts unknown
+
+    ADVICE
+      none: there are no faults
     ");
 }
 
@@ -137,6 +140,7 @@ fn hostile_names_stay_within_their_line_and_its_width() {
         "lost",
         "ring",
         "unreadable",
+        "ADVICE",
         // A duration that is too long for its column.
         "213503 d 23 h ",
     ];

@@ -1,0 +1,173 @@
+//! What the fold counts for the sake of advice, beside the totals.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::pages::Pages;
+use super::reads::{Reads, Writes, is_read};
+use super::settle::MAX_MEMBERS;
+use crate::model::summary::{FileKey, Tally};
+use crate::model::{Cause, MappingKind, Measure, Site};
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) files: usize,
+    /// Processes whose memory is followed page by page.
+    pub(super) memories: usize,
+    pub(super) pages: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            files: 4_096,
+            memories: 1_000,
+            pages: 1 << 17,
+        }
+    }
+}
+
+/// Where the pages of a site's faults are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    number: u32,
+    /// By offset in the file; else by address.
+    by_offset: bool,
+    started: bool,
+}
+
+/// What was counted of a file.
+#[derive(Debug, Default)]
+pub(super) struct OfFile {
+    pub(super) space: u32,
+    pub(super) reads: Reads,
+    pub(super) writes: Writes,
+    pub(super) fuse: Tally,
+    pub(super) nfs: Tally,
+    /// Processes, up to a bound.
+    pub(super) pids: BTreeSet<u32>,
+}
+
+/// Pids of one file that are remembered.
+const MAX_PIDS: usize = 1_024;
+const _: () = assert!(MAX_MEMBERS <= MAX_PIDS);
+
+/// The counters.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    bounds: Bounds,
+    pub(super) files: HashMap<FileKey, OfFile>,
+    /// Spaces of the memory of processes.
+    pub(super) memories: HashMap<u32, u32>,
+    spaces: u32,
+    pub(super) pages: Pages,
+    /// Faults on files that found no room. How many files, would have to be remembered.
+    pub(super) beyond: u64,
+}
+
+impl Gather {
+    pub(crate) fn new() -> Self {
+        Gather::with_bounds(Bounds::default())
+    }
+
+    pub(super) fn with_bounds(bounds: Bounds) -> Self {
+        Gather {
+            bounds,
+            files: HashMap::new(),
+            memories: HashMap::new(),
+            spaces: 0,
+            pages: Pages::new(bounds.pages),
+            beyond: 0,
+        }
+    }
+
+    /// Where the pages of a site's faults are followed; `None`: nowhere.
+    pub(crate) fn space(&mut self, site: &Site) -> Option<Space> {
+        let place = &site.facts.place;
+        let started = site.major;
+        if is_file(place.mapping) && place.path.is_some() {
+            let file = self.file(site)?;
+            let number = file.space;
+            return (is_read(site.facts.cause) || started).then_some(Space {
+                number,
+                by_offset: true,
+                started,
+            });
+        }
+        let swapped = matches!(site.facts.cause, Some(Cause::SwapIn | Cause::Zswap));
+        if !swapped {
+            return None;
+        }
+        let full = self.memories.len() >= self.bounds.memories;
+        let number = match self.memories.entry(site.facts.pid) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(_) if full => return None,
+            Entry::Vacant(new) => *new.insert(next(&mut self.spaces)),
+        };
+        Some(Space {
+            number,
+            by_offset: false,
+            started,
+        })
+    }
+
+    /// A fault of a site, which ended before all faults so far (or nearly so).
+    pub(crate) fn fault(&mut self, space: Space, measure: &Measure, page_bytes: u64) {
+        let at = match space.by_offset {
+            true => measure.offset,
+            false => measure.address,
+        };
+        if let Some(at) = at {
+            let page = at / page_bytes.max(1);
+            self.pages.fault(space.number, page, space.started, measure);
+        }
+    }
+
+    /// Faults of a site that were added up.
+    pub(crate) fn credit(&mut self, site: &Site, sum: &Tally) {
+        let place = &site.facts.place;
+        if sum.faults == 0 || !is_file(place.mapping) || place.path.is_none() {
+            return;
+        }
+        let Some(file) = self.file(site) else {
+            self.beyond = self.beyond.saturating_add(sum.faults);
+            return;
+        };
+        file.reads.credit(site, sum);
+        file.writes.credit(site, sum);
+        match site.facts.cause {
+            Some(Cause::Fuse) => file.fuse.merge(sum),
+            Some(Cause::Nfs) => file.nfs.merge(sum),
+            _ => {}
+        }
+        if sum.blocked_ns > 0 && file.pids.len() < MAX_PIDS {
+            file.pids.insert(site.facts.pid);
+        }
+    }
+
+    fn file(&mut self, site: &Site) -> Option<&mut OfFile> {
+        let full = self.files.len() >= self.bounds.files;
+        match self.files.entry(FileKey::of(&site.facts.place)) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(_) if full => None,
+            Entry::Vacant(new) => Some(new.insert(OfFile {
+                space: next(&mut self.spaces),
+                ..OfFile::default()
+            })),
+        }
+    }
+}
+
+/// A new number.
+fn next(spaces: &mut u32) -> u32 {
+    let number = *spaces;
+    *spaces = spaces.saturating_add(1);
+    number
+}
+
+/// Whether what is mapped there is a file, with pages in the page cache.
+fn is_file(mapping: Option<MappingKind>) -> bool {
+    matches!(mapping, Some(MappingKind::File | MappingKind::Exe))
+}

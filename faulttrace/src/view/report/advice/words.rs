@@ -1,0 +1,241 @@
+//! Advice in words: what was seen, how a gain was computed, what the trace does not tell.
+
+use crate::model::advice::{
+    Advice, Advised, Again, Condition, Evidence, How, NoAdvice, PER_BLOCKED, PER_WALL, Reads, Rule,
+    StallFindings, Unit, WINDOW_BYTES,
+};
+use crate::view::report::text::{about, percent};
+use crate::view::text::words::{duration, plural};
+
+/// What is wrong, in a few words.
+pub(super) fn title(rule: Rule) -> &'static str {
+    match rule {
+        Rule::ReadaheadOff => "read in order, page by page: readahead is off",
+        Rule::ReadaheadLate => "read in order, and reads are waited for",
+        Rule::Prefetch => "many reads where a few large ones would do",
+        Rule::RandomAccess => "read here and there, each time with readahead",
+        Rule::ReadAgain => "pages were read again that had been in memory",
+        Rule::SwapIn => "memory had been swapped out",
+        Rule::CompressedSwap => "memory had been compressed (zswap or zram)",
+        Rule::MemcgLimit => "its memory cgroup is at its limit",
+        Rule::DirectReclaim => "no memory was free",
+        Rule::Compaction => "memory had to be made contiguous, for huge pages",
+        Rule::MmapLock => "the address space was being changed meanwhile",
+        Rule::DirtyLimit => "writes are throttled: too much memory is dirty",
+        Rule::StablePage => "writes wait for pages that are being written back",
+        Rule::Journal => "writes wait for the journal or for blocks of the file",
+        Rule::FuseServer => "its FUSE server answers late",
+        Rule::NfsServer => "its NFS server answers late",
+        Rule::Userfaultfd => "its userfaultfd handler answers late",
+        Rule::CopyOnWrite => "pages were copied on write",
+        Rule::Migration => "pages were being moved",
+        Rule::BlockedTogether => "its threads are blocked together, for reads",
+    }
+}
+
+/// What shows it.
+pub(super) fn evidence(evidence: &Evidence) -> String {
+    match evidence {
+        Evidence::Waits { faults, max_ns } if *max_ns > 0 => format!(
+            "{} waited for that, the longest took {}",
+            plural(*faults, "fault"),
+            duration(*max_ns)
+        ),
+        Evidence::Waits { faults, .. } => format!("{} waited for that", plural(*faults, "fault")),
+        Evidence::HowRead(reads) => how_read(reads),
+        Evidence::Forward { forward, steps } => format!(
+            "{} of {} from fault to fault go forward, to the next page or within readahead's reach",
+            percent(*forward, *steps),
+            plural(*steps, "step")
+        ),
+        Evidence::Scattered { scattered, steps } => format!(
+            "{} of {} from fault to fault go backward or far forward",
+            percent(*scattered, *steps),
+            plural(*steps, "step")
+        ),
+        Evidence::Range { from, to, faults } => format!(
+            "{} at +{from:#x}..+{to:#x}, {}",
+            plural(*faults, "fault"),
+            about(to.saturating_sub(*from))
+        ),
+        Evidence::Early { within_ns, wall_ns } => format!(
+            "95 % of the blocked time lies in the first {} of {}: a start, or a cold cache",
+            duration(*within_ns),
+            duration(*wall_ns)
+        ),
+        Evidence::CameAgain { again, bytes } => came_again(again, *bytes),
+        Evidence::Together(stalls) => together(stalls),
+        Evidence::MostlyReads {
+            reads_ns,
+            blocked_ns,
+        } => format!(
+            "{} of what it was blocked in faults went to reads of files",
+            percent(*reads_ns, *blocked_ns)
+        ),
+    }
+}
+
+fn how_read(reads: &Reads) -> String {
+    let parts: Vec<String> = [
+        (&reads.single, "a read of its page only"),
+        (&reads.ahead, "a read with readahead"),
+        (
+            &reads.started,
+            "a read (with readahead or without is not known)",
+        ),
+        (&reads.served, "the answer of its server"),
+        (
+            &reads.waited,
+            "a read that another thread or readahead had started",
+        ),
+        (
+            &reads.asked_for,
+            "pages that a system call was to bring in (not counted here)",
+        ),
+    ]
+    .into_iter()
+    .filter(|(tally, _)| tally.faults > 0)
+    .map(|(tally, what)| {
+        let (count, time) = (plural(tally.faults, "fault"), duration(tally.blocked_ns));
+        format!("{count} waited for {what}, {time}")
+    })
+    .collect();
+    parts.join("; ")
+}
+
+fn came_again(again: &Again, bytes: u64) -> String {
+    let pages = plural(again.pages, "different page");
+    if again.faults == 0 {
+        return format!("{pages} ({}), none of them twice", about(bytes));
+    }
+    format!(
+        "of {pages}, {} ({}) came again, {}; {} of these had the kernel start a read, so the page was \
+         not in memory any more",
+        again.again_pages,
+        about(bytes),
+        plural(again.faults, "time"),
+        again.started
+    )
+}
+
+fn together(stalls: &StallFindings) -> String {
+    let of = match stalls.threads {
+        Some(threads) => format!("of the {} that had faults", plural(threads, "thread")),
+        None => "of its threads".to_owned(),
+    };
+    format!(
+        "{}, {} in all, at least {} {of} were blocked at once (up to {})",
+        plural(stalls.count, "time"),
+        duration(stalls.total_ns),
+        stalls.needed,
+        stalls.max_threads
+    )
+}
+
+/// What can be gained.
+pub(super) fn gain(advice: &Advice) -> String {
+    match (advice.gain.at_most_ns, advice.gain.unit) {
+        (Some(ns), Unit::Blocked) => format!(
+            "gains at most {} of {} blocked",
+            duration(ns),
+            duration(advice.blocked_ns)
+        ),
+        (Some(ns), Unit::Wall) => format!("gains at most {} of the clock's time", duration(ns)),
+        (None, _) => format!(
+            "gains an unknown part of {} blocked",
+            duration(advice.blocked_ns)
+        ),
+    }
+}
+
+/// How that was computed.
+pub(super) fn how(advice: &Advice) -> String {
+    match (advice.gain.how, advice.gain.unit) {
+        (How::All, Unit::Blocked) => "all the waits in question".to_owned(),
+        (How::All, Unit::Wall) => {
+            "the length of those times, or the blocked time shared among as many threads if that is less"
+                .to_owned()
+        },
+        (How::WindowReads { reads, each_ns }, _) => format!(
+            "the waits in question, less {} of {} for the range, {} each like those seen on average",
+            plural(reads, "read"),
+            about(WINDOW_BYTES),
+            duration(each_ns)
+        ),
+        (How::PageReads { reads, each_ns }, _) => format!(
+            "the waits in question, less {} of a page each, {} each like the reads of single pages of \
+             this file on average",
+            plural(reads, "read"),
+            duration(each_ns)
+        ),
+        (How::Unknown, _) => {
+            "the trace has no reads of single pages of this file to compare with".to_owned()
+        }
+    }
+}
+
+/// What must be so.
+pub(super) fn condition(condition: Condition) -> String {
+    match condition {
+        Condition::FewUsed { pages_percent } => {
+            let limit = match pages_percent {
+                Some(percent) => format!("fewer than {}.{:02}", percent / 100, percent % 100),
+                None => "few".to_owned(),
+            };
+            format!(
+                "{limit} of the pages that a read brings in are used: this trace does not tell how \
+                 many are. Try it, and compare two traces (faulttrace diff)"
+            )
+        }
+        Condition::NotOnPurpose => {
+            "nobody dropped the pages on purpose (POSIX_FADV_DONTNEED, drop_caches) or put another \
+             file under the same name: this trace does not tell"
+                .to_owned()
+        }
+    }
+}
+
+/// Why there is none.
+pub(super) fn none(advised: &Advised, why: NoAdvice, blocked_ns: u64) -> String {
+    match why {
+        NoAdvice::NoFaults => "none: there are no faults".to_owned(),
+        NoAdvice::TooLittle => format!(
+            "none: faults blocked for {} in all, and less than {} is not worth it",
+            duration(blocked_ns),
+            duration(advised.least_ns)
+        ),
+        NoAdvice::NoEvidence => format!(
+            "none: for nothing that would gain {} or more does this trace have the evidence",
+            duration(advised.least_ns)
+        ),
+    }
+}
+
+/// What is not in it, and why.
+pub(super) fn limits(advised: &Advised) -> Vec<String> {
+    let mut limits = Vec::new();
+    if advised.faults_beyond > 0 {
+        limits.push(format!(
+            "{} on files beyond what could be remembered: no rule has looked at them",
+            plural(advised.faults_beyond, "fault")
+        ));
+    }
+    if advised.one_page_in > 1 {
+        limits.push(format!(
+            "pages that came again are an estimate from one page in {}",
+            advised.one_page_in
+        ));
+    }
+    limits
+}
+
+/// What a piece must gain.
+pub(super) fn threshold(advised: &Advised) -> String {
+    format!(
+        "what gains less than {} is left out (1/{PER_BLOCKED} of the blocked time, 1/{PER_WALL} of the \
+         trace, or 10 ms)",
+        duration(advised.least_ns)
+    )
+}
+
+const _: () = assert!(crate::model::advice::MIN_GAIN_NS == 10_000_000);
