@@ -259,6 +259,7 @@ impl Analysis {
                 self.seen.span(start.time_ns, start.time_ns);
             }
             Record::ProcessEnd(end) => self.seen.span(end.time_ns, end.time_ns),
+            Record::Sample(sample) => self.seen.span(sample.time_ns, sample.time_ns),
             Record::Stuck(stuck) => {
                 if let Some(begin) = stuck.facts.begin_ns {
                     let now = begin.saturating_add(stuck.elapsed_ns);

@@ -6,14 +6,19 @@
 pub mod analysis;
 pub mod cause;
 mod names;
+mod sample;
 mod site;
+mod stall_threads;
 pub mod summary;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
+pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
+pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
+pub(crate) use stall_threads::Faulting;
 
 /// One item of the stream that every view consumes, in the order it happened.
 #[derive(Debug, Clone)]
@@ -34,6 +39,8 @@ pub enum Record {
     Accounting(Accounting),
     /// What went through the ring: once, after everything else.
     Transport(Transport),
+    /// What the kernel counts of a traced process and of the machine.
+    Sample(Arc<Sample>),
 }
 
 /// What is traced, by what, on which machine.

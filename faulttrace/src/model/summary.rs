@@ -111,6 +111,8 @@ impl Summary {
                     .account(accounting.maj_flt_delta);
             }
             Record::Transport(transport) => self.transport = Some(*transport),
+            // What it counts is not of faults.
+            Record::Sample(_) => {}
         }
     }
 

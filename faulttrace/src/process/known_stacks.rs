@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::model::{Frame, Name, Stack};
+use crate::model::{Frame, Stack};
 
 /// Room for all of them. A stack of 40 frames takes some 10 KiB.
 const MAX_BYTES: usize = 256 << 20;
@@ -79,6 +79,7 @@ pub(super) fn bytes_of(frames: &[Frame]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Name;
 
     fn known(id: u64, name: &[u8]) -> Known {
         let frame = Frame {

@@ -158,6 +158,7 @@ fn time_of(record: &Record) -> Option<u64> {
         Record::Fault(fault) => Some(fault.end_ns),
         Record::Stuck(stuck) => stuck.facts.begin_ns?.checked_add(stuck.elapsed_ns),
         Record::ProcessEnd(end) => Some(end.time_ns),
+        Record::Sample(sample) => Some(sample.time_ns),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ mod ahead;
 mod check;
 mod open;
 mod others;
+mod samples;
 mod scan;
 mod sites;
 mod start;
@@ -84,6 +85,8 @@ pub struct Trace {
     /// Bytes in the file, of which no table can have more rows.
     size: u64,
     steps: Steps,
+    /// Minor version of its schema: later tables are not there, whatever has their names.
+    minor: i32,
     meta: Meta,
 }
 
@@ -97,7 +100,7 @@ impl Trace {
             size,
         } = open::open(path)?;
         let with_path = Errors { path };
-        check::check(&db, &with_path)?;
+        let minor = check::check(&db, &with_path)?;
         steps.renew(size);
         let meta = start::read(&db, &with_path, size)?;
         Ok(Self {
@@ -106,6 +109,7 @@ impl Trace {
             file,
             size,
             steps,
+            minor,
             meta,
         })
     }
@@ -195,7 +199,7 @@ impl Trace {
         let base_ns = self.meta.base_ns;
         let mut sites = Sites::new(&self.db, errors, self.page_bytes())?;
         let mut sleeps = self.prepare(SLEEP)?;
-        let mut others = Others::new(&self.db, order, errors)?;
+        let mut others = Others::new(&self.db, order, self.minor, errors)?;
         let mut others = others.begin(self.size, errors)?;
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;

@@ -20,7 +20,7 @@ pub const APPLICATION_ID: i32 = 0x466c_7454;
 /// columns or views that this version does not know and is read without them.
 pub const MAJOR: i32 = 1;
 /// See [`MAJOR`].
-pub const MINOR: i32 = 0;
+pub const MINOR: i32 = 1;
 
 /// What is stored as SQLite's `user_version`.
 pub const fn user_version(major: i32, minor: i32) -> i32 {
@@ -36,6 +36,8 @@ pub struct Table {
     pub meaning: &'static str,
     /// Its columns, in their order.
     pub columns: &'static [Column],
+    /// The minor version that has it first. Older files are read as if it were empty.
+    pub since: i32,
     /// What follows the columns inside the parentheses, and behind them.
     pub constraint: (&'static str, &'static str),
 }

@@ -187,8 +187,8 @@ impl View for Text {
                 self.stuck.retain(|(pid, _), _| *pid != end.pid);
                 self.processes.ended(end, &self.entries, out);
             }
-            // Both belong to the summary.
-            Record::Accounting(_) | Record::Transport(_) => {}
+            // They belong to the summary, or beside what they explain.
+            Record::Accounting(_) | Record::Transport(_) | Record::Sample(_) => {}
         }
     }
 

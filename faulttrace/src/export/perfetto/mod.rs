@@ -185,7 +185,9 @@ impl Export for Perfetto {
             Record::Fault(fault) => self.fault(fault, out),
             Record::Stuck(stuck) => self.stuck(stuck, out),
             // Told at the end, from the summary.
-            Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => Ok(()),
+            Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) | Record::Sample(_) => {
+                Ok(())
+            }
         }
     }
 

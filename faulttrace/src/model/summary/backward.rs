@@ -89,7 +89,7 @@ impl Summary {
             Record::Transport(transport) => {
                 self.transport.get_or_insert(*transport);
             }
-            Record::Lost(_) | Record::Accounting(_) => self.add(record),
+            Record::Lost(_) | Record::Accounting(_) | Record::Sample(_) => self.add(record),
         }
     }
 

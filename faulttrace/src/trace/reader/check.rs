@@ -8,8 +8,9 @@ use super::Errors;
 use crate::trace::schema::{APPLICATION_ID, MAJOR, TABLES, Table};
 use crate::trace::{Error, Result};
 
-/// Fails unless everything that will be read is what it seems.
-pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<()> {
+/// Fails unless everything that will be read is what it seems. Gives the minor version, by which it is
+/// known which tables that was asked of.
+pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<i32> {
     let number = |pragma: &str| {
         db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0))
             .map_err(|error| errors.database(error))
@@ -31,9 +32,11 @@ pub(super) fn check(db: &Connection, errors: &Errors<'_>) -> Result<()> {
     }
     let found = tables(db).map_err(|source| errors.database(source))?;
     for table in TABLES {
-        check_table(db, table, &found, errors)?;
+        if table.since <= minor {
+            check_table(db, table, &found, errors)?;
+        }
     }
-    Ok(())
+    Ok(minor)
 }
 
 /// What a table of the file is: its kind, and whether it is without row numbers.

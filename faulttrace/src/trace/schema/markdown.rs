@@ -45,6 +45,7 @@ columns or views, and is read without them. Older files are read.
 | version | change |
 | --- | --- |
 | 1.0 | the first |
+| 1.1 | `samples` |
 ";
 
 /// The document.
