@@ -145,7 +145,11 @@ impl<'a> Filter<'a> {
                 self.takes_pid(sample.pid) && span.contains(&sample.time_ns)
             }
             Record::Accounting(account) => self.takes_pid(account.pid),
-            Record::Start(_) | Record::Fault(_) | Record::Lost(_) | Record::Transport(_) => true,
+            Record::Start(_)
+            | Record::Fault(_)
+            | Record::Lost(_)
+            | Record::Transport(_)
+            | Record::Stall(_) => true,
         }
     }
 

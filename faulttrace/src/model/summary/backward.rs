@@ -45,6 +45,11 @@ impl Later {
     pub(crate) fn faulted(&mut self, thread: ThreadKey) {
         self.faulted.insert(thread.tid);
     }
+
+    /// Whether it does.
+    pub(crate) fn has_faulted(&self, thread: ThreadKey) -> bool {
+        self.faulted.contains(thread.tid)
+    }
 }
 
 impl Summary {
@@ -89,7 +94,9 @@ impl Summary {
             Record::Transport(transport) => {
                 self.transport.get_or_insert(*transport);
             }
-            Record::Lost(_) | Record::Accounting(_) | Record::Sample(_) => self.add(record),
+            Record::Lost(_) | Record::Accounting(_) => self.add(record),
+            // Stalls are found backwards elsewhere.
+            Record::Sample(_) | Record::Stall(_) => {}
         }
     }
 

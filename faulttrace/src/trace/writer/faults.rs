@@ -36,8 +36,8 @@ impl Faults {
     ) -> rusqlite::Result<()> {
         let number = Cell::from(id);
         match record {
-            // Its row was made at the beginning.
-            Record::Start(_) => Ok(()),
+            // Its row was made at the beginning; stalls are told again from what is saved.
+            Record::Start(_) | Record::Stall(_) => Ok(()),
             Record::Fault(fault) => self.fault(fault, id, dictionary, rows),
             Record::Stuck(stuck) => self.stuck(stuck, id, dictionary, rows),
             Record::Lost(lost) => rows.loss.row([
