@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use faulttrace::model::{
     Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, ProcessEnd, ProcessInfo, Record, Sleep, Stack, Start, Stuck, Transport, Waker,
+    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Sleep,
+    Stack, Start, Stuck, SystemCounters, Transport, Waits, Waker,
 };
 use faulttrace::trace::{Options, Writer};
 
@@ -54,6 +55,7 @@ pub fn seed(path: &Path) {
             pid: 7,
             maj_flt_delta: Some(3),
         }),
+        Record::Sample(Arc::new(sample())),
         Record::Transport(Transport {
             emitted: 6,
             received: 6,
@@ -64,6 +66,34 @@ pub fn seed(path: &Path) {
     writer.finish(BEGIN_NS + 10_000_000).expect("finished");
     let db = rusqlite::Connection::open(path).expect("opened");
     db.execute_batch("PRAGMA page_size = 512; VACUUM;").expect("packed");
+}
+
+fn sample() -> Sample {
+    let waits = Waits {
+        some_ns: 5,
+        full_ns: 4,
+    };
+    Sample {
+        pid: 7,
+        time_ns: BEGIN_NS + 9_500_000,
+        settled_ns: BEGIN_NS + 9_000_000,
+        stall_threads: 2,
+        in_fault: 1,
+        process: ProcessCounters {
+            threads: Some(2),
+            user_ns: Some(10_000_000),
+            ..ProcessCounters::default()
+        },
+        system: SystemCounters {
+            iowait_ns: Some(20_000_000),
+            run_queue: None,
+        },
+        pressure: Some(Pressure {
+            of: PressureOf::System,
+            memory: None,
+            io: Some(waits),
+        }),
+    }
 }
 
 fn facts(number: u64) -> Facts {

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::monotonic_ns;
@@ -38,6 +39,8 @@ pub struct Done {
     pub stat_majors: u64,
     /// Growth of `ru_nvcsw`: how often the process's threads went to sleep.
     pub sleeps: u64,
+    /// Growth of the CPU time of the process, user and system (getrusage), ns.
+    pub cpu_ns: u64,
     /// The threads that did the work.
     pub threads: Vec<Worker>,
     /// Other figures of the workload, by name.
@@ -100,6 +103,7 @@ pub struct Counters {
     rusage_majors: u64,
     stat_majors: u64,
     sleeps: u64,
+    cpu_ns: u64,
 }
 
 impl Counters {
@@ -111,6 +115,7 @@ impl Counters {
             rusage_majors: u64::try_from(usage.major_page_faults()).expect("a count"),
             stat_majors: maj_flt(std::process::id()).expect("/proc/self/stat is readable"),
             sleeps: u64::try_from(usage.voluntary_context_switches()).expect("a count"),
+            cpu_ns: ns(usage.user_time()) + ns(usage.system_time()),
         }
     }
 
@@ -124,10 +129,15 @@ impl Counters {
             rusage_majors: now.rusage_majors - self.rusage_majors,
             stat_majors: now.stat_majors - self.stat_majors,
             sleeps: now.sleeps - self.sleeps,
+            cpu_ns: now.cpu_ns - self.cpu_ns,
             threads,
             figures: BTreeMap::new(),
         }
     }
+}
+
+fn ns(time: TimeVal) -> u64 {
+    u64::try_from(time.num_nanoseconds()).expect("a time")
 }
 
 /// `maj_flt` of a process, all its threads and dead ones included (/proc/PID/stat, field 12).

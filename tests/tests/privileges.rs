@@ -17,9 +17,10 @@ use faulttrace_tests::harness::{Bench, SOON, start};
 use nix::sys::signal::Signal;
 
 /// The threads, and the helper, that every tracer has which saves and has seen a stack.
-const THREADS: [&str; 6] = [
+const THREADS: [&str; 7] = [
     "faulttrace",
     "tracer",
+    "sampler",
     "symbols",
     "recorder",
     "output",

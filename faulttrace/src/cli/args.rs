@@ -95,6 +95,10 @@ pub(super) struct TraceArgs {
     /// Show a thread as stuck when its fault lasts this long, and again at growing intervals
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "100ms", help_heading = "What to show")]
     pub(super) stuck_after: Duration,
+    /// How many threads of a process in blocking faults at once are a stall; else half of those that
+    /// had faults in the last 10 s, at least 2; 1 for a process with a single thread
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), help_heading = "What to show")]
+    pub(super) stall_threads: Option<u32>,
     /// Show kernel stacks too
     #[arg(short, long, help_heading = "What to show")]
     pub(super) kernel_stacks: bool,

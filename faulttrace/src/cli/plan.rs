@@ -24,6 +24,8 @@ pub struct Plan {
     pub major_only: bool,
     /// When a thread is called stuck.
     pub stuck_after: Duration,
+    /// How many threads blocked at once are a stall; `None`: by the threads that have faults.
+    pub stall_threads: Option<u32>,
     /// When to stop; `None`: by a signal or the target's end.
     pub duration: Option<Duration>,
     /// What to save; `None`: nothing.
@@ -137,6 +139,7 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         min_duration: args.min_duration,
         major_only: args.major_only,
         stuck_after: args.stuck_after,
+        stall_threads: args.stall_threads,
         duration: args.duration,
         format: args.format,
         color: heed_no_color(args.color),

@@ -39,8 +39,12 @@ impl About {
                 }
             }
             Record::ProcessEnd(end) => self.span(end.time_ns, end.time_ns),
-            Record::Lost(_) | Record::Process(_) | Record::Accounting(_) | Record::Transport(_) => {
-            }
+            Record::Sample(sample) => self.span(sample.time_ns, sample.time_ns),
+            Record::Lost(_)
+            | Record::Process(_)
+            | Record::Accounting(_)
+            | Record::Transport(_)
+            | Record::Stall(_) => {}
         }
     }
 

@@ -5,6 +5,7 @@
 //! views show the [`Report`]. Totals are those of [`Summary`], told from the same sums.
 
 mod chance;
+mod counted;
 mod diff;
 mod durations;
 mod keys;
@@ -25,10 +26,12 @@ use std::sync::Arc;
 
 use super::advice::{Findings, Gather};
 use super::summary::{Later, Summary, ThreadKey};
-use super::{Fault, Measure, Record, Site, Start};
+use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
+use counted::Counted;
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
 use slices::{SlicePart, Slices};
+use stalls::Stalls as Swept;
 
 pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
 pub use diff::{Change, Diff, DiffRow, PERCENTILES, compare};
@@ -45,8 +48,8 @@ pub use walk::{Evidence, MIN_STEPS, Pattern, WINDOW_BYTES};
 pub struct Options {
     /// Rows of a table and stalls of a process that are told; at most [`MAX_TOP`].
     pub top: usize,
-    /// So many threads of a process blocked at once are a stall. `None`: half of those that have
-    /// faults, rounded up, but at least two if there are two.
+    /// So many threads of a process blocked at once are a stall. `None`: as the samples say; without
+    /// any, half of those that have faults, rounded up, but at least two if there are two.
     pub stall_threads: Option<u32>,
     /// From when to when the trace, or the part of it that was asked for, could have faults.
     /// `None`: as far as the records tell; then there are no slices to compare by.
@@ -72,6 +75,8 @@ impl Default for Options {
     }
 }
 
+/// Threads stuck in the end that are in the stalls.
+const MAX_UNENDED: usize = 10_000;
 /// The most that [`Options::top`] can be.
 pub const MAX_TOP: usize = 1_000;
 
@@ -138,6 +143,9 @@ pub struct Analysis {
     order: Order,
     slices: Slices,
     seen: Seen,
+    counted: Counted,
+    /// Threads that were stuck in the end, and their names.
+    unended: HashMap<ThreadKey, Name>,
     not_swept: u64,
     /// `None` if nobody wants advice.
     gather: Option<Box<Gather>>,
@@ -177,6 +185,8 @@ impl Analysis {
             order: Order::new(bounds.order),
             slices: Slices::new(options.wall),
             seen: Seen::default(),
+            counted: Counted::default(),
+            unended: HashMap::new(),
             not_swept: 0,
             gather: options.advise.then(|| Box::new(Gather::new())),
             options,
@@ -248,6 +258,9 @@ impl Analysis {
             return;
         };
         if let Some(wall) = self.options.wall {
+            if row.site.facts.began_before_attach {
+                begin_ns = wall.begin_ns;
+            }
             begin_ns = begin_ns.max(wall.begin_ns);
             end_ns = end_ns.min(wall.end_ns);
         }
@@ -258,9 +271,49 @@ impl Analysis {
             file: row.file,
             cause: row.cause,
             blocked: measure.blocked_ns > 0,
+            over: true,
         });
         if let Some(next) = next {
             counters.sweep.fault(next);
+        }
+    }
+
+    /// A thread that is stuck, and was when tracing ended if no later record says otherwise.
+    fn stuck(&mut self, stuck: &Stuck) {
+        let facts = &stuck.facts;
+        let thread = ThreadKey::of(facts);
+        let begin_ns = facts
+            .begin_ns
+            .or(self.options.wall.map(|wall| wall.begin_ns));
+        let Some(begin_ns) = begin_ns.filter(|_| !self.later.has_faulted(thread)) else {
+            return;
+        };
+        let now_ns = begin_ns.saturating_add(stuck.elapsed_ns);
+        let wall = self.options.wall.unwrap_or(Wall {
+            begin_ns: 0,
+            end_ns: u64::MAX,
+        });
+        // The last report of each is what counts.
+        let full = self.unended.len() >= MAX_UNENDED;
+        if full || self.unended.contains_key(&thread) || !self.summary.own(facts.pid) {
+            return;
+        }
+        self.unended.insert(thread, facts.thread.clone());
+        let make = stalls_of(&self.options, &self.expected_threads, &mut self.counted);
+        let Some((thread, file)) = self.counters.unended(facts, make) else {
+            return;
+        };
+        let next = self.order.push(Interval {
+            end_ns: now_ns.min(wall.end_ns),
+            begin_ns: begin_ns.max(wall.begin_ns),
+            thread,
+            file,
+            cause: facts.cause,
+            blocked: true,
+            over: false,
+        });
+        if let Some(next) = next {
+            self.counters.sweep.fault(next);
         }
     }
 
@@ -272,15 +325,26 @@ impl Analysis {
                 self.seen.span(start.time_ns, start.time_ns);
             }
             Record::ProcessEnd(end) => self.seen.span(end.time_ns, end.time_ns),
+            Record::Sample(sample) => {
+                self.seen.span(sample.time_ns, sample.time_ns);
+                let swept = self.counters.processes.get(&sample.pid);
+                let asked = self.options.stall_threads.is_some();
+                let sweep = &mut self.counters.sweep;
+                self.counted.before(sample, asked, swept, sweep);
+            }
             Record::Stuck(stuck) => {
                 if let Some(begin) = stuck.facts.begin_ns {
                     let now = begin.saturating_add(stuck.elapsed_ns);
                     self.seen.span(now, now);
                 }
+                self.stuck(stuck);
             }
             Record::Fault(fault) => self.whole_fault(fault),
-            Record::Lost(_) | Record::Process(_) | Record::Accounting(_) | Record::Transport(_) => {
-            }
+            Record::Lost(_)
+            | Record::Process(_)
+            | Record::Accounting(_)
+            | Record::Transport(_)
+            | Record::Stall(_) => {}
         }
         self.summary.add_earlier(record, &mut self.later);
     }
@@ -311,12 +375,9 @@ impl Analysis {
         if self.rows.full() {
             self.flush();
         }
-        let asked = self.options.stall_threads;
-        let expected = &self.expected_threads;
         let own = self.summary.own(site.facts.pid);
-        let mut row = self.counters.resolve(site, own, &self.options, |pid| {
-            stall_threads(asked, expected.get(&pid).copied())
-        });
+        let make = stalls_of(&self.options, &self.expected_threads, &mut self.counted);
+        let mut row = self.counters.resolve(site, own, make);
         let gather = self.gather.as_mut();
         row.space = gather.and_then(|gather| gather.space(site));
         self.later.faulted(ThreadKey::of(&site.facts));
@@ -345,7 +406,23 @@ impl Analysis {
     }
 }
 
-/// How many blocked threads of a process are a stall.
+/// Makes the stalls of a process that the sweep gets to know.
+fn stalls_of<'a>(
+    options: &'a Options,
+    expected: &'a HashMap<u32, u64>,
+    counted: &'a mut Counted,
+) -> impl FnOnce(u32) -> Swept + 'a {
+    move |pid| {
+        let needed = stall_threads(options.stall_threads, expected.get(&pid).copied());
+        let mut stalls = Swept::new(needed, options.top);
+        for change in counted.take_early(pid) {
+            stalls.change(change);
+        }
+        stalls
+    }
+}
+
+/// How many blocked threads of a process are a stall, if no sample tells.
 fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
     match (asked, with_faults) {
         (Some(asked), _) => u64::from(asked).max(1),

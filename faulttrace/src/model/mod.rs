@@ -7,14 +7,21 @@ pub mod advice;
 pub mod analysis;
 pub mod cause;
 mod names;
+mod sample;
 mod site;
+pub mod stall;
+mod stall_threads;
 pub mod summary;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
+pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
+pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
+pub use stall::Stall;
+pub(crate) use stall_threads::Faulting;
 
 /// One item of the stream that every view consumes, in the order it happened.
 #[derive(Debug, Clone)]
@@ -35,6 +42,11 @@ pub enum Record {
     Accounting(Accounting),
     /// What went through the ring: once, after everything else.
     Transport(Transport),
+    /// What the kernel counts of a traced process and of the machine.
+    Sample(Arc<Sample>),
+    /// Many threads of a process were, or are, in blocking faults at once. Told by the fold over the
+    /// other records, and not saved: whoever reads those tells it again.
+    Stall(Arc<Stall>),
 }
 
 /// What is traced, by what, on which machine.

@@ -1,6 +1,6 @@
 //! The stable names of what the model enumerates: in JSON, in saved traces, in exports.
 
-use super::{Access, Cause, End, LossClass, MappingKind, Mode};
+use super::{Access, Cause, End, LossClass, MappingKind, Mode, PressureOf};
 
 /// Gives an enumeration the names of its variants, both ways.
 macro_rules! names {
@@ -25,6 +25,8 @@ macro_rules! names {
 }
 
 names!(Mode, User = "user", Kernel = "kernel", Gup = "gup");
+
+names!(PressureOf, Cgroup = "cgroup", System = "system");
 
 names!(Access, Read = "read", Write = "write", Exec = "exec");
 

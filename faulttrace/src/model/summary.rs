@@ -18,6 +18,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::stall::{Stall, Stalls};
 use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub(crate) use backward::Later;
 pub use process::{ProcessSummary, StillStuck};
@@ -72,6 +73,7 @@ pub struct Summary {
     stuck_beyond_limit: u64,
     began_ns: Option<u64>,
     transport: Option<Transport>,
+    stalls: Stalls,
 }
 
 impl Summary {
@@ -90,6 +92,7 @@ impl Summary {
 
     /// Takes one record into account.
     pub fn add(&mut self, record: &Record) {
+        self.stalls.add(record);
         match record {
             Record::Start(start) => {
                 self.began_ns = Some(start.time_ns);
@@ -111,7 +114,30 @@ impl Summary {
                     .account(accounting.maj_flt_delta);
             }
             Record::Transport(transport) => self.transport = Some(*transport),
+            // They are for the stalls, and of them.
+            Record::Sample(_) | Record::Stall(_) => {}
         }
+    }
+
+    /// Takes out the stalls that the records so far allow to tell, to be shown after the last of them.
+    pub fn take_stalls(&mut self) -> Vec<Arc<Stall>> {
+        self.stalls.take()
+    }
+
+    /// There are no more records: ends the stalls under way. What [`Summary::take_stalls`] gives then
+    /// is the last.
+    pub fn end_stalls(&mut self) {
+        self.stalls.finish();
+    }
+
+    /// Takes a report of a stuck thread into account that is not to be shown or counted, but was made.
+    pub fn add_unshown(&mut self, record: &Record) {
+        self.stalls.add(record);
+    }
+
+    /// The stalls of each process.
+    pub fn stalls(&self) -> &Stalls {
+        &self.stalls
     }
 
     /// Per process, by pid.

@@ -5,6 +5,7 @@
 #[doc(hidden)]
 pub mod build_id;
 pub mod caller;
+pub mod counters;
 mod elf_files;
 mod elf_names;
 pub mod kernel;

@@ -81,6 +81,14 @@ pub struct Stat {
     pub maj_flt: u64,
     /// When it started, clock ticks after boot.
     pub start_time: u64,
+    /// CPU time in user mode, clock ticks; of a process: with its dead threads.
+    pub user_ticks: u64,
+    /// CPU time in the kernel, likewise.
+    pub system_ticks: u64,
+    /// Threads of its process.
+    pub threads: u32,
+    /// Time that this thread waited for block I/O, clock ticks; 0 without delay accounting.
+    pub blkio_ticks: Option<u64>,
 }
 
 impl Stat {
@@ -100,6 +108,10 @@ impl Stat {
             flags: field(9)?.parse().ok()?,
             maj_flt: field(12)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,
+            user_ticks: field(14)?.parse().ok()?,
+            system_ticks: field(15)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
+            blkio_ticks: field(42).and_then(|ticks| ticks.parse().ok()),
         })
     }
 }
@@ -266,6 +278,15 @@ mod tests {
         assert_eq!(
             (stat.state, stat.parent, stat.maj_flt, stat.start_time),
             (b'S', 7, 30, 999)
+        );
+        assert_eq!(
+            (
+                stat.user_ticks,
+                stat.system_ticks,
+                stat.threads,
+                stat.blkio_ticks
+            ),
+            (5, 6, 1, None)
         );
     }
 

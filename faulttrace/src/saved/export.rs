@@ -64,7 +64,8 @@ fn write(
     let mut summary = Summary::new();
     let mut one = |record: &Record, out: &mut dyn Write| {
         summary.add(record);
-        export.record(record, out)
+        export.record(record, out)?;
+        told(&mut summary, export, out)
     };
     one(&Record::Start(trace.start().clone()), out)?;
     let mut stopped = None;
@@ -89,6 +90,16 @@ fn write(
     for loss in filter.losses(trace.meta()) {
         one(&loss, out)?;
     }
+    summary.end_stalls();
+    told(&mut summary, export, out)?;
     export.finish(&summary, out)?;
     Ok(())
+}
+
+/// Hands over the stalls that are known by now.
+fn told(summary: &mut Summary, export: &mut dyn Export, out: &mut dyn Write) -> Result<(), Error> {
+    let stalls = summary.take_stalls();
+    stalls
+        .into_iter()
+        .try_for_each(|stall| export.record(&Record::Stall(stall), out))
 }

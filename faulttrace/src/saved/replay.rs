@@ -90,6 +90,7 @@ impl Player {
             }
             let record = item.into_record();
             if is_early(&record, plan.stuck_after) {
+                self.summary.add_unshown(&record);
                 return ControlFlow::Continue(());
             }
             match self.record(&record) {
@@ -107,6 +108,8 @@ impl Player {
         for loss in filter.losses(trace.meta()) {
             self.record(&loss)?;
         }
+        self.summary.end_stalls();
+        self.show_stalls();
         self.view.finish(&self.summary, &mut self.out);
         self.write()
     }
@@ -123,10 +126,19 @@ impl Player {
         self.view.tick(now, &mut self.out);
         self.summary.add(record);
         self.view.record(record, now, &mut self.out);
+        self.show_stalls();
         if self.out.len() >= WRITE_BYTES {
             self.write()?;
         }
         Ok(())
+    }
+
+    /// Shows the stalls that are known by now.
+    fn show_stalls(&mut self) {
+        let now = self.pace.now();
+        for stall in self.summary.take_stalls() {
+            self.view.record(&Record::Stall(stall), now, &mut self.out);
+        }
     }
 
     fn write(&mut self) -> Result<(), Stopped> {
@@ -158,6 +170,7 @@ fn time_of(record: &Record) -> Option<u64> {
         Record::Fault(fault) => Some(fault.end_ns),
         Record::Stuck(stuck) => stuck.facts.begin_ns?.checked_add(stuck.elapsed_ns),
         Record::ProcessEnd(end) => Some(end.time_ns),
+        Record::Sample(sample) => Some(sample.time_ns),
         _ => None,
     }
 }

@@ -140,8 +140,16 @@ impl<'a> Filter<'a> {
             }
             Record::Process(process) => self.takes_pid(process.pid),
             Record::ProcessEnd(end) => self.takes_pid(end.pid),
+            Record::Sample(sample) => {
+                let span = self.since_ns..=self.until_ns;
+                self.takes_pid(sample.pid) && span.contains(&sample.time_ns)
+            }
             Record::Accounting(account) => self.takes_pid(account.pid),
-            Record::Start(_) | Record::Fault(_) | Record::Lost(_) | Record::Transport(_) => true,
+            Record::Start(_)
+            | Record::Fault(_)
+            | Record::Lost(_)
+            | Record::Transport(_)
+            | Record::Stall(_) => true,
         }
     }
 

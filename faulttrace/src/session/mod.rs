@@ -1,6 +1,7 @@
 //! Owns threads, channels and the order of shutdown: detach, drain, join, flush, report.
 //!
-//! Four threads. The tracer owns the programs and everything learnt of the target; the writer
+//! Five threads. The tracer owns the programs and everything learnt of the target; the sampler reads
+//! counters for it; the writer
 //! blocks on standard output, the recorder on the file of a saved trace; this one waits for signals,
 //! timers and records, and never blocks.
 //! Channels are bounded: when standard output is slow, the tracer waits, the ring fills, and the
@@ -12,6 +13,7 @@ mod failure;
 mod output;
 mod recorder;
 mod run;
+mod sampler;
 mod screen;
 mod signals;
 mod stuck;

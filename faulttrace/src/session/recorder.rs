@@ -35,6 +35,8 @@ const NOT_SAVED: &str = "trace_not_saved";
 /// The same for reports of stuck threads, and for processes that came and went.
 const STUCK_NOT_SAVED: &str = "trace_stuck_not_saved";
 const PROCESSES_NOT_SAVED: &str = "trace_processes_not_saved";
+/// The same for samples of counters.
+const SAMPLES_NOT_SAVED: &str = "trace_samples_not_saved";
 
 /// What the recorder's thread is told.
 enum Message {
@@ -80,6 +82,7 @@ pub(super) struct Recorder {
     /// What was not saved and of which nobody has been told.
     untold: Written,
     untold_processes: u64,
+    untold_samples: u64,
     /// When it was last told that nothing came.
     told_at: Instant,
     /// Writing has failed.
@@ -135,6 +138,7 @@ impl Recorder {
             handed: Written::default(),
             untold: Written::default(),
             untold_processes: 0,
+            untold_samples: 0,
             told_at: Instant::now(),
             failed: false,
             begun: false,
@@ -212,6 +216,7 @@ impl Recorder {
         for record in held.into_iter().chain(records) {
             match record {
                 Record::Fault(_) | Record::Stuck(_) => {}
+                Record::Sample(_) => self.untold_samples += 1,
                 Record::Lost(lost) => {
                     let count = losses
                         .entry((lost.class, lost.reason.into_owned()))
@@ -238,11 +243,13 @@ impl Recorder {
     pub(super) fn take_losses(&mut self) -> Vec<Record> {
         let Written { faults, stuck } = std::mem::take(&mut self.untold);
         let processes = std::mem::take(&mut self.untold_processes);
+        let samples = std::mem::take(&mut self.untold_samples);
         let reason = if self.failed { NOT_SAVED } else { OVERRUN };
         [
             (reason, faults),
             (STUCK_NOT_SAVED, stuck),
             (PROCESSES_NOT_SAVED, processes),
+            (SAMPLES_NOT_SAVED, samples),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)

@@ -23,6 +23,7 @@ use super::screen::Screen;
 use super::signals::{self, Arrived, Signals};
 use super::stuck::StuckThreads;
 use super::targets::{Chosen, still_there};
+use super::tracer::samples::Samples;
 use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
@@ -149,6 +150,7 @@ impl Session {
             probe,
             enricher,
             stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),
+            samples: Samples::start(plan.stall_threads, chosen.processes().into_iter()),
             accounts,
             logger,
             endless: chosen.is_open(),

@@ -44,6 +44,7 @@ impl Screen {
             return;
         }
         view.record(record, Instant::now(), &mut output.pending);
+        self.show_stalls(output);
         if show {
             self.tell_unshown(output);
         }
@@ -70,7 +71,17 @@ impl Screen {
         }
     }
 
+    /// Shows the stalls that are known by now.
+    fn show_stalls(&mut self, output: &mut Output) {
+        let Some(view) = &mut self.view else { return };
+        for stall in self.summary.take_stalls() {
+            view.record(&Record::Stall(stall), Instant::now(), &mut output.pending);
+        }
+    }
+
     pub(super) fn finish(&mut self, output: &mut Output) {
+        self.summary.end_stalls();
+        self.show_stalls(output);
         self.tell_unshown(output);
         if let Some(view) = &mut self.view {
             view.finish(&self.summary, &mut output.pending);

@@ -80,6 +80,12 @@ impl StuckThreads {
         Verdict::Report(known.count)
     }
 
+    /// Whether this fault has been reported.
+    pub(super) fn has_told(&self, entry: &Inflight) -> bool {
+        let told = self.reported.get(&entry.tid);
+        told.is_some_and(|told| told.start_ns == entry.start_ns && told.count > 0)
+    }
+
     /// Whether there was any report that may need forgetting.
     pub(super) fn is_empty(&self) -> bool {
         self.reported.is_empty()

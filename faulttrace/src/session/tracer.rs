@@ -2,6 +2,8 @@
 //! what is traced.
 
 mod ends;
+mod look;
+pub(super) mod samples;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -20,6 +22,7 @@ use faulttrace_ebpf::{COMM_LEN, TaskEvent, flag, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
+use self::samples::{Now, Samples};
 use super::accounting::Accounts;
 use super::stuck::{StuckThreads, Verdict};
 use super::targets::Awaited;
@@ -98,6 +101,7 @@ pub(super) struct Tracer {
     pub(super) end_ns: u64,
     pub(super) enricher: Enricher,
     pub(super) stuck: StuckThreads,
+    pub(super) samples: Samples,
     pub(super) accounts: Accounts,
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whose end ends the session; empty for `--all` and `--comm`.
@@ -119,6 +123,8 @@ struct Progress {
     events: Vec<Decoded>,
     told: Counters,
     received: u64,
+    /// The latest end of a fault that was told, by the programs' clock.
+    told_ns: u64,
     unknown_kinds: u64,
     outside: u64,
     reused: u64,
@@ -147,7 +153,9 @@ impl Tracer {
         let mut progress = Progress::default();
         let (mut stuck_at, mut housekeeping_at) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Relaxed) && !progress.closed {
-            if self.drain(&mut progress)? == 0 {
+            let taken = self.drain(&mut progress)?;
+            self.release_samples(taken, &mut progress);
+            if taken == 0 {
                 self.rest()?;
             }
             let now = Instant::now();
@@ -160,6 +168,7 @@ impl Tracer {
                 self.housekeeping(&mut progress)?;
                 housekeeping_at = now + HOUSEKEEPING_EVERY;
             }
+            self.sample(now);
             self.settle(&mut progress)?;
             self.hand_over(&mut progress);
             if !self.endless && self.awaited.is_empty() {
@@ -173,6 +182,7 @@ impl Tracer {
     /// that received + lost = emitted can be checked.
     fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
         let still = self.probe.inflight();
+        self.samples.ask_last(&Now::new(&still, &self.stuck));
         self.end_ns = Clock::monotonic_ns();
         self.probe.detach_majors()?;
         self.accounts.read_ends();
@@ -187,6 +197,8 @@ impl Tracer {
                 progress.batch.push(Record::Stuck(Arc::new(stuck)));
             }
         }
+        self.samples.take_last(&Now::new(&still, &self.stuck));
+        self.release_samples(0, &mut progress);
         self.tell_losses(&mut progress)?;
         let accounts = std::mem::take(&mut self.accounts).close();
         progress
@@ -243,6 +255,8 @@ impl Tracer {
                 }
                 self.introduce(pid, &event.comm, progress);
                 let fault = self.enricher.fault(event, &self.probe);
+                self.samples.fault(pid, fault.facts.tid, event.end_ns);
+                progress.told_ns = progress.told_ns.max(event.end_ns);
                 progress.batch.push(Record::Fault(Arc::new(fault)));
             }
             Decoded::Task(event) => self.task(event, progress),
@@ -277,8 +291,7 @@ impl Tracer {
                 self.awaited
                     .retain(|awaited| awaited.tid != Some(event.tid));
                 if last {
-                    let time_ns = self.enricher.unix_ns(event.time_ns);
-                    self.process_ended(pid, time_ns, progress);
+                    self.process_ended(pid, event.time_ns, progress);
                     if self.awaited.iter().any(|awaited| awaited.pid == pid) {
                         progress.over.entry(pid).or_insert(event.time_ns);
                     }
@@ -293,7 +306,12 @@ impl Tracer {
         );
     }
 
-    fn process_ended(&mut self, pid: u32, time_ns: u64, progress: &mut Progress) {
+    /// `at_ns`: by the programs' clock.
+    fn process_ended(&mut self, pid: u32, at_ns: u64, progress: &mut Progress) {
+        let enricher = &self.enricher;
+        let unix_ns = |ns| enricher.unix_ns(ns);
+        self.samples.ended(pid, at_ns, unix_ns, &mut progress.batch);
+        let time_ns = enricher.unix_ns(at_ns);
         for id in self.enricher.forget(pid) {
             self.probe.forget_stack(id);
         }
@@ -316,57 +334,6 @@ impl Tracer {
             exe: None,
         });
         progress.batch.push(Record::Process(Arc::new(info)));
-    }
-
-    fn look_at_stuck(&mut self, progress: &mut Progress) {
-        let entries = self.probe.inflight();
-        if entries.is_empty() && self.stuck.is_empty() && progress.watched.is_empty() {
-            return;
-        }
-        let now_ns = Clock::monotonic_ns();
-        for entry in &entries {
-            match self.stuck.look(entry, now_ns) {
-                Verdict::Wait => {}
-                Verdict::Report(report) => {
-                    self.introduce(entry.tgid, &entry.comm, progress);
-                    let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
-                    progress.batch.push(Record::Stuck(Arc::new(stuck)));
-                }
-                Verdict::Ask => self.ask(entry.tid, progress),
-            }
-        }
-        self.stuck.keep_only(&entries);
-        if progress.watched.is_empty() {
-            return;
-        }
-        let tids: HashSet<u32> = entries.iter().map(|entry| entry.tid).collect();
-        let over: Vec<u32> = progress
-            .watched
-            .keys()
-            .copied()
-            .filter(|tid| !tids.contains(tid))
-            .collect();
-        for tid in over {
-            if let Some(link) = progress.watched.remove(&tid)
-                && let Err(error) = self.probe.unwatch(link)
-            {
-                log::warn!("{error}");
-            }
-        }
-    }
-
-    /// Has the kernel look whether a running thread has left its fault.
-    fn ask(&mut self, tid: u32, progress: &mut Progress) {
-        if progress.watched.contains_key(&tid) {
-            return;
-        }
-        match self.probe.watch(tid, ASK_PERIOD_NS) {
-            Ok(link) => {
-                progress.watched.insert(tid, link);
-            }
-            // The thread may just have ended.
-            Err(error) => log::debug!("{error}"),
-        }
     }
 
     fn housekeeping(&mut self, progress: &mut Progress) -> Result<(), Error> {
@@ -397,8 +364,7 @@ impl Tracer {
                 .retain(|awaited| (awaited.pid, awaited.tid) != (pid, tid) || !awaited.is_gone());
             let seen = progress.over.remove(&pid).is_some();
             if self.awaited.len() < before && tid.is_none() && !seen {
-                let now_ns = self.enricher.unix_ns(Clock::monotonic_ns());
-                self.process_ended(pid, now_ns, progress);
+                self.process_ended(pid, Clock::monotonic_ns(), progress);
             }
         }
         Ok(())
@@ -436,6 +402,7 @@ impl Tracer {
             progress.swept_at = Some(Instant::now());
         }
         progress.told = now;
+        progress.batch.extend(self.samples.take_losses());
         let unknown = std::mem::take(&mut progress.unknown_kinds);
         let outside = std::mem::take(&mut progress.outside);
         let reused = std::mem::take(&mut progress.reused);

@@ -9,6 +9,7 @@ mod ahead;
 mod check;
 mod open;
 mod others;
+mod samples;
 mod scan;
 mod sites;
 mod start;
@@ -84,9 +85,9 @@ pub struct Trace {
     /// Bytes in the file, of which no table can have more rows.
     size: u64,
     steps: Steps,
-    meta: Meta,
-    /// Minor version of its schema.
+    /// Minor version of its schema: later tables are not there, whatever has their names.
     minor: i32,
+    meta: Meta,
 }
 
 impl Trace {
@@ -108,8 +109,8 @@ impl Trace {
             file,
             size,
             steps,
-            meta,
             minor,
+            meta,
         })
     }
 
@@ -198,7 +199,7 @@ impl Trace {
         let base_ns = self.meta.base_ns;
         let mut sites = Sites::new(&self.db, errors, self.page_bytes(), self.minor)?;
         let mut sleeps = self.prepare(SLEEP)?;
-        let mut others = Others::new(&self.db, order, errors)?;
+        let mut others = Others::new(&self.db, order, self.minor, errors)?;
         let mut others = others.begin(self.size, errors)?;
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;

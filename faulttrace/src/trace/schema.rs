@@ -36,6 +36,8 @@ pub struct Table {
     pub meaning: &'static str,
     /// Its columns, in their order.
     pub columns: &'static [Column],
+    /// The minor version that has it first. Older files are read as if it were empty.
+    pub since: i32,
     /// What follows the columns inside the parentheses, and behind them.
     pub constraint: (&'static str, &'static str),
 }
@@ -49,14 +51,14 @@ pub struct Column {
     pub kind: &'static str,
     /// What it says.
     pub meaning: &'static str,
-    /// The `MINOR` that added it. A table is as old as its first column.
+    /// The minor version that has it first, if its table is older. Older files are read as if they said 0.
     pub since: i32,
 }
 
 impl Table {
     /// Whether a file of this minor version has the table.
     pub fn is_in(&self, minor: i32) -> bool {
-        self.columns.iter().any(|column| column.since <= minor)
+        self.since <= minor
     }
 
     /// The statement that creates it.

@@ -2,8 +2,10 @@
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
 pub(in crate::view) mod record;
+mod sample;
 pub(in crate::view) mod scalar;
 pub(in crate::view) mod stacks;
+pub(in crate::view) mod stall;
 pub(in crate::view) mod summary;
 #[cfg(test)]
 pub(in crate::view) mod tests;
@@ -16,7 +18,9 @@ use super::View;
 use crate::model::summary::Summary;
 use crate::model::{LossClass, Record};
 use record::{FaultLine, LostLine, ProcessEndLine, ProcessLine, StartLine, StuckLine};
+use sample::SampleLine;
 use stacks::StackCache;
+use stall::StallLine;
 
 /// Reason of the `lost` record for records that could not be turned into JSON.
 const NOT_SERIALIZED: &str = "not_serialized";
@@ -55,6 +59,8 @@ impl View for Json {
             Record::Lost(lost) => failed.line(&LostLine::new(lost), out),
             Record::Process(process) => failed.line(&ProcessLine::new(process), out),
             Record::ProcessEnd(end) => failed.line(&ProcessEndLine::new(end), out),
+            Record::Sample(sample) => failed.line(&SampleLine::new(sample), out),
+            Record::Stall(stall) => failed.line(&StallLine::new(stall), out),
             // Both are told by the summary, next to what they are to be compared with.
             Record::Accounting(_) | Record::Transport(_) => {}
         }

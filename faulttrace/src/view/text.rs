@@ -7,6 +7,7 @@ pub(in crate::view) mod entry;
 pub(in crate::view) mod line;
 mod notices;
 pub(in crate::view) mod stack;
+pub(in crate::view) mod stalls;
 pub(in crate::view) mod summary;
 pub(in crate::view) mod tables;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::model::{End, Facts, Fault, Record, Start, Stuck};
 use coalesce::Folded;
 use entry::Entries;
 use notices::{Losses, Processes};
+use stalls::Told;
 use words::Clock;
 
 /// How to show.
@@ -58,6 +60,7 @@ pub struct Text {
     folded: Folded,
     losses: Losses,
     processes: Processes,
+    stalls: Told,
     stuck: HashMap<(u32, u32), Reported>,
     /// The second under way, from the first record that belongs to it.
     window: Option<Instant>,
@@ -86,6 +89,7 @@ impl Text {
             folded: Folded::default(),
             losses: Losses::default(),
             processes: Processes::default(),
+            stalls: Told::default(),
             stuck: HashMap::new(),
             window: None,
             faults: 0,
@@ -165,6 +169,7 @@ impl Text {
         }
         self.entries.rest(&rest, out);
         self.processes.flush(self.entries.page, out);
+        self.stalls.flush(self.entries.page, out);
     }
 }
 
@@ -187,8 +192,9 @@ impl View for Text {
                 self.stuck.retain(|(pid, _), _| *pid != end.pid);
                 self.processes.ended(end, &self.entries, out);
             }
-            // Both belong to the summary.
-            Record::Accounting(_) | Record::Transport(_) => {}
+            Record::Stall(stall) => self.stalls.show(stall, &self.entries, out),
+            // They belong to the summary, or beside what they explain.
+            Record::Accounting(_) | Record::Transport(_) | Record::Sample(_) => {}
         }
     }
 

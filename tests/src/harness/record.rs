@@ -13,6 +13,8 @@ pub enum Record {
     Fault(Box<Fault>),
     Stuck(Box<Stuck>),
     Lost(Lost),
+    Sample(Box<Sample>),
+    Stall(Box<Stall>),
     Summary(Summary),
     #[serde(other)]
     Other,
@@ -68,6 +70,60 @@ pub struct Fault {
     pub switches: u64,
     pub end: String,
     pub longest_sleep: Option<Sleep>,
+}
+
+/// What was counted at one moment.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sample {
+    pub time_ns: u64,
+    pub pid: u32,
+    pub settled_ns: u64,
+    pub stall_threads: u32,
+    pub threads_in_fault: u32,
+    pub threads: Option<u32>,
+    pub threads_running: Option<u32>,
+    pub user_ns: Option<u64>,
+    pub system_ns: Option<u64>,
+    pub iowait_ns: Option<u64>,
+    pub run_queue: Option<u32>,
+    pub pressure_of: Option<String>,
+    pub io_some_ns: Option<u64>,
+}
+
+/// Many threads in blocking faults at once.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Stall {
+    pub pid: u32,
+    pub time_ns: u64,
+    pub duration_ns: u64,
+    pub over: bool,
+    pub threads: u64,
+    pub max_threads: u64,
+    pub threads_needed: u32,
+    pub files: Vec<StallFile>,
+    pub causes: BTreeMap<String, u64>,
+    pub meanwhile: Option<Meanwhile>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct StallFile {
+    pub path: Option<String>,
+    pub faults: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Meanwhile {
+    pub time_ns: u64,
+    pub duration_ns: u64,
+    pub samples: u64,
+    pub threads: Option<u32>,
+    pub runnable_share: Option<f64>,
+    pub user_ns: Option<u64>,
+    pub system_ns: Option<u64>,
+    pub iowait_ns: Option<u64>,
+    pub run_queue: Option<f64>,
+    pub pressure_of: Option<String>,
+    pub io_some_ns: Option<u64>,
 }
 
 /// The longest sleep of a fault.

@@ -17,12 +17,13 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 14] = [
+pub(super) static PROGRAMS: [Program; 15] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
     whole("readahead"),
     whole("stuck"),
+    whole("stalls"),
     whole("kernel_mode"),
     whole("causes"),
     whole("wakers"),

@@ -14,8 +14,8 @@ pub(in crate::cli) struct ReportArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]
     pub(in crate::cli) trace: PathBuf,
-    /// How many threads in blocking faults at once make a stall window; else half of those that
-    /// had faults
+    /// How many threads in blocking faults at once make a stall window; else as many as when it was
+    /// traced (half of those that had faults lately)
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) stall_threads: Option<u32>,
     #[command(flatten)]

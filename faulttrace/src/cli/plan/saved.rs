@@ -26,7 +26,7 @@ pub struct Tables {
 pub struct ReportPlan {
     /// The trace.
     pub file: PathBuf,
-    /// How many threads at once make a stall window; `None`: half of those that had faults.
+    /// How many threads at once make a stall window; `None`: as the trace tells.
     pub stall_threads: Option<u32>,
     /// How its tables are printed.
     pub tables: Tables,

@@ -6,6 +6,7 @@
 mod counters;
 mod open;
 mod proto;
+mod sampled;
 mod slices;
 mod stream;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::model::{Fault, Record, Stuck};
 use counters::Counters;
 use open::{Before, Open, Over, Unended};
 use proto::{INSTANT, TrackEvent};
+use sampled::Sampled;
 use slices::Slices;
 use stream::{Limits, Stream};
 use tracks::{NOTES_TRACK, Tracks};
@@ -36,6 +38,7 @@ pub(super) struct Perfetto {
     tracks: Tracks,
     slices: Slices,
     counters: Counters,
+    sampled: Sampled,
     open: Open,
 }
 
@@ -52,6 +55,7 @@ impl Perfetto {
             tracks: Tracks::default(),
             slices: Slices::default(),
             counters,
+            sampled: Sampled::default(),
             open: Open::default(),
         }
     }
@@ -184,6 +188,14 @@ impl Export for Perfetto {
             }
             Record::Fault(fault) => self.fault(fault, out),
             Record::Stuck(stuck) => self.stuck(stuck, out),
+            Record::Sample(sample) => {
+                tracks.process(sample.pid, None, stream, out)?;
+                self.sampled.sample(sample, stream, out)
+            }
+            Record::Stall(stall) => {
+                tracks.process(stall.pid, None, stream, out)?;
+                self.sampled.stall(stall, stream, out)
+            }
             // Told at the end, from the summary.
             Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => Ok(()),
         }
@@ -196,6 +208,7 @@ impl Export for Perfetto {
             self.unended(&open, out)?;
         }
         self.counters.settle(true, &mut self.stream, out)?;
+        self.sampled.finish(&mut self.stream, out)?;
         if let Some(at) = self.counters.touched_until() {
             let text = "the bytes touched are not counted any more: too many pages to remember";
             self.note(at, text.to_owned(), out)?;

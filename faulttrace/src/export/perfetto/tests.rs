@@ -2,4 +2,5 @@
 
 mod counters;
 mod read;
+mod sampled;
 mod slices;

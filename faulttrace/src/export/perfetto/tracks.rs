@@ -38,6 +38,23 @@ pub(super) fn touched_track(pid: u32) -> u64 {
     uuid(4, pid, 0)
 }
 
+/// Track of a counter of a process's samples.
+pub(super) fn sampled_track(pid: u32, kind: u32) -> u64 {
+    uuid(7, pid, kind)
+}
+
+/// Track of the stalls of a process.
+pub(super) fn stalls_track(pid: u32) -> u64 {
+    uuid(8, pid, 0)
+}
+
+/// What a counter is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CounterTrack {
+    pub(super) name: &'static str,
+    pub(super) description: &'static str,
+}
+
 /// Track of wakers that have no ids in the tracer's pid namespace.
 pub(super) const OUTSIDE_TRACK: u64 = 5 << 56;
 /// Track of what is to be said of the whole trace.
@@ -102,16 +119,9 @@ impl Tracks {
         stream: &mut Stream,
         out: &mut dyn Write,
     ) -> Result<(), Error> {
-        let counter = |uuid, name: &str, unit, description: &str| TrackDescriptor {
-            uuid: Some(uuid),
-            name: Some(name.to_owned()),
-            parent_uuid: Some(process_track(pid)),
-            counter: Some(CounterDescriptor { unit: Some(unit) }),
-            description: Some(description.to_owned()),
-            ..TrackDescriptor::default()
-        };
         stream.track(
             counter(
+                pid,
                 in_fault_track(pid),
                 "threads in page faults",
                 UNIT_COUNT,
@@ -121,6 +131,7 @@ impl Tracks {
         )?;
         stream.track(
             counter(
+                pid,
                 touched_track(pid),
                 "file bytes touched by faults",
                 UNIT_BYTES,
@@ -129,6 +140,29 @@ impl Tracks {
             ),
             out,
         )
+    }
+
+    /// The tracks of counters of a process's samples, in their order: once each.
+    pub(super) fn sampled(
+        pid: u32,
+        counters: &[CounterTrack],
+        stream: &mut Stream,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        for (kind, of) in (0..).zip(counters) {
+            let uuid = sampled_track(pid, kind);
+            stream.track(counter(pid, uuid, of.name, UNIT_COUNT, of.description), out)?;
+        }
+        Ok(())
+    }
+
+    /// The track of a process's stalls: once.
+    pub(super) fn stalls(pid: u32, stream: &mut Stream, out: &mut dyn Write) -> Result<(), Error> {
+        let track = TrackDescriptor {
+            parent_uuid: Some(process_track(pid)),
+            ..named(stalls_track(pid), "stalls")
+        };
+        stream.track(track, out)
     }
 
     /// Makes sure that a thread has a track, with this name. Returns it.
@@ -192,6 +226,17 @@ impl Tracks {
         let end_ns = end_ns.max(begin_ns);
         lane.taken_until = end_ns;
         (begin_ns, end_ns)
+    }
+}
+
+fn counter(pid: u32, uuid: u64, name: &str, unit: i32, description: &str) -> TrackDescriptor {
+    TrackDescriptor {
+        uuid: Some(uuid),
+        name: Some(name.to_owned()),
+        parent_uuid: Some(process_track(pid)),
+        counter: Some(CounterDescriptor { unit: Some(unit) }),
+        description: Some(description.to_owned()),
+        ..TrackDescriptor::default()
     }
 }
 

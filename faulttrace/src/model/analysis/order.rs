@@ -18,6 +18,9 @@ pub(super) struct Interval {
     pub(super) cause: Option<Cause>,
     /// The thread slept in it.
     pub(super) blocked: bool,
+    /// Its end is known; else it is of a thread that was stuck when tracing ended, and counts for
+    /// stalls alone.
+    pub(super) over: bool,
 }
 
 /// How many are taken out of the line for one that does not fit behind them.

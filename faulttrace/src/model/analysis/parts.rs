@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use super::counted::Counted;
 use super::durations::Durations;
 use super::places::Places;
 use super::report::{
@@ -12,11 +13,13 @@ use super::sites::Counters;
 use super::stalls::{self, Member, Window};
 use super::sweep::Levels;
 use super::walk::{Pattern, Steps};
+use crate::model::Name;
 use crate::model::summary::{FileKey, ProcessSummary, Summary, ThreadKey};
 
 /// One part for each process, by pid, and one for all together unless there are not `several`.
 pub(super) fn parts(
     counters: &mut Counters,
+    beside: Beside<'_>,
     summary: &Summary,
     total: &ProcessSummary,
     several: bool,
@@ -27,7 +30,7 @@ pub(super) fn parts(
         by_pid: HashMap::new(),
         several,
     };
-    let known = Known::new(counters);
+    let known = Known::new(counters, beside);
     for process in summary.processes() {
         maker.process(&known, process);
     }
@@ -43,17 +46,28 @@ pub(super) fn parts(
     (maker.parts, maker.all)
 }
 
+/// What is known besides the counters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    /// The samples.
+    pub(super) counted: &'a Counted,
+    /// Names of threads that were stuck in the end.
+    pub(super) unended: &'a HashMap<ThreadKey, Name>,
+}
+
 /// The counters, with the keys of their numbers.
 struct Known<'a> {
     counters: &'a Counters,
+    beside: Beside<'a>,
     threads: Vec<&'a ThreadKey>,
     files: Vec<&'a FileKey>,
 }
 
 impl<'a> Known<'a> {
-    fn new(counters: &'a Counters) -> Self {
+    fn new(counters: &'a Counters, beside: Beside<'a>) -> Self {
         Known {
             counters,
+            beside,
             threads: counters.threads.keys(),
             files: counters.files.keys(),
         }
@@ -79,7 +93,7 @@ impl Maker {
         self.parts.push(Part {
             pid: Some(pid),
             concurrency: concurrency(swept.map(|one| &one.levels), threads_of(process)),
-            stalls: swept.map(|one| stalls_of(&one.stalls, known, process)),
+            stalls: swept.map(|one| stalls_of(pid, &one.stalls, known, process)),
             ..Part::default()
         });
     }
@@ -279,14 +293,23 @@ fn concurrency(levels: Option<&Levels>, threads: Option<u64>) -> Concurrency {
     }
 }
 
-fn stalls_of(stalls: &stalls::Stalls, known: &Known<'_>, process: &ProcessSummary) -> Stalls {
+fn stalls_of(
+    pid: u32,
+    stalls: &stalls::Stalls,
+    known: &Known<'_>,
+    process: &ProcessSummary,
+) -> Stalls {
+    let over = known.beside.counted.over(pid);
     let member = |member: &Member| {
         let thread = **known.threads.get(member.thread as usize)?;
         let entry = process.by_thread.get(&thread);
         let file = member.file.and_then(|file| known.files.get(file as usize));
         Some(StallThread {
             thread,
-            name: entry.map(|entry| entry.detail.clone()),
+            name: entry
+                .map(|entry| &entry.detail)
+                .or_else(|| known.beside.unended.get(&thread))
+                .cloned(),
             file: file.map(|file| (*file).clone()),
             cause: member.cause,
             longest_ns: member.longest_ns,
@@ -300,14 +323,18 @@ fn stalls_of(stalls: &stalls::Stalls, known: &Known<'_>, process: &ProcessSummar
             begin_ns: window.begin_ns,
             end_ns: window.end_ns,
             max_threads: window.max_threads,
+            needed: window.needed,
+            meanwhile: over(window.begin_ns, window.end_ns),
             threads: window.threads,
             members,
         }
     };
     let mut worst: Vec<_> = stalls.worst.iter().map(stall).collect();
     worst.sort_by_key(|one| (Reverse(one.end_ns - one.begin_ns), one.begin_ns));
+    let (needed, least, most) = stalls.needed();
     Stalls {
-        needed: stalls.needed(),
+        needed,
+        needed_bounds: (least, most),
         count: stalls.count,
         total_ns: stalls.total_ns,
         worst,

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::durations::Durations;
+use super::parts::Beside;
 use super::places::HotRange;
 use super::sites::{Counters, OTHERS};
 use super::slices::{Series, SeriesKey, Wall};
 use super::walk::{Evidence, Pattern};
 use super::{Analysis, Options, parts};
 use crate::model::advice::Advised;
+use crate::model::stall::Meanwhile;
 use crate::model::summary::{FileKey, ProcessSummary, Summary, ThreadKey};
 use crate::model::{Cause, Name, Start};
 
@@ -75,8 +77,10 @@ pub struct Concurrency {
 /// When many threads of a process were blocked at once.
 #[derive(Debug, Clone, Default)]
 pub struct Stalls {
-    /// So many threads blocked at once are a stall.
+    /// So many threads blocked at once are a stall, at the end of the trace.
     pub needed: u64,
+    /// The least and the most that there had to be at any time.
+    pub needed_bounds: (u64, u64),
     /// How many there were.
     pub count: u64,
     /// Their length in all, ns.
@@ -86,7 +90,7 @@ pub struct Stalls {
 }
 
 /// A time during which at least [`Stalls::needed`] threads were in faults that block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stall {
     /// Unix time, ns.
     pub begin_ns: u64,
@@ -94,6 +98,10 @@ pub struct Stall {
     pub end_ns: u64,
     /// The most threads at once.
     pub max_threads: u64,
+    /// At every moment at least so many.
+    pub needed: u64,
+    /// What was counted beside it; `None` without samples.
+    pub meanwhile: Option<Meanwhile>,
     /// Different threads that were in such faults meanwhile.
     pub threads: u64,
     /// Some of them, the longest fault first; the rest is only counted in `threads`.
@@ -192,7 +200,16 @@ pub(super) fn make(mut analysis: Analysis) -> Report {
     };
     let several = summary.processes().len() > 1 || summary.other_processes().is_some();
     let total = summary.total();
-    let (mut parts, mut all) = parts::parts(counters, &summary, &total, several);
+    let (mut parts, mut all) = parts::parts(
+        counters,
+        Beside {
+            counted: &analysis.counted,
+            unended: &analysis.unended,
+        },
+        &summary,
+        &total,
+        several,
+    );
     if !several {
         all = parts.pop().unwrap_or(all);
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Bounds;
 use super::durations::Pool;
 use super::keys::Numbers;
 use super::places::Places;
@@ -10,7 +11,6 @@ use super::slices::{FrameName, Series, SeriesKey, SlicePart};
 use super::stalls::Stalls;
 use super::sweep::Sweep;
 use super::walk::Walk;
-use super::{Bounds, Options};
 use crate::model::advice::Space;
 use crate::model::summary::{FileKey, StackKey, Tally, ThreadKey};
 use crate::model::{Cause, Facts, MappingKind, Site};
@@ -114,17 +114,16 @@ impl Counters {
     }
 
     /// Where the faults of a site are counted. `own`: its process is not one of the others beyond
-    /// the limit. `stall_threads` tells for a process how many blocked threads are a stall.
+    /// the limit. `stalls` makes those of a process.
     pub(super) fn resolve(
         &mut self,
         site: &Arc<Site>,
         own: bool,
-        options: &Options,
-        stall_threads: impl Fn(u32) -> u64,
+        stalls: impl FnOnce(u32) -> Stalls,
     ) -> Row {
         let facts = &site.facts;
         let process = match own {
-            true => self.process(facts.pid, options, stall_threads),
+            true => self.process(facts.pid, stalls),
             false => None,
         };
         let thread = process.and_then(|process| self.thread(process, facts));
@@ -163,17 +162,23 @@ impl Counters {
         }
     }
 
-    fn process(
+    /// The numbers of the thread and the file of a fault that was not seen to end.
+    pub(super) fn unended(
         &mut self,
-        pid: u32,
-        options: &Options,
-        stall_threads: impl Fn(u32) -> u64,
-    ) -> Option<u32> {
+        facts: &Facts,
+        stalls: impl FnOnce(u32) -> Stalls,
+    ) -> Option<(u32, Option<u32>)> {
+        let process = self.process(facts.pid, stalls)?;
+        let thread = self.thread(process, facts)?;
+        let file = self.files.of(FileKey::of(&facts.place));
+        Some((thread, file.map(|(id, _)| id)))
+    }
+
+    fn process(&mut self, pid: u32, stalls: impl FnOnce(u32) -> Stalls) -> Option<u32> {
         let (id, new) = self.processes.of(pid)?;
         if new {
             self.process_durations.add();
-            self.sweep
-                .add_process(Stalls::new(stall_threads(pid), options.top));
+            self.sweep.add_process(stalls(pid));
         }
         Some(id)
     }

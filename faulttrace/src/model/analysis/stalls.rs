@@ -1,10 +1,14 @@
 //! Stalls: when many threads of a process were in blocking faults at once.
 
+use std::collections::VecDeque;
+
 use super::order::Interval;
 use crate::model::Cause;
 
 /// Threads told of one stall; the rest is counted.
 const MAX_MEMBERS: usize = 16;
+/// Changes of the number needed that wait for the sweep.
+const MAX_CHANGES: usize = 65_536;
 
 /// A thread in a stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(super) struct Window {
     pub(super) end_ns: u64,
     /// The most threads blocked at once.
     pub(super) max_threads: u64,
+    /// So many at least at every moment.
+    pub(super) needed: u64,
     /// Different threads that were blocked in it.
     pub(super) threads: u64,
     pub(super) members: Vec<Member>,
@@ -47,8 +53,13 @@ struct Blocked {
 /// The stalls of one process, from the last to the first.
 #[derive(Debug)]
 pub(super) struct Stalls {
-    /// So many threads make a stall.
+    /// So many threads make a stall before the cursor.
     needed: u64,
+    /// Before these times, latest first, other numbers do.
+    changes: VecDeque<(u64, u64)>,
+    /// The number at the end; the least and the most of all.
+    last: Option<u64>,
+    bounds: (u64, u64),
     keep: usize,
     cursor_ns: u64,
     blocked: Vec<Blocked>,
@@ -71,6 +82,9 @@ impl Stalls {
     pub(super) fn new(needed: u64, keep: usize) -> Self {
         Stalls {
             needed: needed.max(1),
+            changes: VecDeque::new(),
+            last: None,
+            bounds: (needed.max(1), needed.max(1)),
             keep,
             cursor_ns: u64::MAX,
             blocked: Vec::new(),
@@ -82,6 +96,20 @@ impl Stalls {
             count: 0,
             total_ns: 0,
         }
+    }
+
+    /// Before this time, which is before those of all calls so far, another number of threads makes a
+    /// stall.
+    pub(super) fn change(&mut self, (at_ns, needed): (u64, u64)) {
+        if self.changes.len() >= MAX_CHANGES {
+            return;
+        }
+        self.changes.push_back((at_ns, needed));
+        self.bounds = match self.last {
+            Some(_) => (self.bounds.0.min(needed), self.bounds.1.max(needed)),
+            None => (needed, needed),
+        };
+        self.last.get_or_insert(needed);
     }
 
     /// A thread that was not blocked is, before this fault's end. `next_begin_ns`: when its next
@@ -116,12 +144,32 @@ impl Stalls {
         self.end_window();
     }
 
-    pub(super) fn needed(&self) -> u64 {
-        self.needed
+    /// How many threads made a stall at the end; at the least and at the most.
+    pub(super) fn needed(&self) -> (u64, u64, u64) {
+        (
+            self.last.unwrap_or(self.needed),
+            self.bounds.0,
+            self.bounds.1,
+        )
+    }
+
+    /// No thread begins or ends to be blocked from the cursor back to `to_ns`.
+    fn advance(&mut self, to_ns: u64) {
+        if to_ns >= self.cursor_ns {
+            return;
+        }
+        while let Some((at_ns, needed)) = self.changes.front().copied()
+            && at_ns > to_ns
+        {
+            self.pass(at_ns);
+            self.needed = needed;
+            self.changes.pop_front();
+        }
+        self.pass(to_ns);
     }
 
     /// Nothing changed from the cursor back to `to_ns`.
-    fn advance(&mut self, to_ns: u64) {
+    fn pass(&mut self, to_ns: u64) {
         if to_ns >= self.cursor_ns {
             return;
         }
@@ -133,6 +181,7 @@ impl Stalls {
         } else if let Some(window) = &mut self.window {
             window.begin_ns = to_ns;
             window.max_threads = window.max_threads.max(now);
+            window.needed = window.needed.min(self.needed);
             let fresh = self.blocked.len().saturating_sub(self.fresh);
             for one in self.blocked.iter().skip(fresh) {
                 window.add(one);
@@ -146,6 +195,7 @@ impl Stalls {
                 begin_ns: to_ns,
                 end_ns: self.cursor_ns,
                 max_threads: now,
+                needed: self.needed,
                 threads: now,
                 members,
             });

@@ -194,7 +194,9 @@ impl Sweep {
             return;
         };
         let mut opened = (false, false);
-        if thread.fault.open {
+        if !one.over {
+            // Only a stall.
+        } else if thread.fault.open {
             self.overlapping += 1;
             thread.fault.begin_ns = thread.fault.begin_ns.min(one.begin_ns);
         } else {

@@ -3,7 +3,7 @@
 mod bounds;
 pub(crate) mod diff;
 mod files;
-mod sweep;
+pub(crate) mod sweep;
 mod totals;
 
 use std::collections::HashMap;

@@ -45,6 +45,11 @@ impl Later {
     pub(crate) fn faulted(&mut self, thread: ThreadKey) {
         self.faulted.insert(thread.tid);
     }
+
+    /// Whether it does.
+    pub(crate) fn has_faulted(&self, thread: ThreadKey) -> bool {
+        self.faulted.contains(thread.tid)
+    }
 }
 
 impl Summary {
@@ -90,6 +95,8 @@ impl Summary {
                 self.transport.get_or_insert(*transport);
             }
             Record::Lost(_) | Record::Accounting(_) => self.add(record),
+            // Stalls are found backwards elsewhere.
+            Record::Sample(_) | Record::Stall(_) => {}
         }
     }
 

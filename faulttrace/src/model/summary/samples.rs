@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, ProcessEnd, ProcessInfo, Record, Sleep, Stack, Start, Stuck, Waker,
+    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Sleep,
+    Stack, Start, Stuck, SystemCounters, Waits, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -175,4 +176,48 @@ pub(crate) fn accounting(pid: u32, maj_flt_delta: Option<u64>) -> Record {
 
 pub(crate) fn record(fault: Fault) -> Record {
     Record::Fault(Arc::new(fault))
+}
+
+/// Of `pid`, this long after T0: everything known.
+pub(crate) fn sample(pid: u32, after_ns: u64) -> Sample {
+    let part = |percent: u64| after_ns / 100 * percent;
+    let waits = |some, full| Waits {
+        some_ns: part(some),
+        full_ns: part(full),
+    };
+    Sample {
+        pid,
+        time_ns: T0 + after_ns,
+        settled_ns: T0 + after_ns.saturating_sub(10_000_000),
+        stall_threads: 2,
+        in_fault: 3,
+        process: ProcessCounters {
+            threads: Some(8),
+            running: Some(1),
+            disk_sleep: Some(2),
+            user_ns: Some(part(5)),
+            system_ns: Some(part(2)),
+            blkio_ns: Some(part(1)),
+        },
+        system: SystemCounters {
+            iowait_ns: Some(part(90)),
+            run_queue: Some(3),
+        },
+        pressure: Some(Pressure {
+            of: PressureOf::Cgroup,
+            memory: Some(waits(4, 3)),
+            io: Some(waits(80, 75)),
+        }),
+    }
+}
+
+/// The same, with nothing known that need not be.
+pub(crate) fn sample_unread(pid: u32, after_ns: u64) -> Sample {
+    let known = sample(pid, after_ns);
+    Sample {
+        process: ProcessCounters::default(),
+        system: SystemCounters::default(),
+        pressure: None,
+        ..known
+    }
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, Statement};
 
 use super::scan::Scan;
 use super::sites::Sites;
-use super::{Errors, Order};
+use super::{Errors, Order, samples};
 use crate::model::{
     Accounting, LossClass, Lost, Name, ProcessEnd, ProcessInfo, Record, Stuck, Transport,
 };
@@ -18,21 +18,30 @@ use crate::trace::rows::absolute;
 /// Bytes of the longest name that makes sense: some demangled ones are long, none is this long.
 const MAX_NAME: usize = 64 << 10;
 
-/// The tables and their columns.
-const TABLES: [(&str, &str, Read); 6] = [
-    ("stuck", "site, begin_rel_ns, elapsed_ns, report, at", stuck),
-    ("processes", "pid, name, exe", process),
-    ("process_ends", "pid, time_rel_ns", process_end),
-    ("losses", "class, reason, count", loss),
-    ("accounts", "pid, maj_flt_delta", account),
-    ("transport", "emitted, received, lost", transport),
+/// A table: its name, the minor version that has it first, its columns, and how its rows are read.
+type Table = (&'static str, i32, &'static str, Read);
+
+/// The tables.
+const TABLES: [Table; 7] = [
+    (
+        "stuck",
+        0,
+        "site, begin_rel_ns, elapsed_ns, report, at",
+        stuck,
+    ),
+    ("processes", 0, "pid, name, exe", process),
+    ("process_ends", 0, "pid, time_rel_ns", process_end),
+    ("losses", 0, "class, reason, count", loss),
+    ("accounts", 0, "pid, maj_flt_delta", account),
+    ("transport", 0, "emitted, received, lost", transport),
+    ("samples", 1, samples::COLUMNS, samples::sample),
 ];
 
 /// Reads a row.
-type Read = fn(&Row<'_>) -> rusqlite::Result<Option<Other>>;
+pub(super) type Read = fn(&Row<'_>) -> rusqlite::Result<Option<Other>>;
 
 /// A record as far as its row tells.
-enum Other {
+pub(super) enum Other {
     Whole(Record),
     Stuck {
         site: i64,
@@ -45,11 +54,12 @@ enum Other {
         pid: u32,
         time: i64,
     },
+    Sample(samples::Sampled),
 }
 
 /// The statements that read them.
 pub(super) struct Others<'c> {
-    statements: Vec<Statement<'c>>,
+    statements: Vec<(Statement<'c>, &'static str, Read)>,
     order: Order,
 }
 
@@ -70,14 +80,22 @@ struct Cursor<'s> {
 }
 
 impl<'c> Others<'c> {
-    pub(super) fn new(db: &'c Connection, order: Order, errors: Errors<'_>) -> Result<Self> {
+    /// Of a file of this minor version.
+    pub(super) fn new(
+        db: &'c Connection,
+        order: Order,
+        minor: i32,
+        errors: Errors<'_>,
+    ) -> Result<Self> {
         let direction = order.sql();
-        let statement = |(table, columns, _): &(&str, &str, Read)| {
-            db.prepare(&format!(
+        let there = TABLES.into_iter().filter(|(_, since, ..)| *since <= minor);
+        let statement = |(table, _, columns, read): Table| {
+            let statement = db.prepare(&format!(
                 "SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid {direction}"
-            ))
+            ))?;
+            Ok((statement, table, read))
         };
-        let statements: rusqlite::Result<_> = TABLES.iter().map(statement).collect();
+        let statements: rusqlite::Result<_> = there.map(statement).collect();
         Ok(Self {
             statements: statements.map_err(|error| errors.database(error))?,
             order,
@@ -87,11 +105,11 @@ impl<'c> Others<'c> {
     pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s>> {
         let order = self.order;
         let mut tables = Vec::with_capacity(TABLES.len());
-        for (statement, (table, _, read)) in self.statements.iter_mut().zip(TABLES) {
+        for (statement, table, read) in &mut self.statements {
             let mut cursor = Cursor {
                 scan: Scan::new(statement, table, order, size, errors)?,
                 table,
-                read,
+                read: *read,
                 next: None,
             };
             cursor.advance(errors)?;
@@ -160,6 +178,7 @@ impl Begun<'_> {
 fn complete(id: i64, other: Other, sites: &mut Sites<'_>, base_ns: u64) -> Result<Record> {
     Ok(match other {
         Other::Whole(record) => record,
+        Other::Sample(sampled) => sampled.record(base_ns),
         Other::ProcessEnd { pid, time } => Record::ProcessEnd(ProcessEnd {
             pid,
             time_ns: absolute(time, base_ns),
@@ -253,7 +272,7 @@ pub(super) fn name(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Name>
 }
 
 /// The same, where only text is meant.
-fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
+pub(super) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
     // Checked first, and not copied if too long.
     name_bytes(row, index)?;
     row.get(index)

@@ -3,7 +3,10 @@
 //! Faults are what there are many of, so a row of `faults` has only what is its own, in small
 //! numbers; everything that repeats is stored once and named by a small id.
 
+mod samples;
+
 use super::{Column, Table};
+use samples::SAMPLES;
 
 const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -> Column {
     Column {
@@ -31,6 +34,7 @@ const REFERENCE: &str = "INTEGER NOT NULL";
 pub const TABLES: &[Table] = &[
     Table {
         name: "meta",
+        since: 0,
         meaning: "A fact about the whole trace, by name; see [meta](#keys-of-meta).",
         columns: &[
             column("key", "TEXT PRIMARY KEY", "Name of the fact"),
@@ -40,6 +44,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "arguments",
+        since: 0,
         meaning: "A word of the command line of faulttrace.",
         columns: &[
             column("id", ID, "Position, from 1"),
@@ -49,6 +54,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "targets",
+        since: 0,
         meaning: "A process that was traced from the start. None with `--all`.",
         columns: &[
             column("id", ID, "Position, from 1"),
@@ -60,6 +66,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "rungs",
+        since: 0,
         meaning: "How one job was done on that kernel.",
         columns: &[
             column("id", ID, "Position, from 1"),
@@ -70,12 +77,14 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "faults",
+        since: 0,
         meaning: "A fault that is over. `fault_details` shows it with everything it refers to.",
         columns: FAULTS,
         constraint: NONE,
     },
     Table {
         name: "sleeps",
+        since: 0,
         meaning: "The longest sleep of a fault that slept more than once; of the others it is \
                   `blocked_ns` and `runqueue_ns` of the fault itself.",
         columns: &[
@@ -91,6 +100,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "sites",
+        since: 0,
         meaning: "What faults of one thread, in one code, on one mapping, for one reason have in \
                   common.",
         columns: SITES,
@@ -98,6 +108,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "stuck",
+        since: 0,
         meaning: "A report of a fault that had lasted longer than `--stuck-after` and was not over.",
         columns: &[
             column("id", ID, RECORD),
@@ -119,6 +130,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "processes",
+        since: 0,
         meaning: "A process was first seen, or replaced its program.",
         columns: &[
             column("id", ID, RECORD),
@@ -130,6 +142,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "process_ends",
+        since: 0,
         meaning: "A process ended.",
         columns: &[
             column("id", ID, RECORD),
@@ -144,6 +157,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "losses",
+        since: 0,
         meaning: "Something was not recorded, or not in full.",
         columns: &[
             column("id", ID, RECORD),
@@ -167,6 +181,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "accounts",
+        since: 0,
         meaning: "The kernel's own count of a process's major faults, at its end or the trace's.",
         columns: &[
             column("id", ID, RECORD),
@@ -181,6 +196,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "transport",
+        since: 0,
         meaning: "What went through the ring buffer: one row, when the trace was ended in order.",
         columns: &[
             column("id", ID, RECORD),
@@ -196,6 +212,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "threads",
+        since: 0,
         meaning: "A thread under one name; again if it was renamed.",
         columns: &[
             column("id", ID, "Identity in this trace"),
@@ -211,6 +228,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "files",
+        since: 0,
         meaning: "A file, or the kernel's label of other memory, that faults were on.",
         columns: &[
             column("id", ID, "Identity in this trace"),
@@ -229,6 +247,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "modules",
+        since: 0,
         meaning: "A program, library or kernel module that frames are in.",
         columns: &[
             column("id", ID, "Identity in this trace"),
@@ -247,12 +266,14 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "frames",
+        since: 0,
         meaning: "A frame of stacks.",
         columns: FRAMES,
         constraint: NONE,
     },
     Table {
         name: "stacks",
+        since: 0,
         meaning: "A stack of a process or of the kernel.",
         columns: &[
             column("id", ID, "Identity in this trace"),
@@ -271,6 +292,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "stack_frames",
+        since: 0,
         meaning: "Which frames a stack has.",
         columns: &[
             column("stack", REFERENCE, "`stacks.id`"),
@@ -278,6 +300,15 @@ pub const TABLES: &[Table] = &[
             column("frame", REFERENCE, "`frames.id`"),
         ],
         constraint: (",\n  PRIMARY KEY (stack, position)", " WITHOUT ROWID"),
+    },
+    Table {
+        name: "samples",
+        since: 1,
+        meaning: "What the kernel counted of a process and of the machine at one moment, some times a \
+                  second while the process has faults. Of columns in ns the difference of two rows \
+                  tells what there was between them.",
+        columns: SAMPLES,
+        constraint: NONE,
     },
 ];
 

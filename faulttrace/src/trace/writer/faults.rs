@@ -3,7 +3,7 @@
 use super::Written;
 use super::dictionary::Dictionary;
 use super::statements::{Cell, Statements};
-use crate::model::{Fault, Name, Record, Sleep, Start, Stuck, Waker};
+use crate::model::{Fault, Name, Record, Sample, Sleep, Start, Stuck, Waker};
 use crate::process::page_bytes;
 use crate::trace::rows::{At, relative};
 
@@ -36,8 +36,8 @@ impl Faults {
     ) -> rusqlite::Result<()> {
         let number = Cell::from(id);
         match record {
-            // Its row was made at the beginning.
-            Record::Start(_) => Ok(()),
+            // Its row was made at the beginning; stalls are told again from what is saved.
+            Record::Start(_) | Record::Stall(_) => Ok(()),
             Record::Fault(fault) => self.fault(fault, id, dictionary, rows),
             Record::Stuck(stuck) => self.stuck(stuck, id, dictionary, rows),
             Record::Lost(lost) => rows.loss.row([
@@ -67,7 +67,36 @@ impl Faults {
                 transport.received.into(),
                 transport.lost.into(),
             ]),
+            Record::Sample(sample) => self.sample(sample, id, rows),
         }
+    }
+
+    fn sample(&self, sample: &Sample, id: i64, rows: &mut Statements<'_>) -> rusqlite::Result<()> {
+        let (process, system) = (&sample.process, &sample.system);
+        let pressure = sample.pressure.as_ref();
+        let memory = pressure.and_then(|pressure| pressure.memory);
+        let io = pressure.and_then(|pressure| pressure.io);
+        rows.sample.row([
+            id.into(),
+            sample.pid.into(),
+            relative(sample.time_ns, self.base_ns).into(),
+            relative(sample.settled_ns, self.base_ns).into(),
+            sample.stall_threads.into(),
+            sample.in_fault.into(),
+            process.threads.into(),
+            process.running.into(),
+            process.disk_sleep.into(),
+            process.user_ns.into(),
+            process.system_ns.into(),
+            process.blkio_ns.into(),
+            system.iowait_ns.into(),
+            system.run_queue.into(),
+            pressure.map(|pressure| pressure.of.as_str()).into(),
+            memory.map(|waits| waits.some_ns).into(),
+            memory.map(|waits| waits.full_ns).into(),
+            io.map(|waits| waits.some_ns).into(),
+            io.map(|waits| waits.full_ns).into(),
+        ])
     }
 
     fn fault(

@@ -20,8 +20,9 @@ pub(super) struct Limit {
 
 /// What is left out of processes and losses when the faults of their time are gone: processes that
 /// have ended; losses are added up, so that none is forgotten.
-const FORGET_BEFORE: [&str; 5] = [
+const FORGET_BEFORE: [&str; 6] = [
     "DELETE FROM sleeps WHERE fault <= ?1",
+    "DELETE FROM samples WHERE id <= ?1",
     "DELETE FROM processes WHERE id <= ?1 AND EXISTS (SELECT 1 FROM process_ends e
        WHERE e.pid = processes.pid AND e.id > processes.id AND e.id <= ?1)",
     "DELETE FROM process_ends WHERE id <= ?1",

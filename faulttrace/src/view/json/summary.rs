@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::record::{UserStackPart, deleted};
 use super::scalar::escaped;
 use super::stacks::StackCache;
+use super::stall::StallsPart;
 use super::{Failed, NOT_SERIALIZED};
+use crate::model::stall::StallTotals;
 use crate::model::summary::{
     ByCause, ByFile, ByStack, ByThread, FileKey, ProcessSummary, Remainder, StackKey, StillStuck,
     Summary, Table, Tally, ThreadKey,
@@ -31,13 +33,14 @@ pub(super) fn write(
             .iter()
             .filter(|still| Some(still.stuck.facts.pid) == process.pid);
         let remainder = summary.remainder_of(process);
-        let line = SummaryLine::new(process, remainder, own.copied(), &common, stacks);
+        let stalls = process.pid.and_then(|pid| summary.stalls().totals(pid));
+        let line = SummaryLine::new(process, remainder, own.copied(), stalls, &common, stacks);
         failed.line(&line, out);
     }
     if summary.processes().len() != 1 || summary.other_processes().is_some() {
         let total = summary.total();
         let all = stuck.iter().copied();
-        let line = SummaryLine::new(&total, summary.remainder(), all, &common, stacks);
+        let line = SummaryLine::new(&total, summary.remainder(), all, None, &common, stacks);
         failed.line(&line, out);
     }
 }
@@ -70,6 +73,7 @@ struct SummaryLine<'a> {
     by_cause: Vec<Row<CausePart>>,
     by_cause_others: Option<TallyPart>,
     still_stuck: Vec<StuckPart<'a>>,
+    stalls: Option<StallsPart<'a>>,
     #[serde(flatten)]
     common: &'a Common,
 }
@@ -79,6 +83,7 @@ impl<'a> SummaryLine<'a> {
         of: &'a ProcessSummary,
         remainder: Remainder,
         stuck: impl Iterator<Item = &'a StillStuck>,
+        stalls: Option<&'a StallTotals>,
         common: &'a Common,
         stacks: &mut StackCache,
     ) -> Self {
@@ -109,6 +114,7 @@ impl<'a> SummaryLine<'a> {
             by_cause: causes(&of.by_cause),
             by_cause_others: others(of.by_cause.others()),
             still_stuck: stuck.map(StuckPart::new).collect(),
+            stalls: stalls.map(StallsPart::new),
             common,
         }
     }

@@ -1,6 +1,7 @@
 //! What is written, against docs/json.md.
 
 pub(in crate::view) mod docs;
+mod stalls;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -106,6 +107,7 @@ fn all_known() -> Vec<Record> {
         stuck(samples::stuck()),
         samples::lost(LossClass::Unreadable, "user_stack", 3),
         samples::process_end(),
+        Record::Sample(Arc::new(samples::sample(4700, 1_000_000_000))),
     ]
 }
 
@@ -118,7 +120,15 @@ fn every_record_has_the_documented_fields() {
         .collect();
     assert_eq!(
         kinds,
-        ["start", "process", "fault", "stuck", "lost", "process_end"]
+        [
+            "start",
+            "process",
+            "fault",
+            "stuck",
+            "lost",
+            "process_end",
+            "sample"
+        ]
     );
     for line in &lines {
         check_record(line);
@@ -126,6 +136,9 @@ fn every_record_has_the_documented_fields() {
     assert_eq!(nulls(&lines[0]), BTreeSet::new());
     assert_eq!(nulls(&lines[2]), BTreeSet::new());
     assert_eq!(nulls(&lines[3]), BTreeSet::from(["syscall"]));
+    assert_eq!(nulls(&lines[6]), BTreeSet::new());
+    assert_eq!(lines[6]["io_full_ns"], 750_000_000);
+    assert_eq!(lines[6]["pressure_of"], "cgroup");
     assert_eq!(lines[0]["rungs"]["fault_begin"], "tp_btf/page_fault_user");
     assert_eq!(lines[2]["address"], "0x7f3a2c01f040");
     assert_eq!(lines[2]["user_stack_id"], "0xabcd");
@@ -188,6 +201,10 @@ fn what_is_not_known_is_null() {
     process.exe = None;
     let process = one(Record::Process(Arc::new(process)));
     assert_eq!(nulls(&process), nullable("process"));
+
+    let sample = one(Record::Sample(Arc::new(samples::sample_unread(1, 2))));
+    check_record(&sample);
+    assert_eq!(nulls(&sample), nullable("sample"));
 
     let frame = &one(samples::record(samples::fault()))["user_stack"][3];
     assert_eq!(frame["address"], "0xdeadbeef");

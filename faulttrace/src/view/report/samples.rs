@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::analysis::tests::{Random, analyse, during, records};
 use crate::model::analysis::{Options, Report, Wall};
-use crate::model::summary::samples::{T0, accounting, fault, lost, start, stuck};
+use crate::model::summary::samples::{T0, accounting, fault, lost, sample, start, stuck};
 use crate::model::{Cause, End, Fault, LossClass, Name, ProcessInfo, Record, Stack, Transport};
 
 const MS: u64 = 1_000_000;
@@ -67,8 +67,14 @@ fn rest() -> Vec<Record> {
 
 /// Some of everything.
 pub(super) fn eventful() -> Report {
-    let mut all = vec![start()];
+    let counted = |after_ms: u64| {
+        let mut one = sample(4700, after_ms * MS);
+        one.stall_threads = 3;
+        Record::Sample(Arc::new(one))
+    };
+    let mut all = vec![start(), counted(0)];
     all.extend(records(faults()));
+    all.extend([counted(500), counted(900)]);
     all.extend(rest());
     analyse(options(), &all)
 }

@@ -3,6 +3,7 @@
 use super::entry::{Entries, major_count, split};
 use super::line::{Page, Paint};
 use super::notices::{process, reason_text};
+use super::stalls;
 use super::tables::{Labels, tables};
 use super::words::{self, duration, plural};
 use crate::model::summary::{ProcessSummary, StillStuck, Summary};
@@ -83,6 +84,7 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
         per_process(page, summary, out);
     }
     tables(page, &Labels::new(summary, show_pids), &total, out);
+    stalls::longest(entries, summary, out);
     still_stuck(entries, summary, show_pids, out);
     losses(page, summary, out);
     transport(page, summary, out);

@@ -1,6 +1,7 @@
 //! What people read.
 
 mod hostile;
+mod stalls;
 mod summary;
 
 use std::sync::Arc;

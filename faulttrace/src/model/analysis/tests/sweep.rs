@@ -8,7 +8,7 @@ use crate::model::summary::samples::T0;
 use crate::model::{Cause, Fault, Name, Record};
 
 /// For each ns from [`T0`]: which threads of `faults` were in one.
-fn moments(faults: &[Fault], blocked: bool) -> Vec<BTreeSet<u32>> {
+pub(crate) fn moments(faults: &[Fault], blocked: bool) -> Vec<BTreeSet<u32>> {
     let last = faults.iter().map(|one| one.end_ns - T0).max().unwrap_or(0);
     let mut moments = vec![BTreeSet::new(); usize::try_from(last).unwrap()];
     for one in faults.iter().filter(|one| !blocked || one.blocked_ns > 0) {
@@ -49,7 +49,7 @@ fn stalls(faults: &[Fault], needed: usize) -> Vec<(u64, u64, u64, u64)> {
 
 /// Faults of a few threads in a short time. With `overlaps` also such as cannot be: two at once
 /// in one thread.
-fn crowd(random: &mut Random, overlaps: bool) -> Vec<Fault> {
+pub(crate) fn crowd(random: &mut Random, overlaps: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     for tid in 1..=5 {
         let mut now = 0;

@@ -93,12 +93,34 @@ pub(in crate::view) fn check_record(record: &Value) {
     for target in record["targets"].as_array().into_iter().flatten() {
         check(target, &documented("target"));
     }
+    if kind == "stall" {
+        check_stall(record, &record_fields(kind));
+    }
     if kind == "summary" {
         check_tables(record);
     }
 }
 
+fn check_stall(stall: &Value, fields: &Fields) {
+    check(stall, fields);
+    for file in stall["files"].as_array().unwrap() {
+        check(file, &documented("stall_file"));
+    }
+    if !stall["meanwhile"].is_null() {
+        check(&stall["meanwhile"], &documented("meanwhile"));
+    }
+}
+
 fn check_tables(summary: &Value) {
+    let stalls = &summary["stalls"];
+    if !stalls.is_null() {
+        check(stalls, &documented("stalls"));
+        for stall in stalls["longest"].as_array().unwrap() {
+            let mut fields = record_fields("stall");
+            fields.remove("type");
+            check_stall(stall, &fields);
+        }
+    }
     for table in ["by_thread", "by_file", "by_stack", "by_cause"] {
         for row in summary[table].as_array().unwrap() {
             check(row, &both(table, "totals"));

@@ -11,6 +11,7 @@ use crate::model::{Cause, MappingKind};
 use crate::view::escape::Escaped;
 use crate::view::json::record::deleted;
 use crate::view::json::scalar::escaped;
+use crate::view::json::stall::MeanwhilePart;
 use crate::view::json::summary::FilePart;
 
 /// A part of a whole, from 0 to 1; `None` if there is no whole.
@@ -69,6 +70,8 @@ impl AtOnce {
 #[derive(Serialize)]
 pub(super) struct StallsPart<'a> {
     threads_needed: u64,
+    threads_needed_least: u64,
+    threads_needed_most: u64,
     count: u64,
     total_ns: u64,
     longest: Vec<StallPart<'a>>,
@@ -78,6 +81,8 @@ impl<'a> StallsPart<'a> {
     pub(super) fn new(of: &'a Stalls) -> Self {
         StallsPart {
             threads_needed: of.needed,
+            threads_needed_least: of.needed_bounds.0,
+            threads_needed_most: of.needed_bounds.1,
             count: of.count,
             total_ns: of.total_ns,
             longest: of.worst.iter().map(StallPart::new).collect(),
@@ -92,7 +97,9 @@ struct StallPart<'a> {
     length_ns: u64,
     max_threads: u64,
     threads: u64,
+    threads_needed: u64,
     members: Vec<Member<'a>>,
+    meanwhile: Option<MeanwhilePart>,
 }
 
 impl<'a> StallPart<'a> {
@@ -103,7 +110,9 @@ impl<'a> StallPart<'a> {
             length_ns: of.end_ns.saturating_sub(of.begin_ns),
             max_threads: of.max_threads,
             threads: of.threads,
+            threads_needed: of.needed,
             members: of.members.iter().map(Member::new).collect(),
+            meanwhile: of.meanwhile.as_ref().map(MeanwhilePart::new),
         }
     }
 }

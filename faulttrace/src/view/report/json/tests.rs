@@ -69,6 +69,9 @@ fn check_section(section: &Value) {
     maybe(stalls, "stalls");
     for stall in stalls["longest"].as_array().into_iter().flatten() {
         check(stall, &fields("stall"));
+        if !stall["meanwhile"].is_null() {
+            check(&stall["meanwhile"], &documented("meanwhile"));
+        }
         for member in list(&stall["members"]) {
             check(member, &fields("member"));
         }

@@ -4,6 +4,7 @@ use crate::model::Cause;
 use crate::model::analysis::{Concurrency, Stall, StallThread, Stalls, Wall};
 use crate::view::text::entry::Entries;
 use crate::view::text::line::{Page, Paint};
+use crate::view::text::stalls::beside;
 use crate::view::text::words::{self, duration, plural};
 
 use super::percent;
@@ -59,9 +60,16 @@ pub(super) fn at_once(page: Page, times: &Concurrency, wall: Option<Wall>, out: 
 pub(super) fn stalls(entries: &Entries, stalls: &Stalls, wall: Option<Wall>, out: &mut Vec<u8>) {
     let page = entries.page;
     page.say("", out);
-    let rule = match stalls.needed {
-        1 => "a thread was blocked".to_owned(),
-        needed => format!("at least {needed} threads were blocked at once"),
+    let rule = match stalls.needed_bounds {
+        (1, 1) => "a thread was blocked".to_owned(),
+        (least, most) if least == most => {
+            format!("at least {least} threads were blocked at once")
+        }
+        (least, most) => {
+            format!(
+                "at least {least} to {most} threads, as many as it took then, were blocked at once"
+            )
+        }
     };
     let line = page.line().paint(Paint::Bold, "stalls");
     if stalls.count == 0 {
@@ -80,6 +88,9 @@ pub(super) fn stalls(entries: &Entries, stalls: &Stalls, wall: Option<Wall>, out
         stall(entries, one, out);
         if at < MAX_DETAILED {
             threads(page, one, out);
+            if let Some(meanwhile) = &one.meanwhile {
+                page.wrap(6, &beside(meanwhile), out);
+            }
         }
     }
     let told = u64::try_from(stalls.worst.len()).unwrap_or(u64::MAX);

@@ -1,0 +1,288 @@
+//! Reads what the kernel counts of processes and of the machine: plain files of /proc and of the
+//! cgroup file system, none of which waits for a target's `mmap_lock`.
+//!
+//! Called by the session's sampler alone, a few times a second. What cannot be read is `None`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::threads::{self, Stat};
+use crate::model::{Pressure, PressureOf, ProcessCounters, SystemCounters, Waits};
+
+/// Of processes with more threads than this it is not asked in which state each of them is.
+const MAX_THREADS: u32 = 128;
+/// How long a process is taken to stay in its cgroup.
+const CGROUP_FOR: Duration = Duration::from_secs(10);
+/// Longest file worth reading: a line of /proc/stat for each CPU comes behind what is needed.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What is remembered of a process.
+#[derive(Debug)]
+struct Known {
+    /// When it started, clock ticks after boot: the id may be given to another.
+    started: u64,
+    cgroup: Option<PathBuf>,
+    found_at: Instant,
+}
+
+/// Reads counters, and remembers where they are.
+#[derive(Debug)]
+pub struct CounterReader {
+    tick_ns: Option<u64>,
+    /// Where cgroups of version 2 are mounted.
+    cgroups: Option<PathBuf>,
+    known: HashMap<u32, Known>,
+}
+
+impl CounterReader {
+    /// That has read nothing yet.
+    pub fn new() -> Self {
+        let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+        CounterReader {
+            tick_ns: tick_ns(),
+            cgroups: cgroup2_mount(&mounts),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Of the machine.
+    pub fn system(&self) -> SystemCounters {
+        let stat = read(Path::new("/proc/stat")).unwrap_or_default();
+        let (iowait_ticks, run_queue) = parse_system(&stat);
+        SystemCounters {
+            iowait_ns: self.ns(iowait_ticks),
+            run_queue,
+        }
+    }
+
+    /// Of a process: nothing if it has ended, or if its id is another's by now.
+    pub fn process(&mut self, pid: u32) -> (ProcessCounters, Option<Pressure>) {
+        let Ok(stat) = threads::process_stat(pid) else {
+            return Default::default();
+        };
+        let cgroups = self.cgroups.as_deref();
+        let known = self.known.entry(pid).or_insert_with(|| Known {
+            started: stat.start_time,
+            cgroup: cgroup_of(pid, cgroups),
+            found_at: Instant::now(),
+        });
+        if known.started != stat.start_time {
+            return Default::default();
+        }
+        if known.found_at.elapsed() > CGROUP_FOR {
+            known.cgroup = cgroup_of(pid, cgroups);
+            known.found_at = Instant::now();
+        }
+        let pressure = pressure(known.cgroup.as_deref());
+        (self.counters(pid, &stat), pressure)
+    }
+
+    /// Forgets all processes but these.
+    pub fn keep_only(&mut self, wanted: impl Fn(u32) -> bool) {
+        self.known.retain(|pid, _| wanted(*pid));
+    }
+
+    fn counters(&self, pid: u32, stat: &Stat) -> ProcessCounters {
+        let states = (stat.threads <= MAX_THREADS).then(|| states(pid)).flatten();
+        // Without delay accounting the kernel writes 0.
+        let blkio_ticks = stat
+            .blkio_ticks
+            .filter(|ticks| *ticks > 0 || has_delay_accounting());
+        ProcessCounters {
+            threads: Some(stat.threads),
+            running: states.map(|(running, _)| running),
+            disk_sleep: states.map(|(_, disk_sleep)| disk_sleep),
+            user_ns: self.ns(Some(stat.user_ticks)),
+            system_ns: self.ns(Some(stat.system_ticks)),
+            blkio_ns: self.ns(blkio_ticks),
+        }
+    }
+
+    fn ns(&self, ticks: Option<u64>) -> Option<u64> {
+        ticks?.checked_mul(self.tick_ns?)
+    }
+}
+
+impl Default for CounterReader {
+    fn default() -> Self {
+        CounterReader::new()
+    }
+}
+
+/// Length of a clock tick as /proc counts them, ns.
+fn tick_ns() -> Option<u64> {
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+    let per_second = u64::try_from(per_second.ok().flatten()?).ok()?;
+    1_000_000_000_u64.checked_div(per_second)
+}
+
+/// Sysctl of Linux 5.14; before that, what is counted can be told from a 0 by nobody.
+fn has_delay_accounting() -> bool {
+    read(Path::new("/proc/sys/kernel/task_delayacct")).is_some_and(|text| text.starts_with(b"1"))
+}
+
+/// How many threads are in the states R and D; `None` if one could not be looked at.
+fn states(pid: u32) -> Option<(u32, u32)> {
+    let (mut running, mut disk_sleep) = (0, 0);
+    for tid in threads::list(pid).ok()? {
+        match threads::thread_stat(pid, tid) {
+            Ok(stat) => {
+                running += u32::from(stat.state == b'R');
+                disk_sleep += u32::from(stat.state == b'D');
+            }
+            // It has just ended.
+            Err(threads::Error::NotFound(_)) => {}
+            Err(_) => return None,
+        }
+    }
+    Some((running, disk_sleep))
+}
+
+/// Clock ticks of iowait of all CPUs, and threads that are runnable.
+fn parse_system(stat: &[u8]) -> (Option<u64>, Option<u32>) {
+    let line = |key: &str| threads::status_field(stat, key);
+    let iowait = line("cpu ").and_then(|cpu| cpu.split_ascii_whitespace().nth(4));
+    let running = line("procs_running ");
+    (
+        iowait.and_then(|ticks| ticks.parse().ok()),
+        running.and_then(|count| count.trim().parse().ok()),
+    )
+}
+
+/// Where cgroups of version 2 are, of a `mountinfo`.
+fn cgroup2_mount(mounts: &[u8]) -> Option<PathBuf> {
+    let line = |line: &[u8]| {
+        let text = std::str::from_utf8(line).ok()?;
+        let (before, after) = text.split_once(" - ")?;
+        let kind = after.split(' ').next()?;
+        // Paths with spaces are written in octal; nobody mounts cgroups there.
+        let place = before.split(' ').nth(4).filter(|at| !at.contains('\\'))?;
+        (kind == "cgroup2").then(|| PathBuf::from(place))
+    };
+    mounts.split(|byte| *byte == b'\n').find_map(line)
+}
+
+/// Directory of a process's cgroup; `None` if it is the root of all, or not to be seen from here.
+fn cgroup_of(pid: u32, mount: Option<&Path>) -> Option<PathBuf> {
+    let text = threads::read(pid, &format!("/proc/{pid}/cgroup")).ok()?;
+    Some(mount?.join(cgroup_path(&text)?))
+}
+
+/// The path of version 2 in a `cgroup` file, without its slash.
+fn cgroup_path(text: &[u8]) -> Option<&Path> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let path = lines.find_map(|line| line.strip_prefix(b"0::/"))?;
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    // Above this cgroup namespace's root, a path has `..` in it.
+    let below = |part: Component<'_>| matches!(part, Component::Normal(_));
+    (!path.as_os_str().is_empty() && path.components().all(below)).then_some(path)
+}
+
+/// Of the cgroup if it counts it, else of the machine.
+fn pressure(cgroup: Option<&Path>) -> Option<Pressure> {
+    let of_cgroup = cgroup.and_then(|directory| {
+        let waits = |name: &str| read(&directory.join(name)).and_then(|text| parse_waits(&text));
+        pressure_of(
+            PressureOf::Cgroup,
+            waits("memory.pressure"),
+            waits("io.pressure"),
+        )
+    });
+    of_cgroup.or_else(|| {
+        let waits = |name: &str| read(Path::new(name)).and_then(|text| parse_waits(&text));
+        pressure_of(
+            PressureOf::System,
+            waits("/proc/pressure/memory"),
+            waits("/proc/pressure/io"),
+        )
+    })
+}
+
+fn pressure_of(of: PressureOf, memory: Option<Waits>, io: Option<Waits>) -> Option<Pressure> {
+    (memory.is_some() || io.is_some()).then_some(Pressure { of, memory, io })
+}
+
+/// The totals of a pressure file, which are in µs.
+fn parse_waits(text: &[u8]) -> Option<Waits> {
+    let total = |key: &str| {
+        let line = threads::status_field(text, key)?;
+        let (_, total) = line.split_once("total=")?;
+        total.trim().parse::<u64>().ok()?.checked_mul(1_000)
+    };
+    Some(Waits {
+        some_ns: total("some ")?,
+        full_ns: total("full ")?,
+    })
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_the_kernel_are_understood() {
+        let stat = b"cpu  10 20 30 40 50 60 70 80 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\nctxt 9\nprocs_running 3\nprocs_blocked 1\n";
+        assert_eq!(parse_system(stat), (Some(50), Some(3)));
+        let waits = b"some avg10=6.08 avg60=5.24 avg300=3.68 total=25835178\nfull avg10=0.00 avg60=0.13 avg300=0.36 total=6574288\n";
+        let found = parse_waits(waits);
+        let expected = Waits {
+            some_ns: 25_835_178_000,
+            full_ns: 6_574_288_000,
+        };
+        assert_eq!(found, Some(expected));
+        let mounts = b"25 30 0:23 / /sys rw - sysfs sysfs rw\n30 24 0:26 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw\n";
+        let unified = PathBuf::from("/sys/fs/cgroup/unified");
+        assert_eq!(cgroup2_mount(mounts), Some(unified));
+        let cgroup = b"4:memory:/a\n0::/system.slice/db.service\n";
+        let path = Path::new("system.slice/db.service");
+        assert_eq!(cgroup_path(cgroup), Some(path));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_zero() {
+        assert_eq!(parse_system(b"cpu  1 2 3\nprocs_running x\n"), (None, None));
+        assert_eq!(parse_system(b"\xff\0"), (None, None));
+        for text in [
+            &b""[..],
+            b"some total=1\n",
+            b"some total=x\nfull total=1\n",
+            b"some total=18446744073709551615\nfull total=1\n",
+        ] {
+            assert_eq!(parse_waits(text), None, "{}", text.escape_ascii());
+        }
+        // The root, none of version 2, and what lies outside of this namespace.
+        for text in ["0::/\n", "4:memory:/a\n", "0::/../../x\n", ""] {
+            assert_eq!(cgroup_path(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(cgroup2_mount(b"1 2 0:3 / /sys rw\nrubbish\n"), None);
+        let nobody = CounterReader::new().process(u32::MAX);
+        assert_eq!(nobody, (ProcessCounters::default(), None));
+    }
+
+    #[test]
+    fn this_process_is_counted_and_another_with_its_id_is_not() {
+        let mut reader = CounterReader::new();
+        let pid = std::process::id();
+        let (counters, _) = reader.process(pid);
+        assert!(counters.threads >= Some(1) && counters.running >= Some(1));
+        assert!(counters.user_ns.is_some() && counters.system_ns.is_some());
+        assert!(reader.system().run_queue >= Some(1));
+        if let Some(known) = reader.known.get_mut(&pid) {
+            known.started += 1;
+        }
+        assert_eq!(reader.process(pid).0, ProcessCounters::default());
+        reader.keep_only(|_| false);
+        assert!(reader.process(pid).0.threads.is_some());
+    }
+}
