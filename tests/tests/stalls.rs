@@ -196,6 +196,12 @@ fn a_stall_is_told_while_it_goes_on_with_what_is_counted_beside_it() {
         (last.threads, last.max_threads, last.threads_needed),
         (4, 4, 2)
     );
+    check_beside(last);
+    check_report(&trace, pid);
+}
+
+/// What stands beside a stall of two seconds and more of all threads of the workload but one.
+fn check_beside(last: &Stall) {
     let beside = last.meanwhile.as_ref().expect("samples");
     assert!(beside.time_ns <= last.time_ns, "{beside:?}");
     assert!(
@@ -215,7 +221,6 @@ fn a_stall_is_told_while_it_goes_on_with_what_is_counted_beside_it() {
     let has_pressure = Path::new("/proc/pressure/io").exists();
     assert_eq!(beside.pressure_of.is_some(), has_pressure, "{beside:?}");
     assert_eq!(beside.io_some_ns.is_some(), has_pressure, "{beside:?}");
-    check_report(&trace, pid);
 }
 
 #[test]
