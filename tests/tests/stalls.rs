@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faulttrace_tests::harness::record::{Record, Sample, Stall};
 use faulttrace_tests::harness::saved::report;
@@ -179,6 +179,10 @@ fn a_stall_is_told_while_it_goes_on_with_what_is_counted_beside_it() {
     thread::sleep(Duration::from_secs(2));
     slow.release();
     let done = work.done();
+    // Told with the first sample after it.
+    tracer.wait_for("its end", Duration::from_secs(10), |record| {
+        matches!(record, Record::Stall(stall) if stall.over).then_some(())
+    });
     let trace = tracer.stop();
     work.exit();
     let told = stalls(&trace);
@@ -192,6 +196,12 @@ fn a_stall_is_told_while_it_goes_on_with_what_is_counted_beside_it() {
         (last.threads, last.max_threads, last.threads_needed),
         (4, 4, 2)
     );
+    check_beside(last);
+    check_report(&trace, pid);
+}
+
+/// What stands beside a stall of two seconds and more of all threads of the workload but one.
+fn check_beside(last: &Stall) {
     let beside = last.meanwhile.as_ref().expect("samples");
     assert!(beside.time_ns <= last.time_ns, "{beside:?}");
     assert!(
@@ -211,7 +221,6 @@ fn a_stall_is_told_while_it_goes_on_with_what_is_counted_beside_it() {
     let has_pressure = Path::new("/proc/pressure/io").exists();
     assert_eq!(beside.pressure_of.is_some(), has_pressure, "{beside:?}");
     assert_eq!(beside.io_some_ns.is_some(), has_pressure, "{beside:?}");
-    check_report(&trace, pid);
 }
 
 #[test]
@@ -250,8 +259,14 @@ fn the_cpu_time_of_samples_is_that_of_getrusage() {
     let slow = slow_by(&bench, 0);
     let mut work = touch(&slow, 15_000);
     let pid = work.pid();
-    let tracer = Tracer::of(pid);
+    let mut tracer = Tracer::of(pid);
     let done = work.run();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let done_ns = now.expect("after 1970").as_nanos();
+    tracer.wait_for("a sample after it", Duration::from_secs(10), |record| {
+        let is_later = |one: &Sample| u128::from(one.time_ns) > done_ns && one.user_ns.is_some();
+        matches!(record, Record::Sample(one) if is_later(one)).then_some(())
+    });
     let trace = tracer.stop();
     work.exit();
     let read: Vec<_> = samples(&trace, pid);
@@ -268,7 +283,8 @@ fn the_cpu_time_of_samples_is_that_of_getrusage() {
             .all(|sample| sample.settled_ns <= sample.time_ns)
     );
     // At most five a second, however many faults there are.
-    let seconds = done.wall_ns.div_ceil(1_000_000_000) + 2;
+    let (begin, end) = (read[0].time_ns, read[read.len() - 1].time_ns);
+    let seconds = (end - begin).div_ceil(1_000_000_000) + 1;
     assert!(read.len() as u64 <= 5 * seconds, "{} samples", read.len());
     check_report(&trace, pid);
 }

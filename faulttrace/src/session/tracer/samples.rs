@@ -34,7 +34,7 @@ const MARGIN_NS: u64 = 10_000_000;
 /// known, and may never be.
 const DOUBTFUL_NS: u64 = 2_000_000_000;
 /// How long the last answers are waited for.
-const LAST_WAIT: Duration = Duration::from_millis(200);
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// A process that is sampled.
 #[derive(Default)]
@@ -208,10 +208,13 @@ impl Samples {
 
     /// Takes an answer.
     pub(super) fn take(&mut self, answer: &Answer, now: &Now<'_>) {
+        if answer.round != self.round {
+            // It was told of without.
+            return;
+        }
         let before = self.unanswered.len();
         self.unanswered.retain(|pid| *pid != answer.pid);
-        // Else it was told of without.
-        if answer.round == self.round && self.unanswered.len() < before {
+        if self.unanswered.len() < before {
             self.prepare(answer.pid, answer.read_ns, Some(answer), now);
         }
     }
