@@ -200,6 +200,7 @@ impl MadeUp {
                 Cause::ReadWait
             }),
             began_before_attach: false,
+            begin_approximate: false,
             user_stack: pick(&self.stacks, stack),
             kernel_stack: pick(&self.kernel_stacks, kernel),
         }

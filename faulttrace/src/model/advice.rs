@@ -1,6 +1,6 @@
 //! What would help, and how much at most: advice, each piece with the evidence for it.
 //!
-//! [`Gather`] counts, within the fold over a trace, what the totals do not have: how files were read,
+//! `Gather` counts, within the fold over a trace, what the totals do not have: how files were read,
 //! and which pages came again. [`Findings`] are that and the report's own numbers; each rule looks at
 //! them and gives advice, or none; `settle` takes out what is too small or contradicts itself. Pure:
 //! no text, which is the views' (docs/advice.md is for people), and no I/O. A rule that has more to

@@ -250,20 +250,13 @@ impl Analysis {
         if let (Some(gather), Some(space)) = (&mut self.gather, row.space) {
             gather.fault(space, measure, self.options.page_bytes);
         }
-        let mut begin_ns = measure.begin_ns();
-        let mut end_ns = measure.end_ns;
-        self.seen.span(begin_ns, end_ns);
+        self.seen.span(measure.begin_ns(), measure.end_ns);
         let Some(thread) = row.thread else {
             self.not_swept += 1;
             return;
         };
-        if let Some(wall) = self.options.wall {
-            if row.site.facts.began_before_attach {
-                begin_ns = wall.begin_ns;
-            }
-            begin_ns = begin_ns.max(wall.begin_ns);
-            end_ns = end_ns.min(wall.end_ns);
-        }
+        let before = row.site.facts.began_before_attach;
+        let (begin_ns, end_ns) = within_wall(measure, before, self.options.wall);
         let next = self.order.push(Interval {
             end_ns,
             begin_ns,
@@ -430,4 +423,17 @@ fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
         (None, Some(threads)) => threads.div_ceil(2).max(2),
         (None, None) => 2,
     }
+}
+
+/// When a fault began and ended, as far as that lies in the time looked at.
+fn within_wall(measure: &Measure, began_before_attach: bool, wall: Option<Wall>) -> (u64, u64) {
+    let Some(wall) = wall else {
+        return (measure.begin_ns(), measure.end_ns);
+    };
+    let begin_ns = if began_before_attach {
+        wall.begin_ns
+    } else {
+        measure.begin_ns().max(wall.begin_ns)
+    };
+    (begin_ns, measure.end_ns.min(wall.end_ns))
 }

@@ -16,6 +16,7 @@ mod run;
 mod sampler;
 mod screen;
 mod signals;
+mod start_record;
 mod stuck;
 mod targets;
 mod tracer;

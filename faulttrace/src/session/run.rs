@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,6 +19,7 @@ use super::output::Output;
 use super::recorder::Recorder;
 use super::screen::Screen;
 use super::signals::{self, Arrived, Signals};
+use super::start_record;
 use super::stuck::StuckThreads;
 use super::targets::{Chosen, still_there};
 use super::tracer::samples::Samples;
@@ -28,17 +27,15 @@ use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
 use crate::memory;
-use crate::model::{Name, ProcessInfo, Record, Start};
+use crate::model::{ProcessInfo, Record, Start};
 use crate::preflight;
 use crate::privileges;
 use crate::probe::{Probe, Settings};
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
-use crate::process::{LabelOptions, Labels, namespaces, threads};
+use crate::process::{LabelOptions, Labels, namespaces};
 use crate::trace::{Error, Saved};
 
-/// Stands among the jobs of the `start` record for the capabilities that tracing goes on with.
-const PRIVILEGES: &str = "privileges_kept";
 /// How many batches may wait between the tracer and the session.
 const BATCHES: usize = 16;
 /// How often views may say what they held back.
@@ -125,7 +122,7 @@ impl Session {
         let logger = (plan.verbose > 0)
             .then(|| EbpfLogger::init(probe.ebpf_mut()).ok())
             .flatten();
-        let targets = targets(plan, chosen);
+        let targets = start_record::targets(plan, chosen);
         let mut enricher = enricher(plan, clock, symbols, &targets);
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
@@ -137,7 +134,7 @@ impl Session {
         if let Some(command) = &mut launched {
             command.release()?;
         }
-        let start = Arc::new(start_record(targets, &probe, clock.unix_ns(begin_ns)));
+        let start = Arc::new(start_record::make(targets, &probe, clock.unix_ns(begin_ns)));
         if let Some(recorder) = &mut recorder {
             recorder.begin(&start);
         }
@@ -431,32 +428,6 @@ fn enricher(
     Enricher::new(clock, labels)
 }
 
-/// Who is traced from the start. A command that is held back is still a copy of this program.
-fn targets(plan: &Plan, chosen: &Chosen) -> Vec<ProcessInfo> {
-    let processes = chosen.processes().into_iter();
-    match &plan.targets {
-        Targets::Command(command) => {
-            let name = command.first().map(Path::new).and_then(Path::file_name);
-            let name = Name::from(name.unwrap_or_default().as_bytes());
-            processes
-                .map(|pid| ProcessInfo {
-                    pid,
-                    name: name.clone(),
-                    exe: None,
-                })
-                .collect()
-        }
-        _ => processes.map(identity).collect(),
-    }
-}
-
-fn identity(pid: u32) -> ProcessInfo {
-    threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
-        pid,
-        ..ProcessInfo::default()
-    })
-}
-
 fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
     for pid in &chosen.pids {
         if born_here {
@@ -471,31 +442,5 @@ fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
         .filter(|(pid, _)| !chosen.pids.contains(pid))
     {
         accounts.open_thread(*pid, *tid);
-    }
-}
-
-fn start_record(targets: Vec<ProcessInfo>, probe: &Probe, time_ns: u64) -> Start {
-    let text = |name: nix::Result<OsString>| {
-        name.map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default()
-    };
-    Start {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: text(nix::unistd::gethostname()),
-        kernel: text(nix::sys::utsname::uname().map(|uname| uname.release().to_owned())),
-        command: std::env::args_os()
-            .map(|argument| argument.to_string_lossy().into_owned())
-            .collect(),
-        targets,
-        rungs: probe
-            .rungs()
-            .iter()
-            .map(|(job, rung)| ((*job).to_owned(), rung.to_string()))
-            .chain([(
-                PRIVILEGES.to_owned(),
-                privileges::describe(privileges::TRACER),
-            )])
-            .collect(),
-        time_ns,
     }
 }
