@@ -77,17 +77,26 @@ impl View for Json {
     }
 }
 
+/// Appends an object as a line, or nothing at all.
+pub(in crate::view) fn one_line<T: Serialize>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> serde_json::Result<()> {
+    let before = out.len();
+    let written = serde_json::to_writer(&mut *out, value);
+    match written {
+        Ok(()) => out.push(b'\n'),
+        Err(_) => out.truncate(before),
+    }
+    written
+}
+
 impl Failed {
     /// Appends `value` as a line, or nothing at all.
     fn line<T: Serialize>(&mut self, value: &T, out: &mut Vec<u8>) {
-        let before = out.len();
-        match serde_json::to_writer(&mut *out, value) {
-            Ok(()) => out.push(b'\n'),
-            Err(_) => {
-                out.truncate(before);
-                self.unreported += 1;
-                self.total += 1;
-            }
+        if one_line(value, out).is_err() {
+            self.unreported += 1;
+            self.total += 1;
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::analysis::{Quality, Report};
 use crate::view::escape::Escaped;
+use crate::view::json::one_line;
 use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{Common, StuckPart, TallyPart, others};
@@ -23,24 +24,15 @@ use section::Section;
 ///
 /// Nothing in a report can fail to be serialized; if it does all the same, nothing is written.
 pub fn write_json(report: &Report, out: &mut Vec<u8>) -> serde_json::Result<()> {
-    let before = out.len();
     let mut stacks = StackCache::default();
-    let written = serde_json::to_writer(&mut *out, &ReportLine::new(report, &mut stacks));
-    match written {
-        Ok(()) => out.push(b'\n'),
-        Err(_) => out.truncate(before),
-    }
-    written
+    one_line(&ReportLine::new(report, &mut stacks), out)
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "report")]
 struct ReportLine<'a> {
-    start: Option<StartLine<'a>>,
-    filters: Option<Escaped<'a>>,
-    begin_ns: Option<u64>,
-    end_ns: Option<u64>,
-    wall_ns: Option<u64>,
+    #[serde(flatten)]
+    head: HeadPart<'a>,
     top: usize,
     stall_threads: Option<u32>,
     total: Section<'a>,
@@ -73,14 +65,7 @@ impl<'a> ReportLine<'a> {
             .collect();
         let beyond = summary.other_processes();
         ReportLine {
-            start: report.start.as_deref().map(StartLine::new),
-            filters: options
-                .description
-                .as_ref()
-                .map(|text| Escaped(text.as_bytes())),
-            begin_ns: report.wall.map(|wall| wall.begin_ns),
-            end_ns: report.wall.map(|wall| wall.end_ns),
-            wall_ns: report.wall.map(|wall| wall.length_ns()),
+            head: HeadPart::new(report),
             top: options.top,
             stall_threads: options.stall_threads,
             total,
@@ -94,6 +79,29 @@ impl<'a> ReportLine<'a> {
             common: Common::new(summary, 0),
             quality: QualityPart::new(&report.quality),
             advice: AdvisedPart::of(report),
+        }
+    }
+}
+
+/// What trace it is about, and which part of it.
+#[derive(Serialize)]
+pub(super) struct HeadPart<'a> {
+    start: Option<StartLine<'a>>,
+    filters: Option<Escaped<'a>>,
+    begin_ns: Option<u64>,
+    end_ns: Option<u64>,
+    wall_ns: Option<u64>,
+}
+
+impl<'a> HeadPart<'a> {
+    pub(super) fn new(report: &'a Report) -> Self {
+        let filters = report.options.description.as_ref();
+        HeadPart {
+            start: report.start.as_deref().map(StartLine::new),
+            filters: filters.map(|text| Escaped(text.as_bytes())),
+            begin_ns: report.wall.map(|wall| wall.begin_ns),
+            end_ns: report.wall.map(|wall| wall.end_ns),
+            wall_ns: report.wall.map(|wall| wall.length_ns()),
         }
     }
 }

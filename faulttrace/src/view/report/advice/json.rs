@@ -6,10 +6,10 @@ use crate::model::advice::{About, Advice, Advised, NoAdvice, Unit};
 use crate::model::analysis::Report;
 use crate::model::summary::Summary;
 use crate::view::escape::Escaped;
-use crate::view::json::record::StartLine;
+use crate::view::json::one_line;
 use crate::view::json::summary::Common;
 use crate::view::report::advice::{actions, words};
-use crate::view::report::json::share;
+use crate::view::report::json::{HeadPart, share};
 
 /// Writes the advice of a report as one object on one line.
 ///
@@ -17,38 +17,21 @@ use crate::view::report::json::share;
 ///
 /// Nothing in it can fail to be serialized; if it does all the same, nothing is written.
 pub fn write_advice_json(report: &Report, out: &mut Vec<u8>) -> serde_json::Result<()> {
-    let before = out.len();
     let line = AdviceLine {
-        start: report.start.as_deref().map(StartLine::new),
-        filters: report
-            .options
-            .description
-            .as_ref()
-            .map(|text| Escaped(text.as_bytes())),
-        begin_ns: report.wall.map(|wall| wall.begin_ns),
-        end_ns: report.wall.map(|wall| wall.end_ns),
-        wall_ns: report.wall.map(|wall| wall.length_ns()),
+        head: HeadPart::new(report),
         faults: report.total.tally.faults,
         blocked_ns: report.total.tally.blocked_ns,
         advice: AdvisedPart::of(report),
         common: Common::new(&report.summary, 0),
     };
-    let written = serde_json::to_writer(&mut *out, &line);
-    match written {
-        Ok(()) => out.push(b'\n'),
-        Err(_) => out.truncate(before),
-    }
-    written
+    one_line(&line, out)
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "advice")]
 struct AdviceLine<'a> {
-    start: Option<StartLine<'a>>,
-    filters: Option<Escaped<'a>>,
-    begin_ns: Option<u64>,
-    end_ns: Option<u64>,
-    wall_ns: Option<u64>,
+    #[serde(flatten)]
+    head: HeadPart<'a>,
     faults: u64,
     blocked_ns: u64,
     advice: Option<AdvisedPart<'a>>,

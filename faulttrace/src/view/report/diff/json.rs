@@ -12,9 +12,10 @@ use crate::model::analysis::{
 use crate::model::summary::Tally;
 use crate::model::{Cause, MappingKind};
 use crate::view::escape::Escaped;
-use crate::view::json::record::StartLine;
+use crate::view::json::one_line;
 use crate::view::json::scalar::escaped;
 use crate::view::json::summary::{Common, TallyPart, others};
+use crate::view::report::json::HeadPart;
 
 /// Writes the comparison as one object on one line.
 ///
@@ -22,13 +23,7 @@ use crate::view::json::summary::{Common, TallyPart, others};
 ///
 /// Nothing in a comparison can fail to be serialized; if it does all the same, nothing is written.
 pub fn write_diff_json(compared: &Compared<'_>, out: &mut Vec<u8>) -> serde_json::Result<()> {
-    let before = out.len();
-    let written = serde_json::to_writer(&mut *out, &DiffLine::new(compared));
-    match written {
-        Ok(()) => out.push(b'\n'),
-        Err(_) => out.truncate(before),
-    }
-    written
+    one_line(&DiffLine::new(compared), out)
 }
 
 #[derive(Serialize)]
@@ -67,11 +62,8 @@ impl<'a> DiffLine<'a> {
 #[derive(Serialize)]
 struct Side<'a> {
     file: Escaped<'a>,
-    start: Option<StartLine<'a>>,
-    filters: Option<Escaped<'a>>,
-    begin_ns: Option<u64>,
-    end_ns: Option<u64>,
-    wall_ns: Option<u64>,
+    #[serde(flatten)]
+    head: HeadPart<'a>,
     threads: Option<u64>,
     #[serde(flatten)]
     common: Common,
@@ -79,14 +71,9 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     fn new(name: &'a [u8], report: &'a Report) -> Self {
-        let filters = report.options.description.as_ref();
         Side {
             file: Escaped(name),
-            start: report.start.as_deref().map(StartLine::new),
-            filters: filters.map(|text| Escaped(text.as_bytes())),
-            begin_ns: report.wall.map(|wall| wall.begin_ns),
-            end_ns: report.wall.map(|wall| wall.end_ns),
-            wall_ns: report.wall.map(|wall| wall.length_ns()),
+            head: HeadPart::new(report),
             threads: report.all.concurrency.threads,
             common: Common::new(&report.summary, 0),
         }
