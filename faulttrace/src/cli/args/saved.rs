@@ -9,8 +9,9 @@ use crate::cli::value::{duration, positive_duration, speed};
 use crate::cli::when::When;
 use crate::export::Kind;
 
+/// What is analysed, and how.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct ReportArgs {
+pub(in crate::cli) struct AnalysedArgs {
     /// The saved trace
     #[arg(value_name = "FILE")]
     pub(in crate::cli) trace: PathBuf,
@@ -18,6 +19,12 @@ pub(in crate::cli) struct ReportArgs {
     /// traced (half of those that had faults lately)
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) stall_threads: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ReportArgs {
+    #[command(flatten)]
+    pub(in crate::cli) analysed: AnalysedArgs,
     #[command(flatten)]
     pub(in crate::cli) tables: TableArgs,
     #[command(flatten)]
@@ -26,13 +33,8 @@ pub(in crate::cli) struct ReportArgs {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AdviseArgs {
-    /// The saved trace
-    #[arg(value_name = "FILE")]
-    pub(in crate::cli) trace: PathBuf,
-    /// How many threads in blocking faults at once make a stall window; else half of those that
-    /// had faults
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(in crate::cli) stall_threads: Option<u32>,
+    #[command(flatten)]
+    pub(in crate::cli) analysed: AnalysedArgs,
     /// Pieces of advice
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) top: u32,

@@ -131,8 +131,8 @@ impl From<TableArgs> for Tables {
 impl From<ReportArgs> for ReportPlan {
     fn from(args: ReportArgs) -> Self {
         ReportPlan {
-            file: args.trace,
-            stall_threads: args.stall_threads,
+            file: args.analysed.trace,
+            stall_threads: args.analysed.stall_threads,
             tables: args.tables.into(),
             select: args.select.into(),
         }
@@ -147,8 +147,8 @@ impl From<AdviseArgs> for ReportPlan {
             color: args.color,
         };
         ReportPlan {
-            file: args.trace,
-            stall_threads: args.stall_threads,
+            file: args.analysed.trace,
+            stall_threads: args.analysed.stall_threads,
             tables: tables.into(),
             select: args.select.into(),
         }
