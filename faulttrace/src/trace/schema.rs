@@ -55,7 +55,18 @@ pub struct Column {
     pub since: i32,
 }
 
+/// A table by its name.
+pub fn table(name: &str) -> Option<&'static Table> {
+    TABLES.iter().find(|table| table.name == name)
+}
+
 impl Table {
+    /// Whether a file of this minor version has a column of the table.
+    pub fn has(&self, column: &str, minor: i32) -> bool {
+        let column = self.columns.iter().find(|one| one.name == column);
+        self.is_in(minor) && column.is_some_and(|column| column.since <= minor)
+    }
+
     /// Whether a file of this minor version has the table.
     pub fn is_in(&self, minor: i32) -> bool {
         self.since <= minor

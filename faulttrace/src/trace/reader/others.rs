@@ -14,27 +14,23 @@ use crate::model::{
 };
 use crate::trace::Result;
 use crate::trace::rows::absolute;
+use crate::trace::schema;
 
 /// Bytes of the longest name that makes sense: some demangled ones are long, none is this long.
 const MAX_NAME: usize = 64 << 10;
 
-/// A table: its name, the minor version that has it first, its columns, and how its rows are read.
-type Table = (&'static str, i32, &'static str, Read);
+/// A table: its name, its columns, and how its rows are read.
+type Table = (&'static str, &'static str, Read);
 
 /// The tables.
 const TABLES: [Table; 7] = [
-    (
-        "stuck",
-        0,
-        "site, begin_rel_ns, elapsed_ns, report, at",
-        stuck,
-    ),
-    ("processes", 0, "pid, name, exe", process),
-    ("process_ends", 0, "pid, time_rel_ns", process_end),
-    ("losses", 0, "class, reason, count", loss),
-    ("accounts", 0, "pid, maj_flt_delta", account),
-    ("transport", 0, "emitted, received, lost", transport),
-    ("samples", 1, samples::COLUMNS, samples::sample),
+    ("stuck", "site, begin_rel_ns, elapsed_ns, report, at", stuck),
+    ("processes", "pid, name, exe", process),
+    ("process_ends", "pid, time_rel_ns", process_end),
+    ("losses", "class, reason, count", loss),
+    ("accounts", "pid, maj_flt_delta", account),
+    ("transport", "emitted, received, lost", transport),
+    ("samples", samples::COLUMNS, samples::sample),
 ];
 
 /// Reads a row.
@@ -88,8 +84,9 @@ impl<'c> Others<'c> {
         errors: Errors<'_>,
     ) -> Result<Self> {
         let direction = order.sql();
-        let there = TABLES.into_iter().filter(|(_, since, ..)| *since <= minor);
-        let statement = |(table, _, columns, read): Table| {
+        let is_there = |name| schema::table(name).is_some_and(|table| table.is_in(minor));
+        let there = TABLES.into_iter().filter(|(name, ..)| is_there(name));
+        let statement = |(table, columns, read): Table| {
             let statement = db.prepare(&format!(
                 "SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid {direction}"
             ))?;

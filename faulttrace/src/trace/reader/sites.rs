@@ -11,6 +11,7 @@ use super::others::name;
 use crate::model::{Access, Cause, End, Facts, Frame, MappingKind, Mode, Name, Place, Site, Stack};
 use crate::trace::Result;
 use crate::trace::rows::At;
+use crate::trace::schema;
 
 /// Sites with small ids are found by index.
 const MAX_INDEX: usize = 1 << 18;
@@ -69,7 +70,9 @@ struct Statements<'c> {
 impl<'c> Statements<'c> {
     /// `minor` is the version of the file.
     fn new(db: &'c Connection, minor: i32) -> rusqlite::Result<Self> {
-        let begin = if minor >= 1 { "begin_approximate" } else { "0" };
+        let begin = "begin_approximate";
+        let has_begin = schema::table("sites").is_some_and(|table| table.has(begin, minor));
+        let begin = if has_begin { begin } else { "0" };
         let by_id = |columns: &str, table: &str| {
             db.prepare(&format!(
                 "SELECT {columns} FROM {table} NOT INDEXED WHERE rowid = ?"
