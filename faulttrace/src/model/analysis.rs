@@ -25,6 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::advice::{Findings, Gather};
+use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
 use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
 use counted::Counted;
@@ -417,12 +418,9 @@ fn stalls_of<'a>(
 
 /// How many blocked threads of a process are a stall, if no sample tells.
 fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
-    match (asked, with_faults) {
-        (Some(asked), _) => u64::from(asked).max(1),
-        (None, Some(1)) => 1,
-        (None, Some(threads)) => threads.div_ceil(2).max(2),
-        (None, None) => 2,
-    }
+    let faulting = u32::try_from(with_faults.unwrap_or(0)).unwrap_or(u32::MAX);
+    let threads = asked.map_or_else(|| half(faulting, faulting == 1), |asked| asked.max(1));
+    u64::from(threads)
 }
 
 /// When a fault began and ended, as far as that lies in the time looked at.

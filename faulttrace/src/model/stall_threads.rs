@@ -40,9 +40,13 @@ impl Faulting {
         let since = now_ns.saturating_sub(LATELY_NS);
         self.last_ns.retain(|_, last| *last >= since);
         let faulting = u32::try_from(self.last_ns.len()).unwrap_or(u32::MAX);
-        let least = if threads == Some(1) { 1 } else { 2 };
-        faulting.div_ceil(2).max(least)
+        half(faulting, threads == Some(1))
     }
+}
+
+/// How many of so many threads that had faults. `alone`: the process has no other thread.
+pub(crate) fn half(faulting: u32, alone: bool) -> u32 {
+    faulting.div_ceil(2).max(if alone { 1 } else { 2 })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! Called by the session's sampler alone, a few times a second. What cannot be read is `None`.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -36,6 +37,15 @@ pub struct CounterReader {
     /// Where cgroups of version 2 are mounted.
     cgroups: Option<PathBuf>,
     known: HashMap<u32, Known>,
+    round: Round,
+}
+
+/// What is the same for all processes, read at most once between two calls of
+/// [`CounterReader::system`].
+#[derive(Debug, Default)]
+struct Round {
+    pressure: OnceCell<Option<Pressure>>,
+    delay_accounting: OnceCell<bool>,
 }
 
 impl CounterReader {
@@ -46,11 +56,13 @@ impl CounterReader {
             tick_ns: tick_ns(),
             cgroups: cgroup2_mount(&mounts),
             known: HashMap::new(),
+            round: Round::default(),
         }
     }
 
-    /// Of the machine.
-    pub fn system(&self) -> SystemCounters {
+    /// Of the machine, to begin a round of processes with.
+    pub fn system(&mut self) -> SystemCounters {
+        self.round = Round::default();
         let stat = read(Path::new("/proc/stat")).unwrap_or_default();
         let (iowait_ticks, run_queue) = parse_system(&stat);
         SystemCounters {
@@ -77,7 +89,9 @@ impl CounterReader {
             known.cgroup = cgroup_of(pid, cgroups);
             known.found_at = Instant::now();
         }
-        let pressure = pressure(known.cgroup.as_deref());
+        let of_cgroup = known.cgroup.as_deref().and_then(cgroup_pressure);
+        let of_machine = || *self.round.pressure.get_or_init(machine_pressure);
+        let pressure = of_cgroup.or_else(of_machine);
         (self.counters(pid, &stat), pressure)
     }
 
@@ -91,7 +105,7 @@ impl CounterReader {
         // Without delay accounting the kernel writes 0.
         let blkio_ticks = stat
             .blkio_ticks
-            .filter(|ticks| *ticks > 0 || has_delay_accounting());
+            .filter(|ticks| *ticks > 0 || self.has_delay_accounting());
         ProcessCounters {
             threads: Some(stat.threads),
             running: states.map(|(running, _)| running),
@@ -100,6 +114,11 @@ impl CounterReader {
             system_ns: self.ns(Some(stat.system_ticks)),
             blkio_ns: self.ns(blkio_ticks),
         }
+    }
+
+    fn has_delay_accounting(&self) -> bool {
+        let round = &self.round.delay_accounting;
+        *round.get_or_init(has_delay_accounting)
     }
 
     fn ns(&self, ticks: Option<u64>) -> Option<u64> {
@@ -182,27 +201,19 @@ fn cgroup_path(text: &[u8]) -> Option<&Path> {
     (!path.as_os_str().is_empty() && path.components().all(below)).then_some(path)
 }
 
-/// Of the cgroup if it counts it, else of the machine.
-fn pressure(cgroup: Option<&Path>) -> Option<Pressure> {
-    let of_cgroup = cgroup.and_then(|directory| {
-        let waits = |name: &str| read(&directory.join(name)).and_then(|text| parse_waits(&text));
-        pressure_of(
-            PressureOf::Cgroup,
-            waits("memory.pressure"),
-            waits("io.pressure"),
-        )
-    });
-    of_cgroup.or_else(|| {
-        let waits = |name: &str| read(Path::new(name)).and_then(|text| parse_waits(&text));
-        pressure_of(
-            PressureOf::System,
-            waits("/proc/pressure/memory"),
-            waits("/proc/pressure/io"),
-        )
-    })
+/// `None` if the cgroup does not count it.
+fn cgroup_pressure(directory: &Path) -> Option<Pressure> {
+    let [memory, io] = ["memory.pressure", "io.pressure"].map(|name| directory.join(name));
+    pressure(PressureOf::Cgroup, &memory, &io)
 }
 
-fn pressure_of(of: PressureOf, memory: Option<Waits>, io: Option<Waits>) -> Option<Pressure> {
+fn machine_pressure() -> Option<Pressure> {
+    let [memory, io] = ["/proc/pressure/memory", "/proc/pressure/io"].map(Path::new);
+    pressure(PressureOf::System, memory, io)
+}
+
+fn pressure(of: PressureOf, memory: &Path, io: &Path) -> Option<Pressure> {
+    let [memory, io] = [memory, io].map(|path| parse_waits(&read(path)?));
     (memory.is_some() || io.is_some()).then_some(Pressure { of, memory, io })
 }
 

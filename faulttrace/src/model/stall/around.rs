@@ -49,9 +49,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// Takes a sample that is later than all others; others are left out.
     pub(crate) fn push(&mut self, sample: &Arc<Sample>) {
-        let last = self.samples.last();
-        let is_late = last.is_some_and(|last| last.time_ns >= sample.time_ns);
-        if is_late || !is_read(sample) {
+        if !self.takes(sample) {
             return;
         }
         if self.samples.len() >= KEEP {
@@ -63,17 +61,18 @@ impl Kept {
     /// Takes samples that are in the reverse order of time.
     pub(crate) fn of_reversed(samples: &[Arc<Sample>]) -> Self {
         let mut kept = Kept::default();
-        let samples = samples.iter().rev().filter(|sample| is_read(sample));
-        for sample in samples {
-            if kept
-                .samples
-                .last()
-                .is_none_or(|last| last.time_ns < sample.time_ns)
-            {
+        for sample in samples.iter().rev() {
+            if kept.takes(sample) {
                 kept.samples.push(Arc::clone(sample));
             }
         }
         kept
+    }
+
+    /// Whether something was read, later than all others.
+    fn takes(&self, sample: &Sample) -> bool {
+        let last = self.samples.last();
+        is_read(sample) && last.is_none_or(|last| last.time_ns < sample.time_ns)
     }
 
     /// Of the older half, every other one goes.

@@ -137,10 +137,8 @@ impl Samples {
             self.fault(entry.tgid, entry.tid, now.ns);
         }
         // Who was asked and has not answered is slow: the process is told of without.
-        for pid in std::mem::take(&mut self.unanswered) {
-            self.late += 1;
-            self.prepare(pid, now.ns, None, now);
-        }
+        let unanswered = std::mem::take(&mut self.unanswered);
+        self.unread(unanswered, now);
         self.left_out += u64::from(std::mem::take(&mut self.overflow));
         let pids = self.whose_turn(now.ns);
         if pids.is_empty() {
@@ -158,10 +156,7 @@ impl Samples {
         {
             self.unanswered = pids;
         } else {
-            for pid in pids {
-                self.late += 1;
-                self.prepare(pid, now.ns, None, now);
-            }
+            self.unread(pids, now);
         }
     }
 
@@ -216,6 +211,14 @@ impl Samples {
         self.unanswered.retain(|pid| *pid != answer.pid);
         if self.unanswered.len() < before {
             self.prepare(answer.pid, answer.read_ns, Some(answer), now);
+        }
+    }
+
+    /// Prepares samples of which nothing was read in time.
+    fn unread(&mut self, pids: Vec<u32>, now: &Now<'_>) {
+        for pid in pids {
+            self.late += 1;
+            self.prepare(pid, now.ns, None, now);
         }
     }
 
@@ -310,10 +313,8 @@ impl Samples {
             };
             self.take(&answer, now);
         }
-        for pid in std::mem::take(&mut self.unanswered) {
-            self.late += 1;
-            self.prepare(pid, now.ns, None, now);
-        }
+        let unanswered = std::mem::take(&mut self.unanswered);
+        self.unread(unanswered, now);
     }
 
     /// What was not read since the last time, to be told like any other loss.
