@@ -145,12 +145,13 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
             went_out(ctx, entry, scratch, stack, now, asleep);
             return;
         }
-        let dying = match stack.at {
-            Where::Dying => !another,
-            // Preempted before it has come to its end.
-            Where::Leaving => !another && config::is_doomed(),
-            _ => false,
-        };
+        let dying = !another
+            && match stack.at {
+                Where::Dying => true,
+                // Preempted before it has come to its end.
+                Where::Leaving => config::is_doomed(),
+                _ => false,
+            };
         over(tid, slot, entry, another, dying, now);
     } else if said.mine && !still {
         maps::count(counter::STALE_SLOTS);

@@ -312,9 +312,7 @@ fn memory_in_swap_is_to_be_kept() {
     let disk = LoopDisk::new(&bench, 64, 16);
     let _swap = SwapFile::new(disk.path(), 32);
     let group = MemoryGroup::new();
-    let mut command = group.command(&binary());
-    let mut work = Work::start_command("swap", command.args(["swap", "--pages=2048"]));
-    group.empty_swap_cache();
+    let mut work = Work::start_swapped_out(&group, 2048);
     let tracer = Tracer::of(work.pid());
     work.run();
     let trace = tracer.stop();

@@ -5,7 +5,7 @@ use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict};
 use faulttrace_tests::harness::record::Fault;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
-use faulttrace_tests::harness::work::{Work, binary};
+use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::truth::Done;
 
 /// The faults with this cause. Panics if one did not block.
@@ -35,9 +35,7 @@ fn swap_in() {
     let disk = LoopDisk::new(&bench, 64, 16);
     let _swap = SwapFile::new(disk.path(), 32);
     let group = MemoryGroup::new();
-    let mut command = group.command(&binary());
-    let mut work = Work::start_command("swap", command.args(["swap", "--pages=2048"]));
-    group.empty_swap_cache();
+    let mut work = Work::start_swapped_out(&group, 2048);
     let tracer = Tracer::of(work.pid());
     let done = work.run();
     let trace = tracer.stop();

@@ -5,7 +5,7 @@ use faulttrace_tests::harness::cgroup::MemoryGroup;
 use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict};
 use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::start_without_tracer;
-use faulttrace_tests::harness::work::{Work, binary};
+use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::truth::Touch;
 use nix::sys::signal::Signal;
 
@@ -147,9 +147,7 @@ fn swapped_pages_are_majors() {
     let bench = start_without_tracer();
     let _swap = SwapFile::new(bench.path(), 32);
     let group = MemoryGroup::new();
-    let mut command = group.command(&binary());
-    let mut work = Work::start_command("swap", command.args(["swap", "--pages=1024"]));
-    group.empty_swap_cache();
+    let mut work = Work::start_swapped_out(&group, 1024);
     let done = work.run();
     eprintln!(
         "swapped {}, majors {}",

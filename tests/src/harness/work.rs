@@ -9,6 +9,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 
+use super::cgroup::MemoryGroup;
 use super::process::{Running, until};
 use super::{LONG, SOON};
 use crate::truth::{Done, Ready};
@@ -51,6 +52,15 @@ impl Work {
         let running = Running::start(name, command);
         let ready: Ready = receive(&running, "ready", Instant::now() + SOON);
         Work { running, ready }
+    }
+
+    /// Starts `swap` in this memory cgroup, which takes away all that it has in memory.
+    pub fn start_swapped_out(group: &MemoryGroup, pages: usize) -> Work {
+        let mut command = group.command(&binary());
+        command.arg("swap").arg(format!("--pages={pages}"));
+        let work = Self::start_command("swap", &mut command);
+        group.empty_swap_cache();
+        work
     }
 
     /// Process id, as the workload itself sees it.
