@@ -1,5 +1,6 @@
 //! Saved traces from the outside: what the tool's own commands, SQLite's and others' say of them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,21 +39,65 @@ impl SavedTrace {
         self.directory.path().join("saved.faulttrace")
     }
 
-    /// Panics unless a replay prints these lines.
+    /// Panics unless a replay prints these lines. Who does not read them in time is not shown all
+    /// faults, and told so: then the replay has those as well.
     pub(super) fn check_replay(&self, lines: &[Line]) {
         let replayed = replay_json(&self.path(), &[]);
-        let mut replayed = replayed.lines();
-        for (number, line) in lines.iter().enumerate() {
-            let found = replayed.next().unwrap_or("nothing");
-            assert!(
-                found == line.text,
-                "line {} was:\n{}\nin the replay it is:\n{found}",
-                number + 1,
-                line.text
-            );
+        let live: Vec<&str> = lines.iter().map(|line| &*line.text).collect();
+        let replayed: Vec<&str> = replayed.lines().collect();
+        let not_shown: u64 = live.iter().filter_map(|line| not_shown(line)).sum();
+        if not_shown > 0 {
+            let mut shown = live;
+            shown.retain(|line| self::not_shown(line).is_none());
+            let missing = missing(&shown, &replayed);
+            assert_eq!(missing, not_shown, "faults that were not shown");
+            return;
         }
-        assert_eq!(replayed.next(), None, "the replay has more");
+        for (number, (line, found)) in live.iter().zip(&replayed).enumerate() {
+            let number = number + 1;
+            assert_eq!(found, line, "line {number}: in the replay, and live");
+        }
+        assert_eq!(replayed.len(), live.len(), "lines of the replay, and live");
     }
+}
+
+/// Of a line that tells of faults that were not shown: how many.
+fn not_shown(line: &str) -> Option<u64> {
+    let lost = line.starts_with(r#"{"type":"lost""#).then_some(line)?;
+    let lost: Value = serde_json::from_str(lost).expect("a record");
+    (lost["reason"] == "output_overrun").then(|| lost["count"].as_u64().expect("a number"))
+}
+
+/// How many faults a replay has that these lines have not. Panics unless all else is the same, each
+/// type of record in its order: a stall is told with the next line that is shown.
+fn missing(live: &[&str], replayed: &[&str]) -> u64 {
+    let by_type = |lines: &[&str]| {
+        let mut types: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for mut record in records(&lines.join("\n")) {
+            // What was not shown is counted as lost here alone.
+            for key in ["lost", "lost_by_class"] {
+                record.as_object_mut().expect("a record").remove(key);
+            }
+            let name = record["type"].as_str().expect("a name").to_owned();
+            types.entry(name).or_default().push(record);
+        }
+        types
+    };
+    let live = by_type(live);
+    let mut missing = 0;
+    for (name, records) in by_type(replayed) {
+        let mut shown = live.get(&name).into_iter().flatten().peekable();
+        let rest = records
+            .iter()
+            .filter(|record| shown.next_if_eq(record).is_none());
+        match (name.as_str(), rest.count() as u64) {
+            ("fault", count) => missing = count,
+            ("stuck", _) => {}
+            (_, count) => assert_eq!(count, 0, "{name}: of the replay, and not live"),
+        }
+        assert_eq!(shown.next(), None, "{name}: live, and not in the replay");
+    }
+    missing
 }
 
 /// What `faulttrace replay --format json` prints of a trace. Panics if it fails.
@@ -111,4 +156,27 @@ pub fn check_integrity(path: &Path) {
         "{}",
         path.display()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAULT: [&str; 3] = [
+        r#"{"type":"fault","n":1}"#,
+        r#"{"type":"fault","n":2}"#,
+        r#"{"type":"fault","n":3}"#,
+    ];
+    const STALL: &str = r#"{"type":"stall","n":1}"#;
+    const LOST: &str = r#"{"type":"lost","class":"lost","reason":"output_overrun","count":1}"#;
+
+    #[test]
+    fn only_faults_may_be_missing_and_they_are_counted() {
+        let replayed = [FAULT[0], FAULT[1], STALL, FAULT[2]];
+        assert_eq!(missing(&[FAULT[0], FAULT[2], STALL], &replayed), 1);
+        let fails = |live: &[&str]| std::panic::catch_unwind(|| missing(live, &replayed)).is_err();
+        assert!(fails(&[FAULT[0], FAULT[2]]), "a stall is missing");
+        assert!(fails(&[FAULT[2], FAULT[0], STALL]), "another order");
+        assert_eq!((not_shown(LOST), not_shown(STALL)), (Some(1), None));
+    }
 }

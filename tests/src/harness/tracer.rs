@@ -172,7 +172,9 @@ impl Tracer {
     pub fn start_command(command: &mut Command) -> Tracer {
         let begin = Instant::now();
         let running = Running::start("faulttrace", command);
-        let Some(first) = running.next_line(begin + SOON, "the `start` record") else {
+        // An emulated machine takes its time to verify programs.
+        let within = if emulated() { LONG } else { SOON };
+        let Some(first) = running.next_line(begin + within, "the `start` record") else {
             running.fail("ended without a `start` record");
         };
         let Record::Start(start) = parse(&first.text) else {
