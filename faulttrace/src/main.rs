@@ -11,7 +11,7 @@ use faulttrace::saved;
 use faulttrace::session::{self, Ended, Failure, Saving};
 
 fn main() -> ExitCode {
-    memory::share_arenas();
+    memory::bound();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|argument| argument == names_helper::ARGUMENT)

@@ -5,14 +5,28 @@
 /// free in it at some time: a tracer that had much to do once stays large.
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 2;
+/// Blocks from this size on are mapped, and go back to the kernel when they are freed. By default the
+/// bound rises, up to 32 MiB, with the largest block that was ever freed; from then on such blocks lie
+/// in the heaps, which nothing below the top leaves again (mallopt(3), `M_MMAP_THRESHOLD`).
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM: libc::c_int = 1 << 20;
+/// How much may be free at the top of a heap.
+#[cfg(target_env = "gnu")]
+const FREE_AT_TOP: libc::c_int = 4 << 20;
 
 /// To be called before there are threads.
-pub fn share_arenas() {
+pub fn bound() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt(3) sets a number of the allocator's own; there is one thread.
-    unsafe {
-        // It fails only for an unknown parameter, and then all is as before.
-        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, ARENAS),
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
+        (libc::M_TRIM_THRESHOLD, FREE_AT_TOP),
+    ] {
+        // SAFETY: mallopt(3) sets a number of the allocator's own; there is one thread.
+        unsafe {
+            // It fails only for an unknown parameter, and then all is as before.
+            libc::mallopt(parameter, value);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::model::{Frame, Stack};
 
 /// Room for all of them. A stack of 40 frames takes some 10 KiB.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 32 << 20;
 
 /// A stack of a process, with its names or still without.
 pub(super) struct Known {

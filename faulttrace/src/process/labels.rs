@@ -26,7 +26,7 @@ const NAME_WAIT: Duration = Duration::from_millis(500);
 const NAME_AGAIN: Duration = Duration::from_secs(1);
 /// How many paths are remembered by file, and how long they may be together.
 const MAX_PATHS: usize = 100_000;
-const MAX_PATH_BYTES: usize = 32 << 20;
+const MAX_PATH_BYTES: usize = 16 << 20;
 /// How many address spaces are kept, and how large they may be together: of a hostile process alone,
 /// some 100 MiB.
 const MAX_SPACES: usize = 4096;

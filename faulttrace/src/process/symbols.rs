@@ -20,7 +20,7 @@ use crate::privileges;
 const QUEUE: usize = 1024;
 /// How many addresses are remembered with their names, and how much memory these take at most.
 const MAX_REMEMBERED: usize = 100_000;
-const MAX_REMEMBERED_BYTES: usize = 64 << 20;
+const MAX_REMEMBERED_BYTES: usize = 32 << 20;
 /// How many just-in-time compilers' maps are kept, and how much memory the others may take when one
 /// is used.
 const MAX_JITS: usize = 16;

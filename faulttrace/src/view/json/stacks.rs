@@ -13,7 +13,7 @@ use crate::view::escape::Escaped;
 /// Stacks remembered; when there are more, all are forgotten.
 const MAX_STACKS: usize = 4096;
 /// Bytes of JSON remembered. Symbols are the target's to choose, so the number alone is no bound.
-const MAX_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// The JSON of stacks seen lately.
 #[derive(Debug, Default)]
