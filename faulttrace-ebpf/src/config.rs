@@ -48,6 +48,11 @@ globals! {
     /// No program looks at each fault: what `page_fault_user` would tell is inferred.
     LIGHT: u32 = 0;
 
+    /// What happens to the pages of files is remembered.
+    EVICTIONS: u32 = 0;
+    /// How many entries map `PAGES` holds before it may forget some.
+    PAGES_KEPT: u64 = 0;
+
     /// Inode number of the pid namespace whose ids are used; 0 = the host's.
     PID_NAMESPACE: u32 = 0;
 
@@ -105,6 +110,15 @@ globals! {
     OFF_INODE_INO: u64 = 0;
     OFF_INODE_SB: u64 = 0;
     OFF_SB_DEV: u64 = 0;
+    /// `struct folio` (only with `EVICTIONS`); the bit of its flags that says it has several pages.
+    OFF_FOLIO_MAPPING: u64 = 0;
+    OFF_FOLIO_INDEX: u64 = 0;
+    OFF_FOLIO_FLAGS: u64 = 0;
+    OFF_FOLIO_PAGES: u64 = 0;
+    OFF_FOLIO_MEMCG: u64 = 0;
+    FOLIO_LARGE: u64 = 0;
+    /// `task_struct.reclaim_state`.
+    OFF_TASK_RECLAIM: u64 = 0;
 
     /// sched_switch passes prev_state as an argument: kernel commit fa2c3254d7cf (5.18).
     SWITCH_HAS_STATE: u32 = 1;
@@ -142,6 +156,14 @@ pub const OUTERMOST_RANGES: usize = 8;
 #[unsafe(no_mangle)]
 pub static OUTERMOST: [[u64; 2]; OUTERMOST_RANGES] = [[0; 2]; OUTERMOST_RANGES];
 
+/// How many ranges of [`REMOVERS`] there can be.
+pub const REMOVER_RANGES: usize = 12;
+
+/// Functions that remove pages from the page cache: [start, end) and what that means, one of
+/// `faulttrace_ebpf::removal`. The first that is on the stack counts; unused ranges are 0, 0.
+#[unsafe(no_mangle)]
+pub static REMOVERS: [[u64; 3]; REMOVER_RANGES] = [[0; 3]; REMOVER_RANGES];
+
 /// Bit i of entry b: byte b may stand for atom i of the name pattern.
 #[unsafe(no_mangle)]
 pub static COMM_MASKS: [u32; 256] = [0; 256];
@@ -176,6 +198,13 @@ pub fn outermost(range: usize) -> (u64, u64) {
             core::ptr::read_volatile(&raw const OUTERMOST[range][1]),
         )
     }
+}
+
+/// One word of [`REMOVERS`], as userspace set it.
+#[inline(always)]
+pub fn remover(range: usize, word: usize) -> u64 {
+    // SAFETY: as for `leave`.
+    unsafe { core::ptr::read_volatile(&raw const REMOVERS[range][word]) }
 }
 
 /// One word of [`COMM_MASKS`], as userspace set it.

@@ -64,6 +64,10 @@ counters! {
     WAKERS_UNKNOWN = "wakers_unknown", Unreadable;
     /// A followed child or matching process could not be added to the filter.
     FILTER_FULL = "filter_full", Lost;
+    /// There was no room for one more file whose pages are watched (`EVICTIONS`).
+    FILES_FULL = "page_history_files_full", Unreadable;
+    /// The history of a page was not sent: the ring was full.
+    HISTORIES_LOST = "page_history_ring_full", Unreadable;
     /// Majors of traced threads that the perf event saw.
     MAJORS_SEEN = "majors_seen", Diagnostic;
     /// Kernel stacks looked at to tell a fault from another sleep.

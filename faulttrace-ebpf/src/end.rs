@@ -4,6 +4,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
 
 use crate::config::{self, member};
 use crate::maps::{self, EVENTS, INFLIGHT};
+use crate::pages;
 
 /// Ends the fault of an entry at `end_ns` and removes the entry. `more` are flags to add.
 #[inline(always)]
@@ -63,6 +64,13 @@ fn send(entry: &Inflight, end_ns: u64) {
     if !passes(end_ns.saturating_sub(entry.start_ns), entry.flags) {
         return;
     }
+    pages::tell(
+        entry.flags,
+        (entry.inode, entry.device),
+        entry.page_offset,
+        entry.tid,
+        entry.start_ns,
+    );
     emit(entry.flags, || FaultEvent {
         kind: kind::FAULT,
         flags: entry.flags,

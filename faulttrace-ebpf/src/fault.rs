@@ -10,7 +10,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, ki
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::{end, stack, vmf};
+use crate::{end, pages, stack, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
 /// fault handler is entered again (a retry follows within microseconds).
@@ -107,6 +107,9 @@ pub fn file_page(ctx: *mut c_void) {
     }
     if !traced(tgid, tid) {
         return;
+    }
+    if config::EVICTIONS.load() != 0 {
+        pages::watch(file_of(ctx));
     }
     let Some(slot) = maps::slot() else { return };
     // SAFETY: a helper without arguments.
@@ -317,6 +320,13 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
             kernel_stack = stack::plain_kernel_stack_id(ctx, scratch);
         }
     }
+    pages::tell(
+        flags,
+        (slot.inode, slot.device),
+        slot.page_offset,
+        tid,
+        start_ns,
+    );
     end::emit(flags, || FaultEvent {
         kind: kind::FAULT,
         flags,

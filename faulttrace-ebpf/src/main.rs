@@ -7,6 +7,8 @@
 fn main() {}
 
 #[cfg(target_arch = "bpf")]
+mod cache;
+#[cfg(target_arch = "bpf")]
 mod config;
 #[cfg(target_arch = "bpf")]
 mod end;
@@ -18,6 +20,8 @@ mod found;
 mod handled;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod pages;
 #[cfg(target_arch = "bpf")]
 mod sched;
 #[cfg(target_arch = "bpf")]
@@ -37,7 +41,7 @@ mod entry {
         BtfTracePointContext, FExitContext, PerfEventContext, RawTracePointContext,
     };
 
-    use super::{fault, found, handled, sched, task};
+    use super::{cache, fault, found, handled, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -65,6 +69,8 @@ mod entry {
         process_exec / process_exec_raw => task::exec;
         process_exit / process_exit_raw => task::exit;
         task_rename / task_rename_raw => task::rename;
+        page_cached / page_cached_raw => cache::added;
+        page_uncached / page_uncached_raw => cache::removed;
     }
 
     #[perf_event]

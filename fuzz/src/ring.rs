@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use faulttrace::ingest::{Clock, Decoded, Enricher, Stacks, decode, name_of};
+use faulttrace::ingest::{Clock, Decoded, Enricher, Histories, Stacks, decode, name_of};
 use faulttrace::model::{Fault, ProcessEnd, ProcessInfo, Record};
 use faulttrace::probe::RawStack;
 use faulttrace::process::Labels;
@@ -84,6 +84,7 @@ pub fn ring(mut input: &[u8]) -> usize {
 
 struct Session {
     enricher: Enricher,
+    histories: Histories,
     recorded: Recorded,
     known: Vec<u32>,
     shown: Shown,
@@ -101,6 +102,7 @@ impl Session {
         let symbols = KernelSymbols::parse(symbols + "ffffffffffffff00 T end\n");
         Self {
             enricher: Enricher::new(clock, Labels::of_maps(symbols, read_map)),
+            histories: Histories::default(),
             recorded: Recorded::default(),
             known: Vec::new(),
             shown: Shown::default(),
@@ -166,11 +168,14 @@ impl Session {
             None | Some(Decoded::Unknown(_)) => {}
             Some(Decoded::Fault(event)) => {
                 self.introduce(event.tgid, &event.comm);
-                let fault = self.enricher.fault(&event, &self.recorded);
+                let mut fault = self.enricher.fault(&event, &self.recorded);
+                let history = self.histories.take(event.tid, event.start_ns);
+                fault.history = history.map(|event| Box::new(self.enricher.history(&event)));
                 check(&fault);
                 self.shown.take(&Record::Fault(Arc::new(fault)));
             }
             Some(Decoded::Task(event)) => self.task(&event),
+            Some(Decoded::History(event)) => self.histories.keep(&event),
         }
     }
 

@@ -132,6 +132,11 @@ pub(super) struct TraceArgs {
     /// the time before they first sleep is then missing (counted); needs kernel 6.12
     #[arg(long, help_heading = "How to run")]
     pub(super) light: bool,
+    /// Tell of pages that were read from a file whether they had been in memory before: since when,
+    /// who evicted them, and who filled the page cache meanwhile. Costs who reads files some percent;
+    /// needs kernel 6.12
+    #[arg(long, help_heading = "How to run")]
+    pub(super) evictions: bool,
     /// Room for events on their way from the kernel; a power of two (64K, 16M)
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "16M", help_heading = "How to run")]
     pub(super) ring_size: u32,

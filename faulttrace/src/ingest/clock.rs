@@ -30,6 +30,12 @@ impl Clock {
         })
     }
 
+    /// Of two clocks that are so far apart.
+    #[cfg(test)]
+    pub(super) fn of(offset_ns: i128) -> Self {
+        Self { offset_ns }
+    }
+
     /// Unix time in ns of a monotonic time in ns.
     pub fn unix_ns(&self, monotonic_ns: u64) -> u64 {
         u64::try_from(i128::from(monotonic_ns) + self.offset_ns).unwrap_or(0)

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, NO_SYSCALL, flag, waker};
+use faulttrace_ebpf::{COMM_LEN, FaultEvent, HistoryEvent, Inflight, NO_SYSCALL, flag, waker};
 use syscalls::Sysno;
 
 use super::clock::Clock;
+use super::history::history;
 use super::kernel_stack::{functions, without_tracer};
 use crate::model::{
-    Access, Cause, End, Facts, Fault, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck, Waker,
+    Access, Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck,
+    Waker,
 };
 use crate::probe::RawStack;
 use crate::process::{FileHint, Labels, page_bytes};
@@ -40,8 +42,7 @@ pub struct Enricher {
     /// User stacks as recorded, by process, to make room when it ends.
     user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
     user_stacks_kept: usize,
-    /// Names by number.
-    syscalls: HashMap<u32, Name>,
+    syscalls: SyscallNames,
 }
 
 /// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
@@ -77,7 +78,7 @@ impl Enricher {
             found_kernel_stacks: HashMap::new(),
             user_stacks: HashMap::new(),
             user_stacks_kept: 0,
-            syscalls: HashMap::new(),
+            syscalls: SyscallNames::default(),
             causes: HashMap::new(),
         }
     }
@@ -136,7 +137,13 @@ impl Enricher {
             switches: event.switches,
             end,
             longest_sleep: longest_sleep(event, duration_ns, blocked_ns, runqueue_ns),
+            history: None,
         }
+    }
+
+    /// The past of a page.
+    pub fn history(&mut self, event: &HistoryEvent) -> History {
+        history(event, self.clock, &mut self.syscalls)
     }
 
     /// A fault that still goes on, `now_ns` by the monotonic clock.
@@ -231,7 +238,7 @@ impl Enricher {
             tid: begun.tid,
             thread: name_of(begun.comm),
             mode,
-            syscall: self.syscall_name(begun.syscall),
+            syscall: self.syscalls.name(begun.syscall),
             access: (has_address && begun.flags & flag::NO_ACCESS == 0)
                 .then(|| access_of(begun.error)),
             address: has_address.then_some(begun.address),
@@ -242,19 +249,6 @@ impl Enricher {
             user_stack,
             kernel_stack: kernel,
         }
-    }
-
-    fn syscall_name(&mut self, number: u32) -> Option<Name> {
-        if number == NO_SYSCALL {
-            return None;
-        }
-        if let Some(known) = self.syscalls.get(&number) {
-            return Some(known.clone());
-        }
-        // Numbers without a name are not remembered: a process can make up any.
-        let name = Name::from(Sysno::new(number as usize)?.name());
-        self.syscalls.insert(number, name.clone());
-        Some(name)
     }
 
     fn place(&mut self, begun: &Begun<'_>) -> Place {
@@ -299,6 +293,26 @@ impl Enricher {
         }
         self.kernel_stacks.insert(id, Arc::clone(&named));
         Some(named)
+    }
+}
+
+/// Names of system calls by number.
+#[derive(Default)]
+pub(super) struct SyscallNames(HashMap<u32, Name>);
+
+impl SyscallNames {
+    /// `None` without a call, and of a number that has no name.
+    pub(super) fn name(&mut self, number: u32) -> Option<Name> {
+        if number == NO_SYSCALL {
+            return None;
+        }
+        if let Some(known) = self.0.get(&number) {
+            return Some(known.clone());
+        }
+        // Numbers without a name are not remembered: a process can make up any.
+        let name = Name::from(Sysno::new(number as usize)?.name());
+        self.0.insert(number, name.clone());
+        Some(name)
     }
 }
 

@@ -6,8 +6,10 @@
 mod clock;
 mod decode;
 mod enrich;
+mod history;
 mod kernel_stack;
 
 pub use clock::Clock;
 pub use decode::{Decoded, Malformed, decode};
 pub use enrich::{Enricher, Stacks, name_of};
+pub use history::Histories;

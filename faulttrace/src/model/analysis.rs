@@ -251,6 +251,10 @@ impl Analysis {
         if let (Some(gather), Some(space)) = (&mut self.gather, row.space) {
             gather.fault(space, measure, self.options.page_bytes);
         }
+        if let Some(history) = &measure.history {
+            let pid = row.site.facts.pid;
+            self.summary.add_history(pid, history, measure.blocked_ns);
+        }
         self.seen.span(measure.begin_ns(), measure.end_ns);
         let Some(thread) = row.thread else {
             self.not_swept += 1;
@@ -334,6 +338,7 @@ impl Analysis {
                 self.stuck(stuck);
             }
             Record::Fault(fault) => self.whole_fault(fault),
+            Record::CacheFill(fill) => self.seen.span(fill.end_ns, fill.end_ns),
             Record::Lost(_)
             | Record::Process(_)
             | Record::Accounting(_)

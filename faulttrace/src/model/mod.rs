@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod analysis;
 pub mod cause;
+mod history;
 mod names;
 mod sample;
 mod site;
@@ -17,6 +18,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
+pub use history::{CacheFill, Filled, FilledBy, History, How, Past, Removal, Task};
 pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
 pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
@@ -44,6 +46,8 @@ pub enum Record {
     Transport(Transport),
     /// What the kernel counts of a traced process and of the machine.
     Sample(Arc<Sample>),
+    /// Who filled the page cache (`--evictions`).
+    CacheFill(Arc<CacheFill>),
     /// Many threads of a process were, or are, in blocking faults at once. Told by the fold over the
     /// other records, and not saved: whoever reads those tells it again.
     Stall(Arc<Stall>),
@@ -245,6 +249,9 @@ pub struct Fault {
     pub end: End,
     /// Its longest sleep; `None` if it did not sleep, or if where the sleep lies in it is not known.
     pub longest_sleep: Option<Sleep>,
+    /// The past of its page; `None` if that was not asked for, if it did not wait for a file to be read,
+    /// or if which page it was is not known.
+    pub history: Option<Box<History>>,
 }
 
 /// One sleep inside a fault.

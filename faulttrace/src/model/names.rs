@@ -1,6 +1,6 @@
 //! The stable names of what the model enumerates: in JSON, in saved traces, in exports.
 
-use super::{Access, Cause, End, LossClass, MappingKind, Mode, PressureOf};
+use super::{Access, Cause, End, How, LossClass, MappingKind, Mode, PressureOf};
 
 /// Gives an enumeration the names of its variants, both ways.
 macro_rules! names {
@@ -74,6 +74,19 @@ names!(
     Userfaultfd = "userfaultfd",
     Cow = "cow",
     Migration = "migration",
+    Unknown = "unknown",
+);
+
+names!(
+    How,
+    Kswapd = "kswapd",
+    DirectReclaim = "direct_reclaim",
+    MemcgReclaim = "memcg_reclaim",
+    OtherReclaim = "other_reclaim",
+    DropCaches = "drop_caches",
+    Fadvise = "fadvise",
+    Truncate = "truncate",
+    Invalidate = "invalidate",
     Unknown = "unknown",
 );
 

@@ -5,6 +5,7 @@
 //! does: when a table is full, further keys are counted together in its `others`.
 
 mod backward;
+mod pasts;
 mod process;
 mod remainder;
 mod room;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use super::stall::{Stall, Stalls};
 use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub(crate) use backward::Later;
+pub use pasts::{Fills, Pasts, Sums, Waited, Who};
 pub use process::{ProcessSummary, StillStuck};
 pub use remainder::Remainder;
 use room::Room;
@@ -74,6 +76,7 @@ pub struct Summary {
     began_ns: Option<u64>,
     transport: Option<Transport>,
     stalls: Stalls,
+    fills: Fills,
 }
 
 impl Summary {
@@ -114,6 +117,7 @@ impl Summary {
                     .account(accounting.maj_flt_delta);
             }
             Record::Transport(transport) => self.transport = Some(*transport),
+            Record::CacheFill(fill) => self.fills.add(fill),
             // They are for the stalls, and of them.
             Record::Sample(_) | Record::Stall(_) => {}
         }
@@ -133,6 +137,11 @@ impl Summary {
     /// Takes a report of a stuck thread into account that is not to be shown or counted, but was made.
     pub fn add_unshown(&mut self, record: &Record) {
         self.stalls.add(record);
+    }
+
+    /// Who filled the page cache.
+    pub fn fills(&self) -> &Fills {
+        &self.fills
     }
 
     /// The stalls of each process.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::facts::{Facts, Lockdown};
-use crate::probe::{FAULT_ENDS, HANDLER, JOBS, Rung, STUCK_JOB};
+use crate::probe::{
+    EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, KernelTypes, Rung, STUCK_JOB,
+};
 
 /// A job of the probe and the rung it takes here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,22 +18,25 @@ pub(super) struct JobRung {
     pub(super) note: Cow<'static, str>,
 }
 
+/// Whether the kernel has all that `--evictions` needs, as far as its types tell.
+fn evictions_possible(types: &KernelTypes) -> bool {
+    let jobs = JOBS
+        .iter()
+        .filter(|job| EVICTION_JOBS.contains(&job.name) || job.name == FILE_PAGES);
+    let mut tracepoints = jobs.map(|job| types.has_tracepoint(job.tracepoint));
+    types.folio.is_some() && tracepoints.all(|there| there)
+}
+
 /// The rung of each job, as far as the kernel's types tell; empty if they could not be read.
 pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     let Some(Ok(types)) = &facts.types else {
         return Vec::new();
     };
-    let note = |tracepoint: &str, there: bool| match (tracepoint, there) {
-        ("mm_filemap_fault", false) => {
-            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
-        }
-        ("page_fault_kernel", false) => "faults inside system calls are not seen",
-        _ => "",
-    };
     let mut jobs: Vec<JobRung> = JOBS
         .iter()
         .map(|job| {
-            let there = types.has_tracepoint(job.tracepoint);
+            let there = types.has_tracepoint(job.tracepoint)
+                && (!EVICTION_JOBS.contains(&job.name) || evictions_possible(types));
             JobRung {
                 name: job.name,
                 attached_to: job.tracepoint,
@@ -76,6 +81,23 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
         }),
     });
     jobs
+}
+
+/// What there is to say of a tracepoint's job.
+fn note(tracepoint: &str, there: bool) -> &'static str {
+    match (tracepoint, there) {
+        ("mm_filemap_fault", false) => {
+            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
+        }
+        ("page_fault_kernel", false) => "faults inside system calls are not seen",
+        ("mm_filemap_add_to_page_cache" | "mm_filemap_delete_from_page_cache", true) => {
+            "only with --evictions"
+        }
+        ("mm_filemap_add_to_page_cache" | "mm_filemap_delete_from_page_cache", false) => {
+            "--evictions is not to be had (kernel 6.12 has it)"
+        }
+        _ => "",
+    }
 }
 
 /// The job whose best rung is no tracepoint. `job`: what its tracepoint offers.

@@ -79,6 +79,12 @@ pub const FILE_PAGES: &str = "which_page";
 /// Its tracepoint.
 const FILE_FAULT: &str = "mm_filemap_fault";
 
+/// The jobs of `--evictions`.
+pub const EVICTION_JOBS: [&str; 2] = ["page_cached", "page_uncached"];
+/// Their tracepoints.
+const PAGE_ADDED: &str = "mm_filemap_add_to_page_cache";
+const PAGE_REMOVED: &str = "mm_filemap_delete_from_page_cache";
+
 /// The job that `--light` does without.
 const FAULT_BEGINS: &str = "user_fault_begins";
 /// The job whose absence leaves the ends of minor faults to whatever proves them over. Its best rung
@@ -95,7 +101,7 @@ const HANDLED_PROGRAM: &str = "fault_handled";
 
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
-pub const JOBS: [Job; 10] = [
+pub const JOBS: [Job; 12] = [
     job(
         "thread_exits",
         "sched_process_exit",
@@ -118,6 +124,18 @@ pub const JOBS: [Job; 10] = [
         "process_renames",
         "task_rename",
         ("task_rename", "task_rename_raw"),
+        false,
+    ),
+    job(
+        "page_cached",
+        PAGE_ADDED,
+        ("page_cached", "page_cached_raw"),
+        false,
+    ),
+    job(
+        "page_uncached",
+        PAGE_REMOVED,
+        ("page_uncached", "page_uncached_raw"),
         false,
     ),
     job(
@@ -199,6 +217,7 @@ impl Probe {
         if self.settings.light && !pages {
             return Err(Error::LightUnavailable);
         }
+        self.check_evictions(pages)?;
         self.perf_event("thread_clock", "thread_clock")?
             .load()
             .map_err(|error| refused("thread_clock", &error))?;
@@ -228,6 +247,25 @@ impl Probe {
         self.attach_majors(&cpus)?;
         self.rungs.push((MAJOR_JOB, Rung::PerfEvent));
         Ok(())
+    }
+
+    /// Whether pages can be followed, if that is asked for. `pages`: which page a fault is about is told.
+    fn check_evictions(&self, pages: bool) -> Result<(), Error> {
+        let lacking = [
+            (!pages).then_some("the tracepoint filemap:mm_filemap_fault"),
+            (!self.types.has_tracepoint(PAGE_ADDED))
+                .then_some("the tracepoint filemap:mm_filemap_add_to_page_cache"),
+            (!self.types.has_tracepoint(PAGE_REMOVED))
+                .then_some("the tracepoint filemap:mm_filemap_delete_from_page_cache"),
+            self.types
+                .folio
+                .is_none()
+                .then_some("struct folio as it is known"),
+        ];
+        match lacking.into_iter().flatten().next() {
+            Some(lacking) if self.settings.evictions => Err(Error::EvictionsUnavailable(lacking)),
+            _ => Ok(()),
+        }
     }
 
     /// How a job may be done with these settings on this kernel, best first.
@@ -299,7 +337,9 @@ impl Probe {
                 reason: attempt.reasons(),
             });
         }
-        if job.required && !attempt.refused.is_empty() {
+        // Who asks for evictions is not to take their absence for there being none.
+        let asked_for = self.settings.evictions && EVICTION_JOBS.contains(&job.name);
+        if (job.required || asked_for) && !attempt.refused.is_empty() {
             return Err(Error::Program {
                 job: job.name,
                 reason: attempt.reasons(),
@@ -318,6 +358,7 @@ impl Probe {
             && (names || self.settings.filter.follow);
         match job.tracepoint {
             FILE_FAULT if self.settings.forced.no_pages => false,
+            PAGE_ADDED | PAGE_REMOVED => self.settings.evictions,
             "task_rename" => names,
             "sched_process_fork" => children,
             // A required one is tried all the same, so that the kernel's own words are shown.

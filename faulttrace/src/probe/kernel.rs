@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use aya::EbpfLoader;
-use faulttrace_ebpf::filter;
+use faulttrace_ebpf::{filter, removal};
 
+use super::cache;
 use super::interrupts::{
     INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
-use super::offsets::THREAD_SIZE;
+use super::offsets::{FolioTypes, THREAD_SIZE};
 use super::{Error, Filter, KernelFunctions, KernelTypes, Settings};
 
 /// Functions that run between a fault's completion and the return from its exception; the names
@@ -20,6 +21,24 @@ const LEAVING: [&str; 6] = [
     "exit_to_user_mode_prepare",
     "raw_irqentry_exit_cond_resched",
     "arch_do_signal_or_restart",
+];
+
+/// Functions that remove pages from the page cache, and what that means. The first of them that is on
+/// the stack counts: reclaim under a limit before what wanted memory, `drop_caches` before what it
+/// calls. As many as `REMOVERS` has room for.
+const REMOVERS: [(&str, u32); 12] = [
+    ("try_to_free_mem_cgroup_pages", removal::MEMCG_RECLAIM),
+    ("kswapd", removal::KSWAPD),
+    ("balance_pgdat", removal::KSWAPD),
+    ("try_to_free_pages", removal::DIRECT_RECLAIM),
+    ("drop_pagecache_sb", removal::DROP_CACHES),
+    ("generic_fadvise", removal::FADVISE),
+    ("vfs_fadvise", removal::FADVISE),
+    ("ksys_fadvise64_64", removal::FADVISE),
+    ("truncate_inode_pages_range", removal::TRUNCATE),
+    ("truncate_inode_pages_final", removal::TRUNCATE),
+    ("invalidate_inode_pages2_range", removal::INVALIDATE),
+    ("invalidate_mapping_pages", removal::INVALIDATE),
 ];
 
 /// User addresses have the top bit clear on every 64-bit architecture Linux runs on.
@@ -38,6 +57,7 @@ pub(super) struct Globals {
     leave: [[u64; 2]; LEAVING.len()],
     interrupts: Ranges<INTERRUPT_RANGES>,
     outermost: Ranges<OUTERMOST_RANGES>,
+    removers: [[u64; 3]; REMOVERS.len()],
     comm_masks: [u32; 256],
 }
 
@@ -103,6 +123,19 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
     ]
 }
 
+/// The same of what is needed to follow pages.
+fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
+    [
+        ("OFF_FOLIO_MAPPING", types.mapping),
+        ("OFF_FOLIO_INDEX", types.index),
+        ("OFF_FOLIO_FLAGS", types.flags),
+        ("OFF_FOLIO_PAGES", types.pages),
+        ("OFF_FOLIO_MEMCG", types.memcg),
+        ("FOLIO_LARGE", types.large),
+        ("OFF_TASK_RECLAIM", types.task_reclaim),
+    ]
+}
+
 impl Globals {
     pub(super) fn new(
         settings: &Settings,
@@ -114,6 +147,7 @@ impl Globals {
         let handle = required("handle_mm_fault")?;
         let death = required("do_exit")?;
         let words = |range: Range<u64>| [range.start, range.end];
+        let folio = types.folio.as_ref().filter(|_| settings.evictions);
         let built_with_fred = functions.range_of(FRED_ENTRY).is_some();
         let above_registers = if built_with_fred { FRED_PADDING } else { 0 };
         let leave = LEAVING.map(|name| functions.range_of(name).map_or([0, 0], words));
@@ -124,6 +158,7 @@ impl Globals {
             words: [
                 ("MIN_DURATION_NS", min_duration_ns),
                 ("TASK_SIZE", USER_ADDRESSES_BELOW),
+                ("PAGES_KEPT", u64::from(cache::PAGES_KEPT)),
                 ("WAKE_BYTES", u64::from(settings.ring_bytes / 4)),
                 ("ENTRY_LO", entry.start),
                 ("ENTRY_HI", entry.end),
@@ -135,6 +170,7 @@ impl Globals {
             ]
             .into_iter()
             .chain(offsets(types))
+            .chain(folio.into_iter().flat_map(folio_offsets))
             .collect(),
             numbers: vec![
                 ("PID_NAMESPACE", settings.pid_namespace),
@@ -147,6 +183,7 @@ impl Globals {
                 ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
                 ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
                 ("LIGHT", u32::from(settings.light)),
+                ("EVICTIONS", u32::from(settings.evictions)),
                 ("MAJOR_ONLY", u32::from(settings.major_only)),
                 ("SOFTIRQS_APART", u32::from(softirqs_apart())),
                 ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
@@ -154,6 +191,10 @@ impl Globals {
             leave,
             interrupts: interrupts(functions, fred()),
             outermost: outermost(functions),
+            removers: REMOVERS.map(|(name, how)| {
+                let range = functions.range_of(name);
+                range.map_or([0; 3], |range| [range.start, range.end, u64::from(how)])
+            }),
             comm_masks: comm.map_or([0; 256], |tables| tables.masks),
         })
     }
@@ -169,6 +210,7 @@ impl Globals {
         loader.override_global("LEAVE", self.leave.as_flattened(), true);
         loader.override_global("INTERRUPTS", self.interrupts.as_flattened(), true);
         loader.override_global("OUTERMOST", self.outermost.as_flattened(), true);
+        loader.override_global("REMOVERS", self.removers.as_flattened(), true);
         loader.override_global("COMM_MASKS", self.comm_masks.as_slice(), true);
     }
 }

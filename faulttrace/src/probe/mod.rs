@@ -4,6 +4,7 @@
 //! (`process`). The session calls it.
 
 mod attach;
+mod cache;
 mod found;
 mod interrupts;
 mod kernel;
@@ -19,10 +20,11 @@ use aya::maps::{MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use faulttrace_ebpf::filter;
 
-pub use attach::{FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
+pub use attach::{EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
+pub use cache::{CacheTotals, FillOf, PageCache};
 pub use found::STUCK_JOB;
 pub use maps::{Counters, RawStack};
-pub use offsets::{KernelTypes, NoFexit};
+pub use offsets::{FolioTypes, KernelTypes, NoFexit};
 
 /// The object that build.rs compiled from `faulttrace-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/faulttrace-ebpf"));
@@ -59,6 +61,11 @@ pub enum Error {
         "--light: a page fault of faulttrace's own was not found on its kernel stack, so this kernel lays it out in a way that is not known; run without --light"
     )]
     LightUnlearned,
+    /// `--evictions` where it cannot work.
+    #[error(
+        "--evictions needs {0}, which this kernel lacks (6.12 has it); run without --evictions"
+    )]
+    EvictionsUnavailable(&'static str),
     /// The fault to learn from could not be taken.
     #[error("--light takes a page fault on /proc/self/exe first: {0}; run without --light")]
     OwnFault(std::io::Error),
@@ -174,6 +181,8 @@ pub struct Settings {
     pub pid_namespace: u32,
     /// Do without a program at the beginning of each fault.
     pub light: bool,
+    /// Follow what happens to the pages of files.
+    pub evictions: bool,
     /// Rungs to take whatever else works.
     pub forced: Forced,
     /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.
@@ -224,6 +233,7 @@ pub struct Probe {
     stacks: maps::StackMap,
     counters: maps::CounterMap,
     inflight_count: maps::CountMap,
+    page_cache: Option<PageCache>,
 }
 
 impl Probe {
@@ -240,6 +250,7 @@ impl Probe {
         globals.set(&mut loader);
         loader.map_max_entries("EVENTS", settings.ring_bytes);
         loader.map_max_entries("STACKS", settings.max_stacks);
+        cache::size(&mut loader, settings.evictions);
         // aya_log_common::Level: Info is 3, Debug 4.
         let log_level = if settings.verbose == 0 {
             0
@@ -252,6 +263,10 @@ impl Probe {
         let stacks = maps::StackMap::take(&mut ebpf)?;
         let counters = maps::CounterMap::take(&mut ebpf)?;
         let inflight_count = maps::CountMap::take(&mut ebpf)?;
+        let page_cache = settings
+            .evictions
+            .then(|| PageCache::new(&mut ebpf))
+            .transpose()?;
         let mut probe = Self {
             ebpf,
             btf,
@@ -262,6 +277,7 @@ impl Probe {
             stacks,
             counters,
             inflight_count,
+            page_cache,
         };
         probe.seed_filter()?;
         Ok(probe)
@@ -334,6 +350,11 @@ impl Probe {
     /// Makes room: forgets the user stacks of processes that are not wanted any more.
     pub fn sweep_stacks(&mut self, wanted: impl Fn(u32) -> bool) -> usize {
         self.stacks.sweep(wanted)
+    }
+
+    /// The page cache, with `Settings::evictions`.
+    pub fn page_cache(&mut self) -> Option<&mut PageCache> {
+        self.page_cache.as_mut()
     }
 
     /// Sum over CPUs of each counter.

@@ -118,6 +118,27 @@ pub struct KernelTypes {
     pub handler: Result<u32, NoFexit>,
     /// Bit i: the tracepoint of `super::JOBS[i]` exists.
     pub tracepoints: u16,
+    /// How to read what is in the page cache; `None` if this kernel has it in another form.
+    pub folio: Option<FolioTypes>,
+}
+
+/// What is needed to follow pages of the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolioTypes {
+    /// `folio.mapping`.
+    pub mapping: u64,
+    /// `folio.index`.
+    pub index: u64,
+    /// `folio.flags`.
+    pub flags: u64,
+    /// `folio._nr_pages`, on older kernels `_folio_nr_pages` (6.12 has that, 6.18 the new name).
+    pub pages: u64,
+    /// `folio.memcg_data`; 0 without memory cgroups.
+    pub memcg: u64,
+    /// The flag `PG_head`: there are more pages than one.
+    pub large: u64,
+    /// `task_struct.reclaim_state`.
+    pub task_reclaim: u64,
 }
 
 /// Why no program can be attached to the return of `handle_mm_fault`, by the kernel's types.
@@ -210,8 +231,39 @@ impl KernelTypes {
             task_iterator: btf.resolve_types_by_name("bpf_iter_task").is_ok(),
             handler: handler(btf),
             tracepoints: tracepoints(btf),
+            folio: folio(btf).ok(),
         })
     }
+}
+
+fn folio(btf: &Btf) -> Result<FolioTypes, Error> {
+    let member = |name: &str| offset_of(btf, "folio", name);
+    let head = enumerator(btf, "pageflags", "PG_head")?;
+    let large = 1_u64.checked_shl(head);
+    Ok(FolioTypes {
+        mapping: member("mapping")?,
+        index: member("index")?,
+        flags: member("flags")?,
+        pages: member("_nr_pages").or_else(|_| member("_folio_nr_pages"))?,
+        memcg: member("memcg_data").unwrap_or(0),
+        large: large.ok_or_else(|| Error::Types(format!("PG_head is {head}")))?,
+        task_reclaim: offset_of(btf, "task_struct", "reclaim_state")?,
+    })
+}
+
+/// The value of a name in an enumeration.
+fn enumerator(btf: &Btf, name: &str, wanted: &str) -> Result<u32, Error> {
+    let types = btf.resolve_types_by_name(name).unwrap_or_default();
+    let members = types.iter().filter_map(|candidate| match candidate {
+        Type::Enum(found) => Some(&found.members),
+        _ => None,
+    });
+    members
+        .flatten()
+        .take(MAX_MEMBERS)
+        .find(|member| btf.resolve_name(*member).is_ok_and(|name| name == wanted))
+        .map(btf_rs::EnumMember::val)
+        .ok_or_else(|| Error::Types(format!("enum {name} has no {wanted}")))
 }
 
 fn tracepoints(btf: &Btf) -> u16 {

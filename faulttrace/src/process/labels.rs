@@ -59,6 +59,8 @@ pub struct Labels {
     /// Paths by file, over all processes: a process may end before its map was read.
     paths: HashMap<FileId, Name>,
     path_bytes: usize,
+    /// Files that were seen to be mapped since the last time, if anybody asks.
+    mapped: Option<Vec<FileId>>,
     counts: HashMap<&'static str, u64>,
 }
 
@@ -90,6 +92,7 @@ impl Labels {
             stacks: KnownStacks::default(),
             paths: HashMap::new(),
             path_bytes: 0,
+            mapped: None,
             counts: HashMap::new(),
         }
     }
@@ -354,6 +357,13 @@ impl Labels {
         self.stacks.forget(pid);
     }
 
+    /// Files that were seen to be mapped since the last time, some more than once. The first call has
+    /// them noted.
+    pub fn take_mapped(&mut self) -> Vec<FileId> {
+        self.absorb();
+        self.mapped.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// What could not be told since the last time.
     pub fn take_counts(&mut self) -> Vec<Lost> {
         let lost = |(reason, count): (&'static str, u64)| Lost {
@@ -437,6 +447,9 @@ impl Labels {
                     .files()
                     .map(|(file, path)| (file, path.clone()))
                     .collect();
+                if let Some(mapped) = &mut self.mapped {
+                    mapped.extend(files.iter().map(|(file, _)| *file));
+                }
                 for (file, path) in &files {
                     self.remember_path(*file, path);
                 }

@@ -30,6 +30,7 @@ pub mod user_stack;
 use std::sync::LazyLock;
 
 pub use labels::{LabelOptions, Labels};
+pub use maps::FileId;
 pub use space::FileHint;
 
 /// Bytes of a page of this machine.

@@ -144,6 +144,9 @@ impl<'a> Filter<'a> {
                 let span = self.since_ns..=self.until_ns;
                 self.takes_pid(sample.pid) && span.contains(&sample.time_ns)
             }
+            Record::CacheFill(fill) => {
+                fill.end_ns >= self.since_ns && fill.begin_ns <= self.until_ns
+            }
             Record::Accounting(account) => self.takes_pid(account.pid),
             Record::Start(_)
             | Record::Fault(_)

@@ -1,6 +1,7 @@
 //! The tracer's thread: drains the ring, watches stuck threads, counts losses, notices the end of
 //! what is traced.
 
+mod cache;
 mod ends;
 mod look;
 pub(super) mod samples;
@@ -130,6 +131,7 @@ struct Progress {
     reused: u64,
     swept_at: Option<Instant>,
     watched: HashMap<u32, PerfEventLinkId>,
+    cache: cache::Cache,
     /// Awaited processes whose last thread was seen to end, with the programs' time of that. Others of
     /// their threads, counted off before it, may tell of their end later.
     over: HashMap<u32, u64>,
@@ -169,6 +171,7 @@ impl Tracer {
                 housekeeping_at = now + HOUSEKEEPING_EVERY;
             }
             self.sample(now);
+            self.look_at_cache(&mut progress)?;
             self.settle(&mut progress)?;
             self.hand_over(&mut progress);
             if !self.endless && self.awaited.is_empty() {
@@ -197,6 +200,7 @@ impl Tracer {
                 progress.batch.push(Record::Stuck(Arc::new(stuck)));
             }
         }
+        self.ask_fills(&mut progress)?;
         self.samples.take_last(&Now::new(&still, &self.stuck));
         self.release_samples(0, &mut progress);
         self.tell_losses(&mut progress)?;
@@ -226,14 +230,14 @@ impl Tracer {
             events.push(decode(&item)?);
         }
         for event in &events {
-            self.event(event, progress);
+            self.event(event, progress)?;
         }
         let taken = events.len();
         progress.events = events;
         Ok(taken)
     }
 
-    fn event(&mut self, event: &Decoded, progress: &mut Progress) {
+    fn event(&mut self, event: &Decoded, progress: &mut Progress) -> Result<(), Error> {
         match event {
             Decoded::Fault(event) => {
                 progress.received += 1;
@@ -241,7 +245,7 @@ impl Tracer {
                 if outside && event.flags & flag::MAJOR == 0 {
                     // Nothing would have told that it was major.
                     progress.outside += 1;
-                    return;
+                    return Ok(());
                 }
                 let pid = event.tgid;
                 if progress
@@ -251,17 +255,20 @@ impl Tracer {
                 {
                     // Of a new process with the id of one that was traced.
                     progress.reused += 1;
-                    return;
+                    return Ok(());
                 }
                 self.introduce(pid, &event.comm, progress);
-                let fault = self.enricher.fault(event, &self.probe);
+                let mut fault = self.enricher.fault(event, &self.probe);
+                self.add_history(&mut fault, event.start_ns, progress)?;
                 self.samples.fault(pid, fault.facts.tid, event.end_ns);
                 progress.told_ns = progress.told_ns.max(event.end_ns);
                 progress.batch.push(Record::Fault(Arc::new(fault)));
             }
             Decoded::Task(event) => self.task(event, progress),
+            Decoded::History(event) => progress.cache.keep(event),
             Decoded::Unknown(_) => progress.unknown_kinds += 1,
         }
+        Ok(())
     }
 
     fn task(&mut self, event: &TaskEvent, progress: &mut Progress) {
@@ -403,6 +410,7 @@ impl Tracer {
         }
         progress.told = now;
         progress.batch.extend(self.samples.take_losses());
+        progress.batch.extend(progress.cache.take_losses());
         let unknown = std::mem::take(&mut progress.unknown_kinds);
         let outside = std::mem::take(&mut progress.outside);
         let reused = std::mem::take(&mut progress.reused);

@@ -12,8 +12,8 @@ use rusqlite::Connection;
 use super::{Error, Options, Order, State, Trace, Writer, schema};
 use crate::model::summary::samples;
 use crate::model::{
-    Cause, End, Fault, LossClass, Name, Place, ProcessEnd, Record, Sleep, Start, Stuck, Transport,
-    Waker,
+    Cause, End, Fault, History, LossClass, Name, Past, Place, ProcessEnd, Record, Sleep, Start,
+    Stuck, Transport, Waker,
 };
 use crate::view::{Json, View as _};
 
@@ -51,14 +51,35 @@ fn bare() -> Fault {
     bare.facts.began_before_attach = true;
     bare.facts.begin_approximate = true;
     bare.major = false;
+    bare.history = None;
     bare.end = End::Died;
     bare
+}
+
+fn history(past: Past) -> Option<Box<History>> {
+    Some(Box::new(History {
+        past,
+        ..samples::history()
+    }))
+}
+
+/// A refault of which little is known.
+fn little() -> Option<Box<History>> {
+    let mut little = samples::history();
+    if let Past::Refault(removal) = &mut little.past {
+        removal.cached_ns = None;
+        removal.by.syscall = None;
+        removal.distance_pages = None;
+        removal.filled = None;
+    }
+    Some(Box::new(little))
 }
 
 /// Faults of every kind that a trace has to tell apart, and all other records.
 fn records() -> Vec<Record> {
     let mut slept = samples::fault();
     slept.switches = 1;
+    slept.history = history(Past::FirstTouch);
     slept.longest_sleep = Some(Sleep {
         after_ns: 50_000,
         blocked_ns: slept.blocked_ns,
@@ -66,6 +87,7 @@ fn records() -> Vec<Record> {
         waker: Some(Waker::Interrupt),
     });
     let mut twice = samples::fault();
+    twice.history = history(Past::Unknown);
     twice.longest_sleep = Some(Sleep {
         after_ns: 70_000,
         blocked_ns: 9 * MS,
@@ -82,6 +104,7 @@ fn records() -> Vec<Record> {
     renamed.facts.place.offset = None;
     renamed.facts.place.deleted = true;
     renamed.facts.cause = Some(Cause::Unknown);
+    renamed.history = little();
     let mut before = samples::stuck();
     before.facts.begin_ns = None;
     before.facts.began_before_attach = true;
@@ -99,6 +122,7 @@ fn records() -> Vec<Record> {
         fault(renamed),
         samples::process_end(),
         samples::lost(LossClass::Unreadable, "symbols_late", 1),
+        samples::cache_fill(),
         samples::accounting(4700, Some(5)),
         samples::accounting(4701, None),
         Record::Sample(Arc::new(samples::sample(4700, 900 * MS))),
@@ -151,7 +175,7 @@ fn records_come_back_as_they_were() {
     assert_eq!(trace.meta().written_ns, samples::T0 + 3);
     let found = read(&trace, Order::OldestFirst);
     assert_eq!(json(&found), json(&written));
-    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[11], &found[12]) else {
+    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[12], &found[13]) else {
         panic!("{found:?}")
     };
     assert_eq!(
@@ -307,7 +331,7 @@ fn a_file_that_vanished_is_noticed() {
 fn the_oldest_make_room_and_are_counted() {
     let directory = directory();
     let path = directory.path().join("a");
-    let max = 512 << 10;
+    let max = 1 << 20;
     let options = Options {
         max_bytes: Some(max),
         ..Options::default()
@@ -382,7 +406,10 @@ fn names_and_processes_make_room_too() {
 
 /// A fault whose stacks are always the same, as the tracer's are.
 fn shared_fault() -> Fault {
-    static FAULT: std::sync::LazyLock<Fault> = std::sync::LazyLock::new(samples::fault);
+    static FAULT: std::sync::LazyLock<Fault> = std::sync::LazyLock::new(|| Fault {
+        history: None,
+        ..samples::fault()
+    });
     FAULT.clone()
 }
 
@@ -426,16 +453,19 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
     let db = Connection::open(&path).expect("opened");
     // Whatever has the name of a table that was not there yet is not looked at.
     db.execute_batch(
-        "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; PRAGMA user_version = 1000",
+        "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; DROP TABLE histories; \
+         DROP TABLE cache_fills; DROP TABLE cache_fill_by; PRAGMA user_version = 1000",
     )
     .expect("made older");
     drop(db);
     let trace = Trace::open(&path).expect("opened");
     let mut expected = records();
-    expected.retain(|record| !matches!(record, Record::Sample(_)));
+    expected.retain(|record| !matches!(record, Record::Sample(_) | Record::CacheFill(_)));
     for record in &mut expected {
         if let Record::Fault(fault) = record {
-            Arc::make_mut(fault).facts.begin_approximate = false;
+            let fault = Arc::make_mut(fault);
+            fault.facts.begin_approximate = false;
+            fault.history = None;
         }
     }
     assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));

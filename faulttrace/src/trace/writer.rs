@@ -6,6 +6,7 @@
 mod connection;
 mod dictionary;
 mod faults;
+mod histories;
 mod limit;
 mod statements;
 
@@ -130,7 +131,7 @@ impl Writer {
         if let Err(error) = &result {
             let full = is_full(error);
             self.take_back(before);
-            if full && self.is_at_bound()? {
+            if full && self.is_at_bound(records.len())? {
                 // More has to make room than a batch usually needs.
                 self.make_room(records.len())?;
                 result = self.transaction(records, until_ns);
@@ -184,11 +185,11 @@ impl Writer {
     }
 
     /// Whether it is the bound that keeps the database from growing, and not the disk.
-    fn is_at_bound(&self) -> Result<bool> {
+    fn is_at_bound(&self, records: usize) -> Result<bool> {
         match &self.limit {
             None => Ok(false),
             Some(limit) => limit
-                .is_tight(&self.db)
+                .is_tight(&self.db, records)
                 .map_err(|error| database(self.file.path(), error)),
         }
     }

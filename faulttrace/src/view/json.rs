@@ -1,6 +1,7 @@
 //! JSON Lines, for programs: one object a line, one line a record, at once and never coalesced.
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
+pub(in crate::view) mod history;
 pub(in crate::view) mod record;
 mod sample;
 pub(in crate::view) mod scalar;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use super::View;
 use crate::model::summary::Summary;
 use crate::model::{LossClass, Record};
+use history::CacheFillLine;
 use record::{FaultLine, LostLine, ProcessEndLine, ProcessLine, StartLine, StuckLine};
 use sample::SampleLine;
 use stacks::StackCache;
@@ -60,6 +62,7 @@ impl View for Json {
             Record::Process(process) => failed.line(&ProcessLine::new(process), out),
             Record::ProcessEnd(end) => failed.line(&ProcessEndLine::new(end), out),
             Record::Sample(sample) => failed.line(&SampleLine::new(sample), out),
+            Record::CacheFill(fill) => failed.line(&CacheFillLine::new(fill), out),
             Record::Stall(stall) => failed.line(&StallLine::new(stall), out),
             // Both are told by the summary, next to what they are to be compared with.
             Record::Accounting(_) | Record::Transport(_) => {}

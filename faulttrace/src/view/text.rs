@@ -4,6 +4,7 @@
 
 mod coalesce;
 pub(in crate::view) mod entry;
+pub(in crate::view) mod history;
 pub(in crate::view) mod line;
 mod notices;
 pub(in crate::view) mod stack;
@@ -194,7 +195,10 @@ impl View for Text {
             }
             Record::Stall(stall) => self.stalls.show(stall, &self.entries, out),
             // They belong to the summary, or beside what they explain.
-            Record::Accounting(_) | Record::Transport(_) | Record::Sample(_) => {}
+            Record::Accounting(_)
+            | Record::Transport(_)
+            | Record::Sample(_)
+            | Record::CacheFill(_) => {}
         }
     }
 

@@ -3,8 +3,8 @@
 use clap::Parser;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
-    anon, blocked, blocks, chaos, churn, gup, kernel_mode, mmap_lock, paced, plain, quiet, stall,
-    swap, touch, tree, uffd,
+    anon, blocked, blocks, chaos, churn, gup, kernel_mode, mmap_lock, paced, plain, quiet, revisit,
+    stall, swap, touch, tree, uffd,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -18,6 +18,7 @@ enum Workload {
     Gup(gup::GupArgs),
     KernelMode(kernel_mode::KernelModeArgs),
     Quiet(quiet::QuietArgs),
+    Revisit(revisit::RevisitArgs),
     Alternate(blocked::AlternateArgs),
     Storm(anon::StormArgs),
     Blocks(blocks::BlocksArgs),
@@ -40,6 +41,7 @@ fn main() {
         Workload::Gup(args) => gup::run(&args),
         Workload::KernelMode(args) => kernel_mode::run(&args),
         Workload::Quiet(args) => quiet::run(&args),
+        Workload::Revisit(args) => revisit::run(&args),
         Workload::Alternate(args) => blocked::run(&args),
         Workload::Storm(args) => anon::storm(&args),
         Workload::Blocks(args) => blocks::run(&args),

@@ -60,6 +60,16 @@ impl MemoryGroup {
         fs::write(self.path.join(file), bytes.to_string()).expect("limit the cgroup's memory");
     }
 
+    /// A figure of its `memory.stat`.
+    pub fn stat(&self, name: &str) -> u64 {
+        let text = fs::read_to_string(self.path.join("memory.stat")).expect("memory.stat");
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("memory.stat has no {name}:\n{text}"));
+        value.parse().expect("a number")
+    }
+
     /// Takes away all memory that can be, until no page that is in swap is in memory as well.
     pub fn empty_swap_cache(&self) {
         until("the swap cache is empty", Duration::from_secs(15), || {
@@ -73,7 +83,7 @@ impl MemoryGroup {
     }
 
     /// Takes away what can be taken now.
-    fn reclaim(&self) {
+    pub fn reclaim(&self) {
         // Each fails when less could be taken than asked for, which is no matter.
         let write = |file: &str, text: &str| fs::write(self.path.join(file), text);
         let _some = if self.legacy {

@@ -70,6 +70,36 @@ pub struct Fault {
     pub switches: u64,
     pub end: String,
     pub longest_sleep: Option<Sleep>,
+    pub history: Option<History>,
+}
+
+/// The past of a page.
+#[derive(Debug, Clone, Deserialize)]
+pub struct History {
+    pub past: String,
+    pub watched_ns: Option<u64>,
+    pub removed_ns: Option<u64>,
+    pub cached_ns: Option<u64>,
+    pub how: Option<String>,
+    pub removed_by: Option<Remover>,
+    pub distance_pages: Option<u64>,
+    pub filled: Option<Filled>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Remover {
+    pub pid: Option<u32>,
+    pub tid: Option<u32>,
+    pub thread: String,
+    pub syscall: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Filled {
+    pub pid: Option<u32>,
+    pub name: String,
+    pub pages: u64,
+    pub of_pages: u64,
 }
 
 /// What was counted at one moment.

@@ -17,6 +17,7 @@ pub mod paced;
 pub mod plain;
 pub mod protocol;
 pub mod quiet;
+pub mod revisit;
 pub mod stall;
 pub mod swap;
 pub mod touch;

@@ -196,6 +196,8 @@ impl Export for Perfetto {
                 tracks.process(stall.pid, None, stream, out)?;
                 self.sampled.stall(stall, stream, out)
             }
+            // It is about other processes than those that have tracks.
+            Record::CacheFill(_) => Ok(()),
             // Told at the end, from the summary.
             Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => Ok(()),
         }

@@ -149,6 +149,7 @@ impl Stalls {
             }
             Record::ProcessEnd(end) => self.ended(end.pid, false),
             Record::Lost(_)
+            | Record::CacheFill(_)
             | Record::Process(_)
             | Record::Accounting(_)
             | Record::Transport(_)

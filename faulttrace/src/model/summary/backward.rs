@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Summary, Tally, ThreadKey};
-use crate::model::{ProcessInfo, Record, Site, Stuck};
+use crate::model::{History, ProcessInfo, Record, Site, Stuck};
 
 /// Ids of threads and processes are below this on Linux (`PID_MAX_LIMIT`).
 const MAX_ID: u32 = 1 << 22;
@@ -59,6 +59,11 @@ impl Summary {
         process.credit(&site.facts, site.end, tally, false, room);
     }
 
+    /// What is known of the page of a fault of a process.
+    pub(crate) fn add_history(&mut self, pid: u32, history: &History, blocked_ns: u64) {
+        self.process(pid).pasts.add(history, blocked_ns);
+    }
+
     /// Whether this process has totals of its own, now that it is known; else it is counted with
     /// the other ones beyond the limit.
     pub(crate) fn own(&mut self, pid: u32) -> bool {
@@ -94,7 +99,7 @@ impl Summary {
             Record::Transport(transport) => {
                 self.transport.get_or_insert(*transport);
             }
-            Record::Lost(_) | Record::Accounting(_) => self.add(record),
+            Record::Lost(_) | Record::Accounting(_) | Record::CacheFill(_) => self.add(record),
             // Stalls are found backwards elsewhere.
             Record::Sample(_) | Record::Stall(_) => {}
         }

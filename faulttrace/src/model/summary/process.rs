@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::pasts::Pasts;
 use super::room::Room;
 use super::table::{ByCause, ByFile, ByStack, ByThread};
 use super::{FileKey, Remainder, StackKey, Tally, ThreadKey};
@@ -43,6 +44,8 @@ pub struct ProcessSummary {
     pub by_stack: ByStack,
     /// By cause.
     pub by_cause: ByCause,
+    /// What was known of the pages that were waited for.
+    pub pasts: Pasts,
     /// Growth of the kernel's `maj_flt`; `None` if unknown for (one of) the process(es).
     pub maj_flt_delta: Option<u64>,
     /// Processes counted here whose `maj_flt` was reported, readable or not.
@@ -67,6 +70,9 @@ impl ProcessSummary {
         tally.add(fault);
         self.credit(&fault.facts, fault.end, &tally, true, room);
         self.record_durations(fault.duration_ns, 1);
+        if let Some(history) = &fault.history {
+            self.pasts.add(history, fault.blocked_ns);
+        }
     }
 
     /// Counts faults that are alike but for their numbers, which `tally` has added up; all but
@@ -138,6 +144,7 @@ impl ProcessSummary {
         self.by_file.merge(&other.by_file, room);
         self.by_stack.merge(&other.by_stack, room);
         self.by_cause.merge(&other.by_cause, room);
+        self.pasts.merge(&other.pasts);
         self.account(other.maj_flt_delta);
         if let Some(theirs) = &other.durations {
             // Auto-resizing histograms of the same precision: adding cannot fail.

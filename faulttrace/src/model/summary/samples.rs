@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Sleep,
-    Stack, Start, Stuck, SystemCounters, Waits, Waker,
+    Access, Accounting, CacheFill, Cause, End, Facts, Fault, Filled, FilledBy, Frame, History, How,
+    LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters,
+    ProcessEnd, ProcessInfo, Record, Removal, Sample, Sleep, Stack, Start, Stuck, SystemCounters,
+    Task, Waits, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -118,7 +119,49 @@ pub(crate) fn fault() -> Fault {
                 name: Name::from("server-io"),
             }),
         }),
+        history: Some(Box::new(history())),
     }
+}
+
+/// Of a page that was there for 5 s and evicted 2 s before.
+pub(crate) fn history() -> History {
+    History {
+        watched_ns: Some(T0 - 9_000 * MS),
+        past: Past::Refault(Box::new(Removal {
+            removed_ns: T0 - 2_000 * MS,
+            cached_ns: Some(T0 - 7_000 * MS),
+            how: How::MemcgReclaim,
+            by: Task {
+                pid: 5100,
+                tid: 5101,
+                name: Name::from("grep"),
+                syscall: Some(Name::from("read")),
+            },
+            distance_pages: Some(2560),
+            filled: Some(Filled {
+                pid: 5100,
+                name: Name::from("grep"),
+                pages: 262_144,
+                of_pages: 300_000,
+            }),
+        })),
+    }
+}
+
+pub(crate) fn cache_fill() -> Record {
+    let by = |pid, name: &str, pages| FilledBy {
+        pid,
+        name: Name::from(name),
+        pages,
+    };
+    Record::CacheFill(Arc::new(CacheFill {
+        begin_ns: T0 - 1_000 * MS,
+        end_ns: T0 - 500 * MS,
+        added_pages: 1_000,
+        removed_pages: 900,
+        reclaimed_pages: 800,
+        by: vec![by(5100, "grep", 700), by(0, "outside", 250)],
+    }))
 }
 
 pub(crate) fn stuck() -> Stuck {

@@ -10,7 +10,7 @@ use super::scan::Scan;
 use super::sites::Sites;
 use super::{Errors, Order, samples};
 use crate::model::{
-    Accounting, LossClass, Lost, Name, ProcessEnd, ProcessInfo, Record, Stuck, Transport,
+    Accounting, CacheFill, LossClass, Lost, Name, ProcessEnd, ProcessInfo, Record, Stuck, Transport,
 };
 use crate::trace::Result;
 use crate::trace::rows::absolute;
@@ -23,7 +23,7 @@ const MAX_NAME: usize = 64 << 10;
 type Table = (&'static str, &'static str, Read);
 
 /// The tables.
-const TABLES: [Table; 7] = [
+const TABLES: [Table; 8] = [
     ("stuck", "site, begin_rel_ns, elapsed_ns, report, at", stuck),
     ("processes", "pid, name, exe", process),
     ("process_ends", "pid, time_rel_ns", process_end),
@@ -31,6 +31,11 @@ const TABLES: [Table; 7] = [
     ("accounts", "pid, maj_flt_delta", account),
     ("transport", "emitted, received, lost", transport),
     ("samples", samples::COLUMNS, samples::sample),
+    (
+        "cache_fills",
+        "begin_rel_ns, end_rel_ns, added_pages, removed_pages, reclaimed_pages",
+        cache_fill,
+    ),
 ];
 
 /// Reads a row.
@@ -51,6 +56,12 @@ pub(super) enum Other {
         time: i64,
     },
     Sample(samples::Sampled),
+    CacheFill {
+        begin: i64,
+        end: i64,
+        /// Added, removed, reclaimed.
+        pages: [u64; 3],
+    },
 }
 
 /// The statements that read them.
@@ -176,6 +187,17 @@ fn complete(id: i64, other: Other, sites: &mut Sites<'_>, base_ns: u64) -> Resul
     Ok(match other {
         Other::Whole(record) => record,
         Other::Sample(sampled) => sampled.record(base_ns),
+        Other::CacheFill { begin, end, pages } => {
+            let [added_pages, removed_pages, reclaimed_pages] = pages;
+            Record::CacheFill(Arc::new(CacheFill {
+                begin_ns: absolute(begin, base_ns),
+                end_ns: absolute(end, base_ns),
+                added_pages,
+                removed_pages,
+                reclaimed_pages,
+                by: sites.filled_by(id)?,
+            }))
+        }
         Other::ProcessEnd { pid, time } => Record::ProcessEnd(ProcessEnd {
             pid,
             time_ns: absolute(time, base_ns),
@@ -214,6 +236,15 @@ fn stuck(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
         elapsed_ns: row.get::<_, i64>(3)?.cast_unsigned(),
         report: row.get(4)?,
         at: row.get(5)?,
+    }))
+}
+
+fn cache_fill(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let pages = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    Ok(Some(Other::CacheFill {
+        begin: row.get(1)?,
+        end: row.get(2)?,
+        pages: [pages(3)?, pages(4)?, pages(5)?],
     }))
 }
 

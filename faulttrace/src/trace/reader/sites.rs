@@ -8,7 +8,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::Errors;
 use super::others::name;
-use crate::model::{Access, Cause, End, Facts, Frame, MappingKind, Mode, Name, Place, Site, Stack};
+use crate::model::{
+    Access, CacheFill, Cause, End, Facts, FilledBy, Frame, MappingKind, Mode, Name, Place, Site,
+    Stack,
+};
 use crate::trace::Result;
 use crate::trace::rows::At;
 use crate::trace::schema;
@@ -65,6 +68,8 @@ struct Statements<'c> {
     frame: Statement<'c>,
     stack: Statement<'c>,
     stack_frames: Statement<'c>,
+    /// `None` in a file of a version that has no such table.
+    filled_by: Option<Statement<'c>>,
 }
 
 impl<'c> Statements<'c> {
@@ -94,6 +99,16 @@ impl<'c> Statements<'c> {
                 "frames",
             )?,
             stack: by_id("hash, truncated", "stacks")?,
+            filled_by: schema::table("cache_fill_by")
+                .filter(|table| table.is_in(minor))
+                .map(|_| {
+                    db.prepare(&format!(
+                        "SELECT process, pages FROM cache_fill_by NOT INDEXED WHERE fill = ? \
+                     ORDER BY position LIMIT {}",
+                        CacheFill::MOST
+                    ))
+                })
+                .transpose()?,
             stack_frames: db.prepare(
                 "SELECT frame FROM stack_frames NOT INDEXED WHERE stack = ? ORDER BY position",
             )?,
@@ -246,6 +261,28 @@ impl<'c> Sites<'c> {
     pub(super) fn thread(&mut self, id: i64) -> Result<Thread> {
         self.forget_if_full();
         self.load_thread(id)
+    }
+
+    /// Who added most to the page cache in the time of this row of `cache_fills`.
+    pub(super) fn filled_by(&mut self, fill: i64) -> Result<Vec<FilledBy>> {
+        let errors = self.errors;
+        let Some(statement) = &mut self.statements.filled_by else {
+            return Ok(Vec::new());
+        };
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let rows: rusqlite::Result<Vec<_>> = statement
+            .query_map([fill], read)
+            .and_then(Iterator::collect);
+        let rows = rows.map_err(|error| errors.row("cache_fill_by", fill, &error))?;
+        let by = rows.into_iter().map(|(process, pages)| {
+            let process = self.thread(process)?;
+            Ok(FilledBy {
+                pid: process.pid,
+                name: process.name,
+                pages: pages.cast_unsigned(),
+            })
+        });
+        by.collect()
     }
 
     fn load_thread(&mut self, id: i64) -> Result<Thread> {

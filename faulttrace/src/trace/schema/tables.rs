@@ -3,9 +3,11 @@
 //! Faults are what there are many of, so a row of `faults` has only what is its own, in small
 //! numbers; everything that repeats is stored once and named by a small id.
 
+mod cache;
 mod samples;
 
 use super::{Column, Table};
+use cache::{CACHE_FILL_BY, CACHE_FILLS, HISTORIES};
 use samples::SAMPLES;
 
 const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -> Column {
@@ -309,6 +311,28 @@ pub const TABLES: &[Table] = &[
                   tells what there was between them.",
         columns: SAMPLES,
         constraint: NONE,
+    },
+    Table {
+        name: "histories",
+        since: 2,
+        meaning: "What is known of the page of a fault before it was read (`--evictions`).",
+        columns: HISTORIES,
+        constraint: NONE,
+    },
+    Table {
+        name: "cache_fills",
+        since: 2,
+        meaning: "What came into the page cache and left it in some time, of all processes \
+                  (`--evictions`).",
+        columns: CACHE_FILLS,
+        constraint: NONE,
+    },
+    Table {
+        name: "cache_fill_by",
+        since: 2,
+        meaning: "Who added most in that time.",
+        columns: CACHE_FILL_BY,
+        constraint: (",\n  PRIMARY KEY (fill, position)", " WITHOUT ROWID"),
     },
 ];
 

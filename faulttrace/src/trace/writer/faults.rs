@@ -2,6 +2,7 @@
 
 use super::Written;
 use super::dictionary::Dictionary;
+use super::histories;
 use super::statements::{Cell, Statements};
 use crate::model::{Fault, Name, Record, Sample, Sleep, Start, Stuck, Waker};
 use crate::process::page_bytes;
@@ -68,6 +69,9 @@ impl Faults {
                 transport.lost.into(),
             ]),
             Record::Sample(sample) => self.sample(sample, id, rows),
+            Record::CacheFill(fill) => {
+                histories::cache_fill(fill, id, self.base_ns, dictionary, rows)
+            }
         }
     }
 
@@ -131,6 +135,9 @@ impl Faults {
             waker.into(),
         ])?;
         self.written.faults += 1;
+        if let Some(history) = &fault.history {
+            histories::history(history, id, self.base_ns, dictionary, rows)?;
+        }
         match sleep {
             Some(sleep) if !is_all_of(sleep, fault) => {
                 rows.sleep

@@ -6,6 +6,9 @@ use super::dictionary::Dictionary;
 
 /// Room that is kept free for the next batch, in percent of the size.
 const RESERVE_PERCENT: u64 = 10;
+/// And at least so much for each of its records: rows of a fault, of its sleep and of its page's past,
+/// with what is new in them.
+const RECORD_BYTES: u64 = 256;
 /// At least so many of the oldest faults go at once.
 const MIN_DROPPED: usize = 1024;
 
@@ -20,9 +23,12 @@ pub(super) struct Limit {
 
 /// What is left out of processes and losses when the faults of their time are gone: processes that
 /// have ended; losses are added up, so that none is forgotten.
-const FORGET_BEFORE: [&str; 6] = [
+const FORGET_BEFORE: [&str; 9] = [
     "DELETE FROM sleeps WHERE fault <= ?1",
     "DELETE FROM samples WHERE id <= ?1",
+    "DELETE FROM histories WHERE fault <= ?1",
+    "DELETE FROM cache_fill_by WHERE fill <= ?1",
+    "DELETE FROM cache_fills WHERE id <= ?1",
     "DELETE FROM processes WHERE id <= ?1 AND EXISTS (SELECT 1 FROM process_ends e
        WHERE e.pid = processes.pid AND e.id > processes.id AND e.id <= ?1)",
     "DELETE FROM process_ends WHERE id <= ?1",
@@ -37,7 +43,10 @@ const FORGET_BEFORE: [&str; 6] = [
 const UNUSED: &str = "
     DELETE FROM sites WHERE id NOT IN (SELECT site FROM faults UNION SELECT site FROM stuck);
     DELETE FROM threads WHERE id NOT IN (SELECT thread FROM sites
-      UNION SELECT waker FROM faults WHERE waker IS NOT NULL);
+      UNION SELECT waker FROM faults WHERE waker IS NOT NULL
+      UNION SELECT remover FROM histories WHERE remover IS NOT NULL
+      UNION SELECT filler FROM histories WHERE filler IS NOT NULL
+      UNION SELECT process FROM cache_fill_by);
     DELETE FROM files WHERE id NOT IN (SELECT file FROM sites WHERE file IS NOT NULL);
     DELETE FROM stacks WHERE id NOT IN (SELECT user_stack FROM sites WHERE user_stack IS NOT NULL
       UNION SELECT kernel_stack FROM sites WHERE kernel_stack IS NOT NULL);
@@ -73,11 +82,11 @@ impl Limit {
         added: usize,
         dictionary: &mut Dictionary,
     ) -> rusqlite::Result<()> {
-        if !self.is_tight(db)? {
+        if !self.is_tight(db, added)? {
             return Ok(());
         }
         self.drop_oldest(db, added)?;
-        if self.is_tight(db)? {
+        if self.is_tight(db, added)? {
             // It is not the faults that take the room.
             self.make_room(db, added, dictionary)?;
         }
@@ -95,7 +104,7 @@ impl Limit {
             let dropped = self.drop_oldest(db, added)?;
             db.execute_batch(UNUSED)?;
             dictionary.forget();
-            if !self.is_tight(db)? {
+            if !self.is_tight(db, added)? {
                 return Ok(true);
             }
             if dropped == 0 {
@@ -104,12 +113,16 @@ impl Limit {
         }
     }
 
-    /// Whether there is little room left.
-    pub(super) fn is_tight(&self, db: &Connection) -> rusqlite::Result<bool> {
+    /// Whether there is little room left for as many records once more.
+    pub(super) fn is_tight(&self, db: &Connection, records: usize) -> rusqlite::Result<bool> {
         let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
         let free = number("freelist_count")?;
         let used = number("page_count")?.saturating_sub(free);
-        let room = self.max_bytes / 100 * (100 - RESERVE_PERCENT);
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
+        let batch = records.saturating_mul(RECORD_BYTES);
+        // Not more than half: what is kept is to be of use.
+        let reserve = batch.clamp(self.max_bytes / 100 * RESERVE_PERCENT, self.max_bytes / 2);
+        let room = self.max_bytes.saturating_sub(reserve);
         Ok(used.saturating_mul(number("page_size")?) > room)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::history::PastsPart;
 use super::record::{UserStackPart, deleted};
 use super::scalar::escaped;
 use super::stacks::StackCache;
@@ -74,6 +75,7 @@ struct SummaryLine<'a> {
     by_cause_others: Option<TallyPart>,
     still_stuck: Vec<StuckPart<'a>>,
     stalls: Option<StallsPart<'a>>,
+    pasts: Option<PastsPart<'a>>,
     #[serde(flatten)]
     common: &'a Common,
 }
@@ -115,6 +117,7 @@ impl<'a> SummaryLine<'a> {
             by_cause_others: others(of.by_cause.others()),
             still_stuck: stuck.map(StuckPart::new).collect(),
             stalls: stalls.map(StallsPart::new),
+            pasts: PastsPart::of(&of.pasts),
             common,
         }
     }

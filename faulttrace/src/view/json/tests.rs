@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::Json;
 use crate::model::summary::{Limits, Summary, samples};
 use crate::model::{
-    Access, Cause, End, Fault, Frame, LossClass, MappingKind, Mode, Name, Place, Record, Stack,
-    Stuck, Transport, Waker,
+    Access, Cause, End, Fault, Frame, LossClass, MappingKind, Mode, Name, Past, Place, Record,
+    Stack, Stuck, Transport, Waker,
 };
 use crate::view::View as _;
 use docs::{DOCS, check_record, nullable};
@@ -92,6 +92,7 @@ fn unknown(pid: u32) -> Fault {
     fault.facts.user_stack = None;
     fault.facts.kernel_stack = None;
     fault.longest_sleep = None;
+    fault.history = None;
     fault
 }
 
@@ -108,6 +109,7 @@ fn all_known() -> Vec<Record> {
         samples::lost(LossClass::Unreadable, "user_stack", 3),
         samples::process_end(),
         Record::Sample(Arc::new(samples::sample(4700, 1_000_000_000))),
+        samples::cache_fill(),
     ]
 }
 
@@ -127,7 +129,8 @@ fn every_record_has_the_documented_fields() {
             "stuck",
             "lost",
             "process_end",
-            "sample"
+            "sample",
+            "cache_fill"
         ]
     );
     for line in &lines {
@@ -159,6 +162,30 @@ fn every_record_has_the_documented_fields() {
         (&waker["pid"], &waker["tid"], &waker["thread"]),
         (&4800.into(), &4801.into(), &"server-io".into())
     );
+}
+
+#[test]
+fn the_past_of_a_page_is_told_as_far_as_it_is_known() {
+    let past = |past| {
+        let mut fault = samples::fault();
+        let history = fault.history.as_mut().unwrap();
+        history.past = past;
+        let line = one(samples::record(fault));
+        check_record(&line);
+        line["history"].clone()
+    };
+    let refault = past(samples::history().past);
+    assert_eq!(nulls(&refault), BTreeSet::new());
+    assert_eq!(
+        (&refault["past"], &refault["how"]),
+        (&"refault".into(), &"memcg_reclaim".into())
+    );
+    assert_eq!(refault["removed_by"]["syscall"], "read");
+    assert_eq!(refault["filled"]["pages"], 262_144);
+    let first = past(Past::FirstTouch);
+    assert_eq!(first["past"], "first_touch");
+    assert_eq!(nulls(&first).len(), 6, "{first}");
+    assert_eq!(past(Past::Unknown)["past"], "unknown");
 }
 
 #[test]

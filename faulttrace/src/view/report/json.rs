@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::analysis::{Quality, Report};
 use crate::view::escape::Escaped;
+use crate::view::json::history::FillsPart;
 use crate::view::json::one_line;
 use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
@@ -42,6 +43,7 @@ struct ReportLine<'a> {
     #[serde(flatten)]
     common: Common,
     quality: QualityPart,
+    cache_fills: Option<FillsPart<'a>>,
     advice: Option<AdvisedPart<'a>>,
 }
 
@@ -78,6 +80,7 @@ impl<'a> ReportLine<'a> {
                 .collect(),
             common: Common::new(summary, 0),
             quality: QualityPart::new(&report.quality),
+            cache_fills: FillsPart::of(summary.fills()),
             advice: AdvisedPart::of(report),
         }
     }

@@ -6,8 +6,6 @@ mod tables;
 mod tests;
 mod times;
 
-pub(super) use files::about;
-
 use jiff::tz::TimeZone;
 
 use crate::model::LossClass;
@@ -17,6 +15,7 @@ use crate::view::TextOptions;
 use crate::view::escape::escaped;
 use crate::view::report::advice;
 use crate::view::text::entry::Entries;
+use crate::view::text::history;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::summary::{self, header};
 use crate::view::text::tables::Labels;
@@ -62,6 +61,7 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
     if several {
         sections(&entries, report, &labels, lost, out);
     }
+    history::fills(page, report.summary.fills(), out);
     summary::still_stuck(&entries, &report.summary, labels.shown(), out);
     summary::losses(page, &report.summary, out);
     quality(page, report, out);
@@ -166,6 +166,7 @@ impl Section<'_> {
             times::stalls(self.entries, stalls, self.report.wall, out);
         }
         tables::tables(self, top, out);
+        history::pasts(self.entries.page, &self.total.pasts, out);
         files::files(self.entries.page, self.total, self.part, top, out);
     }
 }

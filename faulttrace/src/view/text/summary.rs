@@ -1,6 +1,7 @@
 //! The header, and what everything adds up to at the end.
 
 use super::entry::{Entries, major_count, split};
+use super::history;
 use super::line::{Page, Paint};
 use super::notices::{process, reason_text};
 use super::stalls;
@@ -84,6 +85,8 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
         per_process(page, summary, out);
     }
     tables(page, &Labels::new(summary, show_pids), &total, out);
+    history::pasts(page, &total.pasts, out);
+    history::fills(page, summary.fills(), out);
     stalls::longest(entries, summary, out);
     still_stuck(entries, summary, show_pids, out);
     losses(page, summary, out);

@@ -258,3 +258,26 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// Bytes, with three digits.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub(in crate::view) fn about(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB")] {
+        if bytes >> shift > 0 {
+            let value = bytes as f64 / (1_u64 << shift) as f64;
+            return format!("{} {unit}", three_digits(value));
+        }
+    }
+    size(bytes)
+}
+
+/// Bytes, with the largest unit of which they are a whole number.
+pub(in crate::view) fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let whole = bytes >> shift;
+        if whole > 0 && whole << shift == bytes {
+            return format!("{whole} {unit}");
+        }
+    }
+    format!("{bytes} B")
+}

@@ -90,6 +90,10 @@ pub(in crate::view) fn check_record(record: &Value) {
             check(&sleep["waker"], &documented("waker"));
         }
     }
+    check_history(&record["history"]);
+    for by in record["by"].as_array().into_iter().flatten() {
+        check(by, &documented("filled_by"));
+    }
     for target in record["targets"].as_array().into_iter().flatten() {
         check(target, &documented("target"));
     }
@@ -98,6 +102,43 @@ pub(in crate::view) fn check_record(record: &Value) {
     }
     if kind == "summary" {
         check_tables(record);
+    }
+}
+
+fn check_history(history: &Value) {
+    if history.is_null() {
+        return;
+    }
+    check(history, &documented("history"));
+    for part in ["removed_by", "filled"] {
+        if !history[part].is_null() {
+            check(&history[part], &documented(part));
+        }
+    }
+}
+
+/// What the pasts of pages add up to is as documented.
+pub(in crate::view) fn check_pasts(pasts: &Value) {
+    if pasts.is_null() {
+        return;
+    }
+    check(pasts, &documented("pasts"));
+    for sum in [
+        "first_touch",
+        "refault",
+        "unknown",
+        "removed_by_others",
+        "filled_by_others",
+    ] {
+        check(&pasts[sum], &documented("waited"));
+    }
+    for (table, keys) in [("removed_by", 5), ("filled_by", 4)] {
+        for row in pasts[table].as_array().unwrap() {
+            assert_eq!(row.as_object().unwrap().len(), keys, "{row}");
+        }
+    }
+    if !pasts["pages_more"].is_null() {
+        check(&pasts["pages_more"], &documented("pages_more"));
     }
 }
 
@@ -121,6 +162,7 @@ fn check_tables(summary: &Value) {
             check_stall(stall, &fields);
         }
     }
+    check_pasts(&summary["pasts"]);
     for table in ["by_thread", "by_file", "by_stack", "by_cause"] {
         for row in summary[table].as_array().unwrap() {
             check(row, &both(table, "totals"));

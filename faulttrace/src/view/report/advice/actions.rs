@@ -1,7 +1,7 @@
 //! What is to be done, word for word: the call or setting, and what it costs.
 
 use crate::model::advice::Action;
-use crate::view::report::text::about;
+use crate::view::text::words::about;
 
 /// What is to be done, in the words of this version.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use crate::model::advice::{
     Advice, Advised, Again, Condition, Evidence, How, NoAdvice, PER_BLOCKED, PER_WALL, Reads, Rule,
     StallFindings, Unit, WINDOW_BYTES,
 };
-use crate::view::report::text::{about, percent};
+use crate::view::report::text::percent;
+use crate::view::text::words::about;
 use crate::view::text::words::{duration, plural};
 
 /// What is wrong, in a few words.

@@ -8,6 +8,7 @@ use super::parts::{AtOnce, FileRow, PercentilesPart, StallsPart, share};
 use crate::model::analysis::{Durations, Part, Report};
 use crate::model::summary::{Entry, ProcessSummary, Remainder, Table, Tally};
 use crate::view::escape::Escaped;
+use crate::view::json::history::PastsPart;
 use crate::view::json::scalar::escaped;
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{
@@ -34,6 +35,7 @@ pub(super) struct Section<'a> {
     duration_percentiles_ns: Option<Percentiles>,
     at_once: AtOnce,
     stalls: Option<StallsPart<'a>>,
+    pasts: Option<PastsPart<'a>>,
     by_cause: Rows<Measured<CausePart>>,
     by_thread: Rows<Measured<ThreadPart<'a>>>,
     by_file: Rows<Measured<FileRow<'a>>>,
@@ -76,6 +78,7 @@ impl<'a> Section<'a> {
             duration_percentiles_ns: Percentiles::new(total),
             at_once: AtOnce::new(&part.concurrency, report.wall),
             stalls: part.stalls.as_ref().map(StallsPart::new),
+            pasts: PastsPart::of(&total.pasts),
             by_cause: causes(report, total, part),
             by_thread: threads(report, total, part),
             by_file: files(report, total, part),

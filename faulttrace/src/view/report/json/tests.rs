@@ -6,7 +6,7 @@ use super::write_json;
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::{Options, Report};
 use crate::view::json::tests::docs::{
-    Fields, check, check_record, documented, documented_in, joined,
+    Fields, check, check_pasts, check_record, documented, documented_in, joined,
 };
 use crate::view::report::samples::{eventful, hostile, several};
 
@@ -33,6 +33,7 @@ fn written(report: &Report) -> Value {
         check(still, &documented("still_stuck"));
     }
     check(&value["quality"], &fields("quality"));
+    maybe(&value["cache_fills"], "cache_fills");
     check_advice(&value["advice"]);
     maybe(&value["processes_others"], "totals");
     check_section(&value["total"]);
@@ -62,6 +63,7 @@ pub(in crate::view::report) fn check_advice(advice: &Value) {
 }
 
 fn check_section(section: &Value) {
+    check_pasts(&section["pasts"]);
     check(section, &fields("section"));
     check(&section["at_once"], &fields("at_once"));
     maybe(&section["duration_percentiles_ns"], "percentiles");

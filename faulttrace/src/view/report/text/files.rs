@@ -43,7 +43,7 @@ fn ranges(page: Page, offsets: &Offsets, faults: u64, out: &mut Vec<u8>) {
     for range in &offsets.hot {
         rest.blocked_ns = rest.blocked_ns.saturating_sub(range.blocked_ns);
         rest.faults = rest.faults.saturating_sub(range.faults);
-        let size = about(range.to.saturating_sub(range.from));
+        let size = words::about(range.to.saturating_sub(range.from));
         range_line(
             page,
             range,
@@ -158,28 +158,5 @@ const _: () = assert!(WINDOW_BYTES == 16 << 20);
 
 fn step_text(step: i64) -> String {
     let way = if step < 0 { "backward" } else { "forward" };
-    format!("by {} {way}", size(step.unsigned_abs()))
-}
-
-/// Bytes, with three digits.
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub(in crate::view::report) fn about(bytes: u64) -> String {
-    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB")] {
-        if bytes >> shift > 0 {
-            let value = bytes as f64 / (1_u64 << shift) as f64;
-            return format!("{} {unit}", words::three_digits(value));
-        }
-    }
-    size(bytes)
-}
-
-/// Bytes, with the largest unit of which they are a whole number.
-fn size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        let whole = bytes >> shift;
-        if whole > 0 && whole << shift == bytes {
-            return format!("{whole} {unit}");
-        }
-    }
-    format!("{bytes} B")
+    format!("by {} {way}", words::size(step.unsigned_abs()))
 }

@@ -133,6 +133,8 @@ fn hostile_names_stay_within_their_line_and_its_width() {
         "14:03",
         "traced with",
         "shown",
+        "why pages",
+        "page cache",
         "by ",
         "stalls",
         "in the files",

@@ -58,6 +58,8 @@ fn hostile_names_stay_within_their_line() {
             "LOST  ",
             " ",
             "SUMMARY",
+            "why pages",
+            "page cache",
             "still",
             "lost",
             "ring",

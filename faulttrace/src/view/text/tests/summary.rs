@@ -74,6 +74,14 @@ fn the_summary() {
                                               0xdeadbeef
          12.1 ms   12.4 ms        1        0  stack unknown
 
+    why pages were not in memory
+           13     157 ms  had been in memory, and were removed
+      removed:
+           13     157 ms  evicted under a memory cgroup's limit, by grep[5100]
+      by who brought most into memory while they were there:
+           13     157 ms  grep[5100]
+      more memory (for the same cgroup) would have avoided: 50 % with 10.1 MiB, 90 % with 10.1 MiB, 99 % with 10.1 MiB, of 13 refaults that reclaim caused
+
     still stuck
        ≥2.30 s  fuse       worker-3[4711]   /mnt/slow/blob +0x3f000
 
@@ -138,6 +146,15 @@ fn the_summary_of_several_processes() {
                                               index::lookup  src/index.rs:77
                                               libstripped.so+0x1234
                                               0xdeadbeef
+
+    why pages were not in memory
+            2    24.2 ms  had been in memory, and were removed
+      removed:
+            2    24.2 ms  evicted under a memory cgroup's limit, by grep[5100]
+      by who brought most into memory while they were there:
+            2    24.2 ms  grep[5100]
+      more memory (for the same cgroup) would have avoided: 50 % with 10.1 MiB, 90 %
+        with 10.1 MiB, 99 % with 10.1 MiB, of 2 refaults that reclaim caused
 
     lost: nothing that faulttrace knows of
     ring buffer: counts unknown

@@ -1,0 +1,239 @@
+//! Pages are added to the page cache and removed from it, anywhere on the machine. Only with
+//! `EVICTIONS`.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{LruHashMap, LruPerCpuHashMap, PerCpuArray};
+use faulttrace_ebpf::{
+    FileKey, Fill, MAX_FRAMES, NO_SYSCALL, PageRemoval, STACK_SLOTS, cache_total, removal,
+};
+
+use crate::config::{self, REMOVER_RANGES, argument, current, current_task, member};
+use crate::pages;
+use crate::stack::{capture_into, within};
+
+/// Pages that processes have added.
+#[map]
+static FILLS: LruPerCpuHashMap<u32, Fill> = LruPerCpuHashMap::with_max_entries(4096, 0);
+/// See `faulttrace_ebpf::cache_total`.
+#[map]
+static CACHE_TOTALS: PerCpuArray<u64> = PerCpuArray::with_max_entries(cache_total::COUNT, 0);
+/// How many pages reclaim took from each memory cgroup; the key is where its structure lies. The
+/// kernel's own `nonresident_age` (mm/workingset.c), without activations.
+#[map]
+static AGES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+/// Room to capture the stack of who removes a page, and to judge it.
+#[repr(C)]
+struct RemoverScratch {
+    frames: [u64; STACK_SLOTS],
+    first: u64,
+}
+
+#[map]
+static REMOVER_SCRATCH: PerCpuArray<RemoverScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// `MEMCG_DATA_*` of include/linux/memcontrol.h, in the low bits of `memcg_data`.
+const MEMCG_FLAGS: u64 = 7;
+
+/// Tracepoint filemap:mm_filemap_add_to_page_cache(folio).
+#[inline(always)]
+pub fn added(ctx: *mut c_void) {
+    let folio = argument(ctx, 0) as *const u8;
+    let pages = pages_of(folio);
+    count(cache_total::ADDED, pages);
+    fill(pages);
+    let file = file_of(folio);
+    if !pages::is_watched(&file) {
+        return;
+    }
+    if note(folio, file, false) {
+        pages::note_added(pages);
+    }
+}
+
+/// Tracepoint filemap:mm_filemap_delete_from_page_cache(folio).
+#[inline(always)]
+pub fn removed(ctx: *mut c_void) {
+    let folio = argument(ctx, 0) as *const u8;
+    let pages = pages_of(folio);
+    count(cache_total::REMOVED, pages);
+    let reclaim: u64 = member(current_task(), &config::OFF_TASK_RECLAIM);
+    if reclaim != 0 {
+        count(cache_total::RECLAIMED, pages);
+        grow(lru_of(folio), pages);
+    }
+    let file = file_of(folio);
+    if !pages::is_watched(&file) {
+        return;
+    }
+    if note(folio, file, true) {
+        note_remover(ctx, reclaim != 0);
+        pages::note_removed(pages);
+    }
+}
+
+/// Prepares what is to be noted of the pages of a folio; `false` if there is no room.
+#[inline(always)]
+fn note(folio: *const u8, file: FileKey, removed: bool) -> bool {
+    let Some(noting) = pages::noting() else {
+        return false;
+    };
+    noting.key.file = file;
+    noting.key.index = member(folio, &config::OFF_FOLIO_INDEX);
+    noting.lru = lru_of(folio);
+    // SAFETY: a pointer into the map; an entry that is taken for another is a wrong number at worst.
+    noting.age = AGES.get_ptr(noting.lru).map_or(0, |age| unsafe { *age });
+    // SAFETY: a helper without arguments.
+    noting.now_ns = unsafe { bpf_ktime_get_ns() };
+    if removed {
+        let (tgid, tid) = current();
+        noting.removal = PageRemoval {
+            how: removal::UNKNOWN,
+            syscall: NO_SYSCALL,
+            tgid,
+            tid,
+            comm: bpf_get_current_comm().unwrap_or_default(),
+        };
+    }
+    true
+}
+
+/// Adds how the page is removed, and in which system call.
+#[inline(always)]
+fn note_remover(ctx: *mut c_void, reclaim: bool) {
+    let (Some(noting), Some(scratch)) = (pages::noting(), REMOVER_SCRATCH.get_ptr_mut(0)) else {
+        return;
+    };
+    let mm: u64 = member(current_task(), &config::OFF_TASK_MM);
+    if mm != 0 {
+        noting.removal.syscall = config::system_call();
+    }
+    // SAFETY: the value lives as long as the map and belongs to this CPU.
+    let len = capture_into(ctx, unsafe { &mut (*scratch).frames }, 0);
+    let how = how_removed(len);
+    noting.removal.how = if how == removal::UNKNOWN && reclaim {
+        removal::OTHER_RECLAIM
+    } else {
+        how
+    };
+}
+
+/// What the first range of `REMOVERS` means that the captured stack passes: one of `removal`. A
+/// function of its own with global linkage; see `stack::scan_stack`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn how_removed(len: u32) -> u32 {
+    let Some(scratch) = REMOVER_SCRATCH.get_ptr_mut(0) else {
+        return removal::UNKNOWN;
+    };
+    // SAFETY: as above.
+    let scratch = unsafe { &mut *scratch };
+    // The result is kept in memory, where the verifier does not follow each of its values.
+    let first = &raw mut scratch.first;
+    // SAFETY: a valid pointer, here and below.
+    unsafe { first.write_volatile(REMOVER_RANGES as u64) };
+    let mut index = 0;
+    while index < MAX_FRAMES {
+        if index >= len as usize {
+            break;
+        }
+        let at = u64::from(remover_of(scratch.frames[index]));
+        if at < unsafe { first.read_volatile() } {
+            unsafe { first.write_volatile(at) };
+        }
+        index += 1;
+    }
+    let first = unsafe { first.read_volatile() } as usize;
+    if first < REMOVER_RANGES {
+        config::remover(first, 2) as u32
+    } else {
+        removal::UNKNOWN
+    }
+}
+
+/// The first range of `REMOVERS` that an address is in; see [`how_removed`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn remover_of(address: u64) -> u32 {
+    let mut range = 0;
+    while range < REMOVER_RANGES {
+        if within(
+            address,
+            (config::remover(range, 0), config::remover(range, 1)),
+        ) {
+            return range as u32;
+        }
+        range += 1;
+    }
+    REMOVER_RANGES as u32
+}
+
+/// How many pages a folio has.
+#[inline(always)]
+fn pages_of(folio: *const u8) -> u64 {
+    let flags: u64 = member(folio, &config::OFF_FOLIO_FLAGS);
+    if flags & config::FOLIO_LARGE.load() == 0 {
+        return 1;
+    }
+    let pages: u32 = member(folio, &config::OFF_FOLIO_PAGES);
+    if pages == 0 { 1 } else { u64::from(pages) }
+}
+
+/// Which file a folio is of.
+#[inline(always)]
+fn file_of(folio: *const u8) -> FileKey {
+    let mapping: u64 = member(folio, &config::OFF_FOLIO_MAPPING);
+    let host: u64 = member(mapping as *const u8, &config::OFF_MAPPING_HOST);
+    let (inode, device) = config::file_id(host);
+    FileKey {
+        inode,
+        device,
+        padding: 0,
+    }
+}
+
+/// Whose memory a folio is; 0 without memory cgroups.
+#[inline(always)]
+fn lru_of(folio: *const u8) -> u64 {
+    if config::OFF_FOLIO_MEMCG.load() == 0 {
+        return 0;
+    }
+    member::<u64>(folio, &config::OFF_FOLIO_MEMCG) & !MEMCG_FLAGS
+}
+
+/// Reclaim took so many pages more.
+#[inline(always)]
+fn grow(lru: u64, pages: u64) {
+    if let Some(age) = AGES.get_ptr_mut(lru) {
+        // SAFETY: an atomic add to an aligned map value, see `maps::inflight_changed`.
+        unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) age, in(reg) pages) }
+    } else {
+        let _ = AGES.insert(lru, pages, 0);
+    }
+}
+
+/// The current process has added pages.
+#[inline(always)]
+fn fill(pages: u64) {
+    let (tgid, _) = current();
+    if let Some(fill) = FILLS.get_ptr_mut(tgid) {
+        // SAFETY: this CPU's value, which lives while the program runs.
+        unsafe { (*fill).pages += pages };
+        return;
+    }
+    let first = Fill {
+        pages,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    };
+    let _ = FILLS.insert(tgid, first, 0);
+}
+
+#[inline(always)]
+fn count(index: u32, pages: u64) {
+    if let Some(total) = CACHE_TOTALS.get_ptr_mut(index) {
+        // SAFETY: a pointer into this CPU's value; programs do not migrate.
+        unsafe { *total += pages };
+    }
+}

@@ -1,0 +1,250 @@
+//! What has happened to single pages of the files that traced threads fault on: when each was added
+//! to the page cache and removed from it, and by whom. Only with `EVICTIONS`.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use faulttrace_ebpf::{
+    COMM_LEN, FileKey, HistoryEvent, NO_DISTANCE, NO_SYSCALL, PageRemoval, PageState, counter,
+    kind, removal,
+};
+
+use crate::config;
+use crate::end;
+use crate::maps::{self, EVENTS};
+
+/// One page of a file.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PageKey {
+    pub file: FileKey,
+    /// Offset in the file, pages.
+    pub index: u64,
+}
+
+/// Room for what is being noted of pages, on each CPU: page cache and tracepoint run with preemption
+/// off, and nothing of it happens in interrupts.
+#[repr(C)]
+pub struct Noting {
+    pub key: PageKey,
+    /// For a page of which nothing is known yet.
+    pub fresh: PageState,
+    /// What `PageState::age` and `lru` are now.
+    pub age: u64,
+    pub lru: u64,
+    pub now_ns: u64,
+    pub removal: PageRemoval,
+}
+
+/// Files whose pages are watched, and since when.
+#[map]
+static FILES: HashMap<FileKey, u64> = HashMap::with_max_entries(16384, 0);
+#[map]
+static PAGES: LruHashMap<PageKey, PageState> = LruHashMap::with_max_entries(262_144, 0);
+/// How many entries `PAGES` was given: with more than it keeps, it has forgotten some.
+#[map]
+static PAGES_ENTERED: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+static NOTING: PerCpuArray<Noting> = PerCpuArray::with_max_entries(1, 0);
+
+/// Nothing is known of a page.
+const UNSEEN: PageState = PageState {
+    added_ns: 0,
+    removed_ns: 0,
+    cached_ns: 0,
+    age: 0,
+    lru: 0,
+    distance: NO_DISTANCE,
+    removal: PageRemoval {
+        how: removal::UNKNOWN,
+        syscall: NO_SYSCALL,
+        tgid: 0,
+        tid: 0,
+        comm: [0; COMM_LEN],
+    },
+};
+
+/// This CPU's room.
+#[inline(always)]
+pub fn noting() -> Option<&'static mut Noting> {
+    // SAFETY: the value lives as long as the map and belongs to this CPU, see `Noting`.
+    NOTING.get_ptr_mut(0).map(|noting| unsafe { &mut *noting })
+}
+
+/// Whether the pages of a file are watched.
+#[inline(always)]
+pub fn is_watched(file: &FileKey) -> bool {
+    FILES.get_ptr(file).is_some()
+}
+
+/// A traced thread faults on this file: watches its pages from now on.
+#[inline(always)]
+pub fn watch((inode, device): (u64, u32)) {
+    let file = FileKey {
+        inode,
+        device,
+        padding: 0,
+    };
+    if FILES.get_ptr(&file).is_some() {
+        return;
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if FILES.insert(&file, &now, 0).is_err() {
+        maps::count(counter::FILES_FULL);
+    }
+}
+
+/// The page of [`Noting::key`] and those that follow were added to the page cache.
+#[inline(always)]
+pub fn note_added(pages: u64) {
+    each(pages, |index| {
+        added_one(index);
+    });
+}
+
+/// They were removed from it.
+#[inline(always)]
+pub fn note_removed(pages: u64) {
+    each(pages, |index| {
+        removed_one(index);
+    });
+}
+
+/// Folios have 512 pages at most (a huge page).
+#[inline(always)]
+fn each(pages: u64, note: impl Fn(u64)) {
+    const MOST: u64 = 512;
+    let Some(noting) = noting() else { return };
+    let first = noting.key.index;
+    let mut page = 0;
+    while page < MOST {
+        if page >= pages {
+            break;
+        }
+        note(first + page);
+        page += 1;
+    }
+}
+
+/// A function of its own with global linkage, so that the verifier follows it once and not for each
+/// of the pages of a folio (kernel commit 51c39bb1d5d1, 5.6).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn added_one(index: u64) -> u32 {
+    let Some(noting) = noting() else { return 0 };
+    noting.key.index = index;
+    if let Some(page) = PAGES.get_ptr_mut(&noting.key) {
+        // SAFETY: values of an LRU map stay mapped while a program runs; one that is taken for another
+        // page in this moment gets wrong numbers at worst.
+        let page = unsafe { &mut *page };
+        page.added_ns = noting.now_ns;
+        page.distance = if page.lru == noting.lru && noting.age >= page.age {
+            noting.age - page.age
+        } else {
+            NO_DISTANCE
+        };
+        return 1;
+    }
+    noting.fresh = UNSEEN;
+    noting.fresh.added_ns = noting.now_ns;
+    enter(noting)
+}
+
+/// See [`added_one`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn removed_one(index: u64) -> u32 {
+    let Some(noting) = noting() else { return 0 };
+    noting.key.index = index;
+    let Some(page) = PAGES.get_ptr_mut(&noting.key) else {
+        noting.fresh = UNSEEN;
+        noting.fresh.removed_ns = noting.now_ns;
+        noting.fresh.age = noting.age;
+        noting.fresh.lru = noting.lru;
+        noting.fresh.removal = noting.removal;
+        return enter(noting);
+    };
+    // SAFETY: as above.
+    let page = unsafe { &mut *page };
+    page.cached_ns = page.added_ns;
+    page.added_ns = 0;
+    page.removed_ns = noting.now_ns;
+    page.age = noting.age;
+    page.lru = noting.lru;
+    page.distance = NO_DISTANCE;
+    page.removal = noting.removal;
+    1
+}
+
+#[inline(always)]
+fn enter(noting: &mut Noting) -> u32 {
+    if let Some(entered) = PAGES_ENTERED.get_ptr_mut(0) {
+        // SAFETY: an atomic add to an aligned map value, see `maps::inflight_changed`.
+        unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) entered, in(reg) 1) }
+    }
+    u32::from(PAGES.insert(&noting.key, &noting.fresh, 0).is_ok())
+}
+
+/// Tells what is known of the page of a fault, right before the fault itself is told. `ids`: process
+/// and thread, device.
+///
+/// A function of its own for the room that it takes on the stack of the programs.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_history(inode: u64, device: u32, index: u64, tid: u32, start_ns: u64) -> u32 {
+    let key = PageKey {
+        file: FileKey {
+            inode,
+            device,
+            padding: 0,
+        },
+        index,
+    };
+    let wake = end::wake_flags();
+    let Some(mut record) = EVENTS.reserve::<HistoryEvent>(0) else {
+        maps::count(counter::HISTORIES_LOST);
+        return 0;
+    };
+    let event = record.as_mut_ptr();
+    // SAFETY: room for an event in the ring; every member is written.
+    unsafe {
+        (*event).kind = kind::HISTORY;
+        (*event).tid = tid;
+        (*event).start_ns = start_ns;
+        (*event).forgotten = u32::from(has_forgotten());
+        (*event).watched_ns = match FILES.get_ptr(&key.file) {
+            Some(since) => *since,
+            None => 0,
+        };
+        match PAGES.get_ptr(&key) {
+            Some(page) => {
+                (*event).seen = 1;
+                (*event).page = *page;
+            }
+            None => {
+                (*event).seen = 0;
+                (*event).page = UNSEEN;
+            }
+        }
+    }
+    record.submit(wake);
+    1
+}
+
+/// Whether `PAGES` has been given more than it keeps.
+#[inline(always)]
+fn has_forgotten() -> bool {
+    // SAFETY: reads one aligned word.
+    PAGES_ENTERED
+        .get_ptr(0)
+        .is_some_and(|entered| unsafe { *entered } > config::PAGES_KEPT.load())
+}
+
+/// Tells the history of a fault's page, if it is known which that is.
+#[inline(always)]
+pub fn tell(flags: u32, file: (u64, u32), index: u64, tid: u32, start_ns: u64) {
+    if config::EVICTIONS.load() != 0 && flags & faulttrace_ebpf::flag::HAS_FILE != 0 {
+        send_history(file.0, file.1, index, tid, start_ns);
+    }
+}

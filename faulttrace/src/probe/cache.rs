@@ -1,0 +1,118 @@
+//! The page cache as the programs see it (`--evictions`): who fills it, and whose pages are watched.
+
+use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap};
+use aya::{Ebpf, EbpfLoader, Pod};
+use faulttrace_ebpf::{COMM_LEN, FileKey, Fill, cache_total};
+
+use super::Error;
+use super::maps::{refused, take};
+
+/// How many pages the programs remember before they may forget some.
+pub(super) const PAGES_KEPT: u32 = PAGES_ROOM - PAGES_ROOM / 8;
+/// How many entries map `PAGES` has: the pages of 1 GiB, in 45 MiB. An LRU map may forget entries a
+/// little before it is full (kernel/bpf/bpf_lru_list.c).
+const PAGES_ROOM: u32 = 262_144;
+/// What is of use with `--evictions` alone.
+const MAPS: [&str; 4] = ["PAGES", "FILES", "FILLS", "AGES"];
+
+/// Keeps the maps small that are not wanted.
+pub(super) fn size(loader: &mut EbpfLoader<'_>, wanted: bool) {
+    if wanted {
+        loader.map_max_entries("PAGES", PAGES_ROOM);
+        return;
+    }
+    for name in MAPS {
+        loader.map_max_entries(name, 1);
+    }
+}
+
+/// A key or value by the wire format.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: repr(C) integers without padding; every bit pattern is a value.
+unsafe impl Pod for Plain<FileKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Fill> {}
+
+/// The maps of `--evictions`.
+pub struct PageCache {
+    fills: PerCpuHashMap<MapData, u32, Plain<Fill>>,
+    totals: PerCpuArray<MapData, u64>,
+    files: HashMap<MapData, Plain<FileKey>, u64>,
+}
+
+/// Pages that came into the page cache and left it since the programs were attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheTotals {
+    /// Added.
+    pub added: u64,
+    /// Removed, for whatever reason.
+    pub removed: u64,
+    /// Of these: by reclaim.
+    pub reclaimed: u64,
+}
+
+/// Pages that one process added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FillOf {
+    /// Process id.
+    pub tgid: u32,
+    /// Pages since it was first seen to add some.
+    pub pages: u64,
+    /// Name of a thread of it.
+    pub comm: [u8; COMM_LEN],
+}
+
+impl PageCache {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            fills: PerCpuHashMap::try_from(take(ebpf, "FILLS")?)
+                .map_err(|error| refused("FILLS", &error))?,
+            totals: PerCpuArray::try_from(take(ebpf, "CACHE_TOTALS")?)
+                .map_err(|error| refused("CACHE_TOTALS", &error))?,
+            files: HashMap::try_from(take(ebpf, "FILES")?)
+                .map_err(|error| refused("FILES", &error))?,
+        })
+    }
+
+    /// Watches the pages of a file from this moment on. `false` if there is no room.
+    pub fn watch(&mut self, inode: u64, device: u32, now_ns: u64) -> bool {
+        let key = FileKey {
+            inode,
+            device,
+            padding: 0,
+        };
+        self.files.insert(Plain(key), now_ns, 0).is_ok()
+    }
+
+    /// What came and went, on all CPUs together.
+    pub fn totals(&self) -> Result<CacheTotals, Error> {
+        let total = |index: u32| -> Result<u64, Error> {
+            let values = self.totals.get(&index, 0);
+            let values = values.map_err(|error| refused("CACHE_TOTALS", &error))?;
+            Ok(values.iter().sum())
+        };
+        Ok(CacheTotals {
+            added: total(cache_total::ADDED)?,
+            removed: total(cache_total::REMOVED)?,
+            reclaimed: total(cache_total::RECLAIMED)?,
+        })
+    }
+
+    /// Who added how much. A process that is forgotten meanwhile, because others need its room, is left
+    /// out.
+    pub fn fills(&self) -> Vec<FillOf> {
+        let sum = |(tgid, values): (u32, aya::maps::PerCpuValues<Plain<Fill>>)| {
+            let named = values.iter().find(|Plain(fill)| fill.pages > 0)?;
+            Some(FillOf {
+                tgid,
+                pages: values.iter().map(|Plain(fill)| fill.pages).sum(),
+                comm: named.0.comm,
+            })
+        };
+        let entries = self.fills.iter().filter_map(Result::ok);
+        entries.filter_map(sum).collect()
+    }
+}

@@ -1,0 +1,88 @@
+//! The columns of what `--evictions` adds.
+
+use super::{Column, ID, RECORD, REFERENCE, column};
+
+/// The past of a fault's page.
+pub(super) const HISTORIES: &[Column] = &[
+    column("fault", ID, "`faults.id`"),
+    column(
+        "watched_rel_ns",
+        "INTEGER",
+        "Since when the pages of its file are watched, ns since `meta.base_ns`; NULL: they are not",
+    ),
+    column(
+        "past",
+        "TEXT NOT NULL",
+        "`first_touch`: not in memory since; `refault`: it had been, and was removed; `unknown`",
+    ),
+    column(
+        "removed_rel_ns",
+        "INTEGER",
+        "Of a refault: when it was removed, ns since `meta.base_ns`",
+    ),
+    column(
+        "cached_rel_ns",
+        "INTEGER",
+        "Since when it had been in memory, ns since `meta.base_ns`; NULL: since before it was watched",
+    ),
+    column(
+        "how",
+        "TEXT",
+        "Why it was removed: `kswapd`, `direct_reclaim`, `memcg_reclaim`, `other_reclaim`, \
+         `drop_caches`, `fadvise`, `truncate`, `invalidate`, `unknown`",
+    ),
+    column("remover", "INTEGER", "Who did it: `threads.id`"),
+    column(
+        "syscall",
+        "TEXT",
+        "The system call that the remover was in; NULL without one",
+    ),
+    column(
+        "distance_pages",
+        "INTEGER",
+        "Pages that reclaim took from the same memory cgroup between the removal and the reading; \
+         NULL if unknown",
+    ),
+    column(
+        "filler",
+        "INTEGER",
+        "Who added most to the page cache while the page was in it: `threads.id` of a thread of the \
+         process; NULL if unknown",
+    ),
+    column("filler_pages", "INTEGER", "How many pages that were"),
+    column("filled_pages", "INTEGER", "How many all added"),
+];
+
+/// What came and went.
+pub(super) const CACHE_FILLS: &[Column] = &[
+    column("id", ID, RECORD),
+    column(
+        "begin_rel_ns",
+        "INTEGER NOT NULL",
+        "From when, ns since `meta.base_ns`",
+    ),
+    column(
+        "end_rel_ns",
+        "INTEGER NOT NULL",
+        "Until when, ns since `meta.base_ns`",
+    ),
+    column("added_pages", "INTEGER NOT NULL", "Pages added"),
+    column("removed_pages", "INTEGER NOT NULL", "Pages removed"),
+    column(
+        "reclaimed_pages",
+        "INTEGER NOT NULL",
+        "Pages removed by reclaim",
+    ),
+];
+
+/// Who brought it.
+pub(super) const CACHE_FILL_BY: &[Column] = &[
+    column("fill", REFERENCE, "`cache_fills.id`"),
+    column("position", "INTEGER NOT NULL", "0 added most"),
+    column(
+        "process",
+        REFERENCE,
+        "`threads.id` of a thread of the process, without its thread id",
+    ),
+    column("pages", "INTEGER NOT NULL", "Pages it added"),
+];

@@ -1,0 +1,196 @@
+//! The pasts of pages in words: of one fault, and of all together (`--evictions`).
+
+use super::line::{Page, Paint};
+use super::words::{self, duration, plural};
+use crate::model::analysis::PAGE_BYTES;
+use crate::model::summary::{Fills, Pasts, Sums, Waited, Who};
+use crate::model::{Fault, History, How, Past, Removal};
+use crate::view::json::history::AVOIDED;
+
+/// Lines of a table.
+const TOP: usize = 10;
+/// Where labels begin.
+const LABEL: usize = 22;
+
+/// What a fault's page was before; `None` if nothing is known.
+pub(super) fn past(fault: &Fault) -> Option<String> {
+    let history = fault.history.as_deref()?;
+    match &history.past {
+        Past::Unknown => None,
+        Past::FirstTouch => {
+            Some("the page was not in memory before, as far as was seen".to_owned())
+        }
+        Past::Refault(removal) => Some(refault(fault, history, removal)),
+    }
+}
+
+fn refault(fault: &Fault, history: &History, removal: &Removal) -> String {
+    let begin_ns = fault.end_ns.saturating_sub(fault.duration_ns);
+    let ago = duration(begin_ns.saturating_sub(removal.removed_ns));
+    let stayed = match (removal.cached_ns, history.watched_ns) {
+        (Some(since), _) => {
+            let stay_ns = removal.removed_ns.saturating_sub(since);
+            format!(", after {} in memory", duration(stay_ns))
+        }
+        (None, Some(since)) => {
+            let stay_ns = removal.removed_ns.saturating_sub(since);
+            format!(", after {} or more in memory", duration(stay_ns))
+        }
+        (None, None) => String::new(),
+    };
+    let by = words::with_id(Some(&removal.by.name), removal.by.pid);
+    let call = removal
+        .by
+        .syscall
+        .as_ref()
+        .map_or_else(String::new, |call| format!(" in {}()", words::name(call)));
+    let (what, why) = removed(removal.how);
+    let mut text = format!("refault: {what} {ago} ago{stayed}, {why}by {by}{call}");
+    if let Some(filled) = &removal.filled {
+        let who = words::with_id(Some(&filled.name), filled.pid);
+        text += &format!(
+            "; meanwhile {who} brought {} of {} into memory",
+            bytes(filled.pages),
+            bytes(filled.of_pages)
+        );
+    }
+    text
+}
+
+/// What was done to a page, and why or where.
+fn removed(how: How) -> (&'static str, &'static str) {
+    match how {
+        How::Kswapd | How::OtherReclaim => ("evicted", ""),
+        How::DirectReclaim => ("evicted", "for want of memory, "),
+        How::MemcgReclaim => ("evicted", "under a memory cgroup's limit, "),
+        How::DropCaches => ("dropped", "by drop_caches, "),
+        How::Fadvise => ("dropped", "by fadvise, "),
+        How::Truncate => ("cut off", "with the file, "),
+        How::Invalidate => ("made invalid", ""),
+        How::Unknown => ("removed", ""),
+    }
+}
+
+/// Pages as bytes.
+fn bytes(pages: u64) -> String {
+    words::about(pages.saturating_mul(PAGE_BYTES))
+}
+
+/// Why pages that were waited for were not in memory.
+pub(in crate::view) fn pasts(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
+    if pasts.is_empty() {
+        return;
+    }
+    page.say("", out);
+    let head = "why pages were not in memory";
+    page.line().paint(Paint::Bold, head).end(out);
+    for (waited, what) in [
+        (
+            pasts.first_touch,
+            "not in memory before, as far as was seen",
+        ),
+        (pasts.refault, "had been in memory, and were removed"),
+        (
+            pasts.unknown,
+            "not known: in memory before their file was watched, or forgotten",
+        ),
+    ] {
+        row(page, waited, what, out);
+    }
+    table(page, "removed", &pasts.removed, out, |(how, who)| {
+        let (what, why) = removed(*how);
+        format!("{what} {why}by {}", named(who))
+    });
+    let title = "by who brought most into memory while they were there";
+    table(page, title, &pasts.filled, out, named);
+    more_memory(page, pasts, out);
+}
+
+fn named(who: &Who) -> String {
+    words::with_id(Some(&who.name), who.pid)
+}
+
+fn row(page: Page, waited: Waited, what: &str, out: &mut Vec<u8>) {
+    if waited.faults == 0 {
+        return;
+    }
+    let line = page.line().add(&format!(
+        "{:>9}  {:>9}",
+        waited.faults,
+        duration(waited.blocked_ns)
+    ));
+    let pad = LABEL.saturating_sub(20);
+    line.add(&" ".repeat(pad)).add(what).end(out);
+}
+
+fn table<K: Eq + std::hash::Hash + Ord + Clone>(
+    page: Page,
+    title: &str,
+    sums: &Sums<K>,
+    out: &mut Vec<u8>,
+    label: impl Fn(&K) -> String,
+) {
+    let ranked = sums.ranked();
+    if ranked.is_empty() {
+        return;
+    }
+    page.say(&format!("  {title}:"), out);
+    for (key, waited) in ranked.iter().take(TOP) {
+        row(page, *waited, &label(key), out);
+    }
+    let mut rest = sums.others();
+    for (_, waited) in ranked.iter().skip(TOP) {
+        rest.faults = rest.faults.saturating_add(waited.faults);
+        rest.blocked_ns = rest.blocked_ns.saturating_add(waited.blocked_ns);
+    }
+    row(page, rest, "others", out);
+}
+
+/// How much more memory would have avoided refaults.
+fn more_memory(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
+    let counted = pasts.with_distance();
+    if counted == 0 {
+        return;
+    }
+    let parts: Vec<String> = AVOIDED
+        .iter()
+        .filter_map(|percent| {
+            let pages = pasts.pages_more(*percent)?;
+            Some(format!("{percent} % with {}", bytes(pages)))
+        })
+        .collect();
+    let text = format!(
+        "more memory (for the same cgroup) would have avoided: {}, of {} that reclaim caused",
+        parts.join(", "),
+        plural(counted, "refault"),
+    );
+    page.wrap(2, &text, out);
+    if pasts.without_distance > 0 {
+        let text = format!(
+            "{} more without a known distance are not in that",
+            pasts.without_distance
+        );
+        page.wrap(2, &text, out);
+    }
+}
+
+/// Who filled the page cache.
+pub(in crate::view) fn fills(page: Page, fills: &Fills, out: &mut Vec<u8>) {
+    if fills.is_empty() {
+        return;
+    }
+    page.say("", out);
+    let head = "page cache of the whole machine, all files";
+    page.line().paint(Paint::Bold, head).end(out);
+    let text = format!(
+        "{} came, {} went, {} of it by reclaim; brought by:",
+        bytes(fills.added_pages),
+        bytes(fills.removed_pages),
+        bytes(fills.reclaimed_pages)
+    );
+    page.wrap(2, &text, out);
+    for (who, pages) in fills.ranked().into_iter().take(TOP) {
+        let line = page.line().add(&format!("{:>10}  ", bytes(pages)));
+        line.add(&named(who)).end(out);
+    }
+}
