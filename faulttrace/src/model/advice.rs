@@ -17,7 +17,7 @@ mod tests;
 
 use super::summary::FileKey;
 
-pub use findings::{FileFindings, Findings, ProcessFindings, StallFindings};
+pub use findings::{FileFindings, Findings, ProcessFindings, RemovedFindings, StallFindings};
 pub(crate) use gather::{Gather, Space};
 pub use pages::Again;
 pub use reads::{Reads, Writes};
@@ -172,6 +172,10 @@ rules! {
     RandomAccess = "random_access",
     /// Pages of a file that had been read before were read again.
     ReadAgain = "read_again",
+    /// Pages that reclaim had taken were read again.
+    Evicted = "evicted",
+    /// Pages that somebody had dropped on purpose were read again.
+    Dropped = "dropped",
     /// Memory that was swapped out.
     SwapIn = "swap_in",
     /// Memory that was compressed.
@@ -253,6 +257,8 @@ pub enum Evidence {
         /// Their size, bytes.
         bytes: u64,
     },
+    /// Pages that had been removed from memory.
+    Removed(Box<RemovedFindings>),
     /// When many threads were blocked at once.
     Together(StallFindings),
     /// Of all the time that its faults blocked, those that waited for reads, ns.
@@ -317,8 +323,15 @@ pub enum Action {
     },
     /// More memory, for its cgroup or the machine.
     MoreMemory,
+    /// So much more of it.
+    MoreMemoryBy {
+        /// The size.
+        bytes: u64,
+    },
     /// Keep others from filling the page cache.
     MoveNeighbour,
+    /// Do not drop what is still needed.
+    KeepPages,
     /// Swap less readily.
     LowerSwappiness,
     /// zswap or zram before the device.

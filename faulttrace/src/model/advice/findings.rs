@@ -5,9 +5,9 @@ use super::pages::Again;
 use super::reads::{Reads, Writes};
 use super::settle::{MAX_MEMBERS, least_ns};
 use super::{About, Advised, rules, settle};
-use crate::model::Cause;
 use crate::model::analysis::{Evidence as Steps, HotRange, PAGE_BYTES, Report, SLICES, SeriesKey};
-use crate::model::summary::{FileKey, ProcessSummary, Tally};
+use crate::model::summary::{FileKey, ProcessSummary, Tally, Waited, Who};
+use crate::model::{Cause, How};
 
 /// All that the rules look at.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +69,9 @@ pub struct ProcessFindings {
     pub causes: Vec<(Cause, Tally)>,
     /// Its memory that was swapped in.
     pub swapped: Again,
+    /// What it read again that had been in memory, if that was looked at (`--evictions`): what reclaim
+    /// had taken, and what had been dropped on purpose.
+    pub removed: Option<[RemovedFindings; 2]>,
     /// When its threads were blocked at once; `None` if it has one thread, or none was.
     pub stalls: Option<StallFindings>,
 }
@@ -86,6 +89,52 @@ pub struct StallFindings {
     pub total_ns: u64,
     /// The most threads in faults at once.
     pub max_threads: u64,
+}
+
+/// Pages that were read again after they had been removed from memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemovedFindings {
+    /// Faults that read them.
+    pub again: Waited,
+    /// How and by whom most of them were removed, and how many.
+    pub by: Option<(How, Who, u64)>,
+    /// Who, but the process itself, added most to the page cache while most of them were in it, and how
+    /// many.
+    pub filled: Option<(Who, u64)>,
+    /// So much more memory would have avoided 50, 90 and 99 % of them, bytes; `None` if that is not
+    /// known, or would not have helped.
+    pub more_bytes: Option<[u64; 3]>,
+}
+
+/// The parts of the refaults that a process could have had less of with more memory.
+const AVOIDED: [f64; 3] = [50.0, 90.0, 99.0];
+
+impl RemovedFindings {
+    /// What reclaim took from a process, and what was dropped.
+    fn of(process: &ProcessSummary, pid: u32, page_bytes: u64) -> Option<[Self; 2]> {
+        let pasts = &process.pasts;
+        if pasts.is_empty() {
+            return None;
+        }
+        let mut both = [Self::default(), Self::default()];
+        for ((how, who), waited) in pasts.removed.ranked() {
+            let [reclaimed, dropped] = &mut both;
+            let one = if how.is_reclaim() { reclaimed } else { dropped };
+            one.again.add(waited);
+            one.by
+                .get_or_insert_with(|| (*how, who.clone(), waited.faults));
+        }
+        let [reclaimed, _] = &mut both;
+        let mut filled = pasts.filled.ranked().into_iter();
+        reclaimed.filled = filled
+            .find(|(who, _)| who.pid != pid)
+            .map(|(who, waited)| (who.clone(), waited.faults));
+        let [p50, p90, p99] = AVOIDED.map(|percent| pasts.pages_more(percent));
+        let pages = p50.zip(p90).zip(p99);
+        reclaimed.more_bytes = pages
+            .map(|((p50, p90), p99)| [p50, p90, p99].map(|pages| pages.saturating_mul(page_bytes)));
+        Some(both)
+    }
 }
 
 impl ProcessFindings {
@@ -114,7 +163,9 @@ impl Findings {
         let processes = processes.filter_map(|process| {
             let pid = process.pid?;
             let swapped = gather.memories.get(&pid).map(again);
-            ProcessFindings::of(report, process, pid, swapped.unwrap_or_default())
+            let mut found = ProcessFindings::of(report, process, pid, swapped.unwrap_or_default())?;
+            found.removed = RemovedFindings::of(process, pid, page_bytes);
+            Some(found)
         });
         Findings {
             wall_ns: report.wall.map(|wall| wall.length_ns()),
@@ -220,6 +271,7 @@ impl ProcessFindings {
             all: process.tally,
             causes: causes.collect(),
             swapped,
+            removed: None,
             stalls,
         })
     }

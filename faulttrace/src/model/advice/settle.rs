@@ -81,6 +81,7 @@ fn agree(given: &mut Vec<Advice>) {
         .filter(|one| one.rule == Rule::ReadAgain)
         .filter_map(|one| path(one).cloned())
         .collect();
+    let evicted = given.iter().any(|one| one.rule == Rule::Evicted);
     let has = |given: &[Advice], action| given.iter().any(|one| one.actions.contains(&action));
     // Devices may be the same.
     let both_ways = has(given, Action::RaiseReadAhead) && has(given, Action::LowerReadAhead);
@@ -92,7 +93,7 @@ fn agree(given: &mut Vec<Advice>) {
             Action::MadvSequential | Action::MadvPopulateRead { .. } => !needed,
             Action::RaiseReadAhead | Action::LowerReadAhead => !both_ways,
             // With less swapping the page cache has less room.
-            Action::LowerSwappiness => again.is_empty(),
+            Action::LowerSwappiness => again.is_empty() && !evicted,
             _ => true,
         });
     }
@@ -112,6 +113,8 @@ fn overlap(a: &Advice, b: &Advice) -> bool {
         (Rule::BlockedTogether, Rule::BlockedTogether) => false,
         (Rule::BlockedTogether, _) => within(&a.about, &b.about),
         (_, Rule::BlockedTogether) => within(&b.about, &a.about),
+        (Rule::Evicted | Rule::Dropped, other) if reads(other) => within(&a.about, &b.about),
+        (other, Rule::Evicted | Rule::Dropped) if reads(other) => within(&b.about, &a.about),
         _ => match (&a.about, &b.about) {
             (About::File { file: a_file, .. }, About::File { file: b_file, .. }) => {
                 a_file == b_file && reads(a.rule) && reads(b.rule)

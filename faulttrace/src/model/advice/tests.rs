@@ -4,6 +4,7 @@ mod agree;
 mod files;
 mod others;
 mod pages;
+mod removed;
 
 use std::sync::Arc;
 
@@ -45,7 +46,9 @@ fn ahead() -> Arc<Stack> {
 
 /// The fault of this number in a trace, each 2 ms after the one before, blocked for 1 ms.
 fn nth(n: u64) -> Fault {
-    during(1, n * 2 * MS, n * 2 * MS + MS)
+    let mut nth = during(1, n * 2 * MS, n * 2 * MS + MS);
+    nth.history = None;
+    nth
 }
 
 /// One that reads a page of a file.

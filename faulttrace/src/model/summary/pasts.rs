@@ -23,7 +23,8 @@ pub struct Waited {
 }
 
 impl Waited {
-    fn add(&mut self, other: Waited) {
+    /// Counts what `other` counted.
+    pub(crate) fn add(&mut self, other: Waited) {
         self.faults = self.faults.saturating_add(other.faults);
         self.blocked_ns = self.blocked_ns.saturating_add(other.blocked_ns);
     }

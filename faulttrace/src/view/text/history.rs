@@ -71,6 +71,12 @@ fn removed(how: How) -> (&'static str, &'static str) {
     }
 }
 
+/// What was done to a page, with a space where who did it follows.
+pub(in crate::view) fn done(how: How) -> String {
+    let (what, why) = removed(how);
+    format!("{what} {why}")
+}
+
 /// Pages as bytes.
 fn bytes(pages: u64) -> String {
     words::about(pages.saturating_mul(PAGE_BYTES))
@@ -98,8 +104,7 @@ pub(in crate::view) fn pasts(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
         row(page, waited, what, out);
     }
     table(page, "removed", &pasts.removed, out, |(how, who)| {
-        let (what, why) = removed(*how);
-        format!("{what} {why}by {}", named(who))
+        format!("{}by {}", done(*how), named(who))
     });
     let title = "by who brought most into memory while they were there";
     table(page, title, &pasts.filled, out, named);

@@ -161,15 +161,28 @@ pub(super) fn again(findings: &Findings, file: &FileFindings) -> Option<Advice> 
             blocked_ns,
             ..Tally::default()
         },
-        vec![
-            Action::MoreMemory,
-            Action::MlockFile { bytes },
-            Action::MoveNeighbour,
-        ],
+        match how_removed(findings, file) {
+            // What is said of the process says the rest, and how much.
+            true => vec![Action::MlockFile { bytes }],
+            false => vec![
+                Action::MoreMemory,
+                Action::MlockFile { bytes },
+                Action::MoveNeighbour,
+            ],
+        },
     )?;
     advice.evidence = vec![Evidence::CameAgain { again, bytes }];
-    advice.only_if = Some(Condition::NotOnPurpose);
+    advice.only_if = (!how_removed(findings, file)).then_some(Condition::NotOnPurpose);
     Some(advice)
+}
+
+/// Whether it is known of the processes that waited for a file how its pages had gone.
+fn how_removed(findings: &Findings, file: &FileFindings) -> bool {
+    let known = |pid: &u32| {
+        let process = findings.processes.iter().find(|one| one.pid == *pid);
+        process.is_some_and(|process| process.removed.is_some())
+    };
+    !file.pids.is_empty() && file.pids.iter().all(known)
 }
 
 /// Servers that answer late.

@@ -2,8 +2,10 @@
 
 use super::avoid;
 use crate::model::Cause;
-use crate::model::advice::{About, Action, Advice, Evidence, Findings, ProcessFindings, Rule};
-use crate::model::summary::Tally;
+use crate::model::advice::{
+    About, Action, Advice, Evidence, Findings, ProcessFindings, RemovedFindings, Rule,
+};
+use crate::model::summary::{Tally, Who};
 
 /// A process whose memory was swapped out.
 pub(super) fn swap<'a>(
@@ -39,6 +41,50 @@ pub(super) fn swap<'a>(
         }
         Some(advice)
     })
+}
+
+/// A process that reads again what had been in memory, if it is known how it went.
+pub(super) fn removed(process: &ProcessFindings) -> impl Iterator<Item = Advice> + '_ {
+    let [evicted, dropped] = match &process.removed {
+        Some([evicted, dropped]) => [Some(evicted), Some(dropped)],
+        None => [None, None],
+    };
+    let evicted = evicted.and_then(|found| {
+        read_again(process, Rule::Evicted, found, || {
+            let more = found
+                .more_bytes
+                .map(|[_, p90, _]| Action::MoreMemoryBy { bytes: p90 });
+            let mut actions = vec![more.unwrap_or(Action::MoreMemory)];
+            let half = |(_, faults): &(Who, u64)| faults.saturating_mul(2) >= found.again.faults;
+            actions.extend(
+                found
+                    .filled
+                    .as_ref()
+                    .filter(|one| half(one))
+                    .map(|_| Action::MoveNeighbour),
+            );
+            actions
+        })
+    });
+    let dropped = dropped
+        .and_then(|found| read_again(process, Rule::Dropped, found, || vec![Action::KeepPages]));
+    evicted.into_iter().chain(dropped)
+}
+
+fn read_again(
+    process: &ProcessFindings,
+    rule: Rule,
+    found: &RemovedFindings,
+    actions: impl FnOnce() -> Vec<Action>,
+) -> Option<Advice> {
+    let waits = Tally {
+        faults: found.again.faults,
+        blocked_ns: found.again.blocked_ns,
+        ..Tally::default()
+    };
+    let mut advice = avoid(rule, About::Process(process.pid), &waits, actions())?;
+    advice.evidence = vec![Evidence::Removed(Box::new(found.clone()))];
+    Some(advice)
 }
 
 /// A process whose memory cgroup is at its limit.

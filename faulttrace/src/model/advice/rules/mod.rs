@@ -19,6 +19,7 @@ pub(super) fn all(findings: &Findings) -> Vec<Advice> {
         given.extend(writes::writes(file));
     }
     for process in &findings.processes {
+        given.extend(memory::removed(process));
         given.extend(memory::swap(findings, process));
         given.extend(memory::limit(process));
         given.extend(process::waits(findings, process));

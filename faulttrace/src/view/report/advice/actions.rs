@@ -37,6 +37,8 @@ pub(super) fn action(action: Action) -> Words {
         A::MlockFile { .. }
         | A::MlockMemory { .. }
         | A::MoreMemory
+        | A::MoreMemoryBy { .. }
+        | A::KeepPages
         | A::MoveNeighbour
         | A::LowerSwappiness
         | A::CompressSwap => keeping(action),
@@ -137,12 +139,33 @@ fn keeping(action: Action) -> Words {
              them, else a larger machine; how much more, this trace does not tell",
             "memory",
         ),
+        Action::MoreMemoryBy { bytes } => words(
+            "more_memory",
+            format!(
+                "{} more memory for its cgroup (memory.high, memory.max), or if it has no limit for the \
+                 machine: avoids 90 % of these reads",
+                about(bytes)
+            ),
+            "memory",
+        ),
+        Action::KeepPages => words(
+            "keep_pages",
+            "do not drop what is still read: no posix_fadvise(POSIX_FADV_DONTNEED) behind it, no \
+             drop_caches, no new file in the place of the old one",
+            "so much less room for other pages",
+        ),
         Action::MoveNeighbour => words(
             "move_neighbour",
             "keep whoever else reads much from filling the page cache: posix_fadvise(\
              POSIX_FADV_DONTNEED) behind its reads, or a memory cgroup of its own with memory.high",
             "the neighbour reads from the disk what it would have had in memory",
         ),
+        _ => swapping(action),
+    }
+}
+
+fn swapping(action: Action) -> Words {
+    match action {
         Action::LowerSwappiness => words(
             "swappiness",
             "a lower vm.swappiness, or memory.swap.max=0 for the cgroup",
@@ -277,6 +300,7 @@ pub(super) const ALL: &[Action] = &[
     Action::MlockFile { bytes: 1 },
     Action::MlockMemory { bytes: None },
     Action::MoreMemory,
+    Action::KeepPages,
     Action::MoveNeighbour,
     Action::LowerSwappiness,
     Action::CompressSwap,

@@ -33,6 +33,9 @@ fn advised() -> Report {
         one.facts.place.path = None;
         faults.push(one);
     }
+    for one in &mut faults {
+        one.history = None;
+    }
     faults.sort_by_key(|one| one.end_ns);
     let mut all = vec![start()];
     all.extend(records(faults));

@@ -1,12 +1,12 @@
 //! Advice in words: what was seen, how a gain was computed, what the trace does not tell.
 
 use crate::model::advice::{
-    Advice, Advised, Again, Condition, Evidence, How, NoAdvice, PER_BLOCKED, PER_WALL, Reads, Rule,
-    StallFindings, Unit, WINDOW_BYTES,
+    Advice, Advised, Again, Condition, Evidence, How, NoAdvice, PER_BLOCKED, PER_WALL, Reads,
+    RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
 };
 use crate::view::report::text::percent;
-use crate::view::text::words::about;
-use crate::view::text::words::{duration, plural};
+use crate::view::text::history;
+use crate::view::text::words::{about, duration, plural, with_id};
 
 /// What is wrong, in a few words.
 pub(super) fn title(rule: Rule) -> &'static str {
@@ -16,6 +16,8 @@ pub(super) fn title(rule: Rule) -> &'static str {
         Rule::Prefetch => "many reads where a few large ones would do",
         Rule::RandomAccess => "read here and there, each time with readahead",
         Rule::ReadAgain => "pages were read again that had been in memory",
+        Rule::Evicted => "pages were read again that had been evicted",
+        Rule::Dropped => "pages were read again that had been dropped on purpose",
         Rule::SwapIn => "memory had been swapped out",
         Rule::CompressedSwap => "memory had been compressed (zswap or zram)",
         Rule::MemcgLimit => "its memory cgroup is at its limit",
@@ -65,6 +67,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             duration(*wall_ns)
         ),
         Evidence::CameAgain { again, bytes } => came_again(again, *bytes),
+        Evidence::Removed(found) => removed(found),
         Evidence::Together(stalls) => together(stalls),
         Evidence::MostlyReads {
             reads_ns,
@@ -117,6 +120,31 @@ fn came_again(again: &Again, bytes: u64) -> String {
         plural(again.faults, "time"),
         again.started
     )
+}
+
+fn removed(found: &RemovedFindings) -> String {
+    let mut text = format!("{} read them", plural(found.again.faults, "fault"));
+    if let Some((how, who, faults)) = &found.by {
+        let by = with_id(Some(&who.name), who.pid);
+        text += &format!(
+            "; of {faults} the page had been {}by {by}",
+            history::done(*how)
+        );
+    }
+    if let Some((who, faults)) = &found.filled {
+        let who = with_id(Some(&who.name), who.pid);
+        text += &format!("; of {faults}, {who} had filled the page cache meanwhile");
+    }
+    if let Some([p50, p90, p99]) = found.more_bytes {
+        text += &format!(
+            "; by the refault distances {} more would have avoided half of them, {} more 90 %, {} more \
+             99 %",
+            about(p50),
+            about(p90),
+            about(p99)
+        );
+    }
+    text
 }
 
 fn together(stalls: &StallFindings) -> String {
