@@ -26,12 +26,15 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::{Parser, ValueEnum};
 use faulttrace_tests::harness::sweep;
 use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use tools::Tools;
 
+/// Where it belongs.
+const DEBUGFS: &str = "/sys/kernel/debug";
 /// Where files are in memory, and how the names of ours begin.
 const MEMORY: &str = "/dev/shm";
 const PREFIX: &str = "faulttrace-bench-";
@@ -62,6 +65,7 @@ enum Part {
     Minor,
     Switch,
     Stall,
+    Read,
     Kernel,
     Start,
     Memory,
@@ -84,6 +88,7 @@ fn main() -> anyhow::Result<()> {
         geteuid()
     );
     let _alone = alone()?;
+    debugfs()?;
     sweep(Path::new(MEMORY), PREFIX);
     let scratch = TempDir::with_prefix_in(PREFIX, MEMORY)
         .with_context(|| format!("a directory in {MEMORY}, which has to be in memory"))?;
@@ -103,6 +108,23 @@ fn main() -> anyhow::Result<()> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("standard output")
+}
+
+/// bpftrace looks for tracepoints below debugfs alone, which not every system mounts.
+fn debugfs() -> anyhow::Result<()> {
+    let events = Path::new(DEBUGFS).join("tracing/events");
+    if !events.exists() {
+        say(&format!("mounting debugfs at {DEBUGFS}, for bpftrace"));
+        let kind = Some("debugfs");
+        mount(kind, DEBUGFS, kind, MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("mount debugfs at {DEBUGFS}"))?;
+    }
+    ensure!(
+        events.exists(),
+        "{} is not there, so bpftrace finds no tracepoints",
+        events.display()
+    );
+    Ok(())
 }
 
 /// Makes sure that no other measurement runs: both would be wrong.
@@ -134,6 +156,7 @@ fn section(settings: &Settings, part: Part) -> anyhow::Result<String> {
         Part::Minor => storms::minor(settings),
         Part::Switch => storms::switch(settings),
         Part::Stall => storms::stall(settings),
+        Part::Read => storms::read(settings),
         Part::Kernel => kernel::kernel(settings),
         Part::Start => start::start(settings),
         Part::Memory => memory::memory_of(settings),
@@ -152,7 +175,7 @@ fn document(settings: &Settings) -> anyhow::Result<String> {
     }
     Ok(format!(
         "# Benchmarks\n\nWritten by `./x bench`, all of it in one run, and not to be edited. `./x bench \
-         minor|switch|stall|kernel|start|memory` prints one section without changing this document.\n\n\
+         minor|switch|stall|read|kernel|start|memory` prints one section without changing this document.\n\n\
          {machine}\nIt took {} minutes; load when it ended: {}.\n\n## Method\n\n{}\n{sections}",
         begun.elapsed().as_secs().div_ceil(60),
         machine::load(),

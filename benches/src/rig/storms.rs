@@ -29,8 +29,8 @@ const MINOR: [Contender; 11] = [
     on(Kind::Empty("page_fault_user"), Target::Other),
     on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::FaulttraceJson, Target::Other),
-    on(Kind::FaulttraceLight, Target::Storm),
-    on(Kind::FaulttraceLight, Target::Other),
+    on(Kind::FaulttraceWith("--light"), Target::Storm),
+    on(Kind::FaulttraceWith("--light"), Target::Other),
     on(Kind::PerfTrace, Target::Storm),
     on(Kind::PerfRecordAll, Target::Storm),
     on(Kind::PerfRecordAll, Target::Other),
@@ -43,18 +43,26 @@ const SWITCH: [Contender; 8] = [
     on(Kind::Empty("sched_switch"), Target::Other),
     on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::FaulttraceJson, Target::Other),
-    on(Kind::FaulttraceLight, Target::Storm),
-    on(Kind::FaulttraceLight, Target::Other),
+    on(Kind::FaulttraceWith("--light"), Target::Storm),
+    on(Kind::FaulttraceWith("--light"), Target::Other),
     on(Kind::BpftraceStalls, Target::Storm),
     on(Kind::BpftraceStalls, Target::Other),
 ];
 
-const STALL: [Contender; 5] = [
+const STALL: [Contender; 6] = [
     on(Kind::Nothing, Target::Storm),
     on(Kind::FaulttraceSaved, Target::Storm),
+    on(Kind::FaulttraceSavedWith("--evictions"), Target::Storm),
     on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::PerfRecordMajor, Target::Storm),
     on(Kind::BpftraceStalls, Target::Storm),
+];
+
+const READ: [Contender; 4] = [
+    on(Kind::Nothing, Target::Storm),
+    on(Kind::FaulttraceJson, Target::Other),
+    on(Kind::FaulttraceWith("--evictions"), Target::Other),
+    on(Kind::FaulttraceWith("--evictions"), Target::Storm),
 ];
 
 /// Minor faults, with one thread and with two.
@@ -129,6 +137,28 @@ pub(crate) fn stall(settings: &Settings) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Reads of a file that is not in memory, by the system call: what `--evictions` costs who reads files.
+pub(crate) fn read(settings: &Settings) -> anyhow::Result<String> {
+    let mut text = "## Read storm\n\nA file is read with pread, 1 MiB at a time, and dropped from the page \
+        cache, on a loop device whose file is in memory (ext4, readahead 128 KiB): two programs of \
+        `--evictions` run for all that comes into the page cache and leaves it. Times are for a page of \
+        4 KiB.\n"
+        .to_owned();
+    let disk = StallDisk::with_readahead(&settings.scratch, 96, 128);
+    say("reads");
+    let mut options = bound(&cpus(1)?);
+    options.extend(["--file".to_owned(), disk.file.display().to_string()]);
+    let measured = run(
+        settings,
+        &READ,
+        "read",
+        &options,
+        Duration::from_millis(800),
+    )?;
+    write!(text, "\n{}", slowdowns(&measured, "page"))?;
+    Ok(text)
+}
+
 /// A file that faults quickly, and always from its device.
 pub(crate) struct StallDisk {
     pub(crate) file: std::path::PathBuf,
@@ -138,7 +168,12 @@ pub(crate) struct StallDisk {
 impl StallDisk {
     /// One with so many MiB of file.
     pub(crate) fn new(scratch: &Path, mib: usize) -> StallDisk {
-        let disk = LoopDisk::within(scratch, mib + mib / 2 + 16, 0, "--direct-io=off");
+        Self::with_readahead(scratch, mib, 0)
+    }
+
+    /// The same with so much readahead.
+    fn with_readahead(scratch: &Path, mib: usize, kib: usize) -> StallDisk {
+        let disk = LoopDisk::within(scratch, mib + mib / 2 + 16, kib, "--direct-io=off");
         let file = disk.path().join("data");
         create(&file, mib * 256);
         StallDisk { file, _disk: disk }
@@ -174,7 +209,10 @@ fn run(
 fn is_ours(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::FaulttraceJson | Kind::FaulttraceLight | Kind::FaulttraceSaved
+        Kind::FaulttraceJson
+            | Kind::FaulttraceWith(_)
+            | Kind::FaulttraceSaved
+            | Kind::FaulttraceSavedWith(_)
     )
 }
 

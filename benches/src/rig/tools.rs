@@ -27,10 +27,12 @@ pub(crate) enum Kind {
     Empty(&'static str),
     /// JSON Lines on standard output.
     FaulttraceJson,
-    /// The same with `--light`.
-    FaulttraceLight,
+    /// The same with an option more.
+    FaulttraceWith(&'static str),
     /// Only saving.
     FaulttraceSaved,
+    /// The same with an option more.
+    FaulttraceSavedWith(&'static str),
     /// `perf trace` of every page fault.
     PerfTrace,
     /// `perf record` of each page fault, without stacks.
@@ -63,8 +65,10 @@ impl Kind {
     pub(crate) fn sign(self) -> Sign {
         match self {
             Kind::Nothing | Kind::Empty(_) => Sign::AtOnce,
-            Kind::FaulttraceJson | Kind::FaulttraceLight => Sign::Says("\"type\":\"start\""),
-            Kind::FaulttraceSaved => Sign::Says("threads were stuck in a fault before"),
+            Kind::FaulttraceJson | Kind::FaulttraceWith(_) => Sign::Says("\"type\":\"start\""),
+            Kind::FaulttraceSaved | Kind::FaulttraceSavedWith(_) => {
+                Sign::Says("threads were stuck in a fault before")
+            }
             Kind::PerfTrace => Sign::Output,
             Kind::PerfRecordAll | Kind::PerfRecordMajor => Sign::Acknowledges,
             // Of bpftrace's own tests; BEGIN would come before the other probes are attached.
@@ -86,13 +90,14 @@ impl Kind {
         let (program, arguments): (&Path, Vec<&str>) = match self {
             Kind::Nothing | Kind::Empty(_) => return None,
             Kind::FaulttraceJson => (&tools.faulttrace, vec!["--format", "json", "--pid", &pid]),
-            Kind::FaulttraceLight => (
+            Kind::FaulttraceWith(option) => (
                 &tools.faulttrace,
-                vec!["--light", "--format", "json", "--pid", &pid],
+                vec![option, "--format", "json", "--pid", &pid],
             ),
-            Kind::FaulttraceSaved => (
+            Kind::FaulttraceSaved => (&tools.faulttrace, [&SAVE, &["--pid", &pid][..]].concat()),
+            Kind::FaulttraceSavedWith(option) => (
                 &tools.faulttrace,
-                vec!["-v", "--quiet", "--output", SAVED, "--pid", &pid],
+                [&SAVE, &[option, "--pid", &pid][..]].concat(),
             ),
             Kind::PerfTrace => (
                 Path::new("perf"),
@@ -119,11 +124,11 @@ impl Kind {
     /// What it says that it has seen. Some tools tell nothing of that.
     pub(crate) fn account(self, tools: &Tools, ended: &Ended) -> anyhow::Result<Account> {
         match self {
-            Kind::FaulttraceJson | Kind::FaulttraceLight => {
+            Kind::FaulttraceJson | Kind::FaulttraceWith(_) => {
                 let summary = last_line(&ended.file(OUT))?;
                 faulttrace_account(&serde_json::from_str(&summary).context("the summary")?)
             }
-            Kind::FaulttraceSaved => {
+            Kind::FaulttraceSaved | Kind::FaulttraceSavedWith(_) => {
                 let mut command = Command::new(&tools.faulttrace);
                 command.args(["report", "--json"]).arg(ended.file(SAVED));
                 let report: Value = serde_json::from_str(&output(&mut command)?)?;
@@ -168,6 +173,9 @@ impl Kind {
     }
 }
 
+/// Says when it is attached.
+const SAVE: [&str; 4] = ["-v", "--quiet", "--output", SAVED];
+
 /// Each event, into a file, not counting before it is told to.
 const RECORD: [&str; 8] = [
     "record",
@@ -186,7 +194,10 @@ impl fmt::Display for Kind {
             Kind::Empty(hook) => return write!(f, "an empty program on {hook}"),
             Kind::Nothing => "nothing (the method's own error)",
             Kind::FaulttraceJson => "faulttrace --format json",
-            Kind::FaulttraceLight => "faulttrace --light --format json",
+            Kind::FaulttraceWith(option) => return write!(f, "faulttrace {option} --format json"),
+            Kind::FaulttraceSavedWith(option) => {
+                return write!(f, "faulttrace {option} --quiet --output");
+            }
             Kind::FaulttraceSaved => "faulttrace --quiet --output",
             Kind::PerfTrace => "perf trace -F all --no-syscalls",
             Kind::PerfRecordAll => "perf record -e page-faults -c 1",

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,8 @@ mod ping_pong;
 const MINOR_PAGES: usize = 512;
 /// Pages of a block of stalls.
 const STALL_PAGES: usize = 16;
+/// Pages of a block of reads.
+const READ_PAGES: usize = 256;
 /// Bytes of a block in the log.
 pub const LOGGED_BYTES: usize = 24;
 /// More blocks than this are no measurement any more: 96 MB for each thread.
@@ -38,6 +41,8 @@ pub enum Kind {
     Futex,
     /// Major faults, each of which sleeps: a file without readahead.
     Stall,
+    /// Reads of a file, not by its mapping, each of which comes from the disk.
+    Read,
 }
 
 /// Repeat a block of work until the input ends; log when each began and how long it took.
@@ -51,8 +56,8 @@ pub struct BlocksArgs {
     /// Bind a thread to this CPU; repeat for more threads. Without, one thread that is bound to none.
     #[arg(long)]
     pub cpu: Vec<usize>,
-    /// The file for stalls; each thread has a part of it.
-    #[arg(long, required_if_eq("kind", "stall"))]
+    /// The file for stalls and reads; each thread has a part of it.
+    #[arg(long, required_if_eq_any([("kind", "stall"), ("kind", "read")]))]
     pub file: Option<PathBuf>,
 }
 
@@ -104,6 +109,7 @@ impl Kind {
         match self {
             Kind::Minor => MINOR_PAGES as u64,
             Kind::Stall => STALL_PAGES as u64,
+            Kind::Read => READ_PAGES as u64,
             Kind::Pipe | Kind::Futex => 2 * ping_pong::ROUNDS,
         }
     }
@@ -123,15 +129,11 @@ fn storm(
         Kind::Minor => minor(stop, &mut log),
         Kind::Pipe => ping_pong::pipe(cpu, stop, &mut log),
         Kind::Futex => ping_pong::futex(cpu, stop, &mut log),
-        Kind::Stall => {
+        Kind::Stall | Kind::Read => {
             let (file, index, of) = part.expect("clap requires a file");
-            stall(
-                &File::open(file).expect("open the file"),
-                index,
-                of,
-                stop,
-                &mut log,
-            );
+            let file = File::open(file).expect("open the file");
+            let storm = if kind == Kind::Stall { stall } else { read };
+            storm(&file, index, of, stop, &mut log);
         }
     }
     log
@@ -178,10 +180,32 @@ fn stall(file: &File, index: usize, of: usize, stop: &AtomicBool, log: &mut Log)
     }
 }
 
+/// Reads a part of the file piece by piece, and drops each from memory.
+fn read(file: &File, index: usize, of: usize, stop: &AtomicBool, log: &mut Log) {
+    let len = file.metadata().expect("stat the file").len();
+    let len = usize::try_from(len).expect("fits the address space");
+    let pages = len / PAGE / of / READ_PAGES * READ_PAGES;
+    let mut buffer = vec![0; READ_PAGES * PAGE];
+    let mut pieces = (index * pages..(index + 1) * pages)
+        .step_by(READ_PAGES)
+        .cycle();
+    while let (Some(first), false) = (pieces.next(), stop.load(Ordering::Relaxed)) {
+        block(log, || {
+            let offset = u64::try_from(first * PAGE).expect("an offset");
+            file.read_exact_at(&mut buffer, offset).expect("read");
+            drop_cached(file, first, READ_PAGES);
+        });
+    }
+}
+
 fn evict(file: &File, mapping: &Mapping, first: usize, pages: usize) {
     mapping
         .advise_pages(first, pages, libc::MADV_DONTNEED)
         .expect("MADV_DONTNEED");
+    drop_cached(file, first, pages);
+}
+
+fn drop_cached(file: &File, first: usize, pages: usize) {
     let bytes = |pages: usize| libc::off_t::try_from(pages * PAGE).expect("a file offset");
     // SAFETY: plain system call on an open descriptor.
     let done = unsafe {

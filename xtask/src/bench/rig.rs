@@ -25,6 +25,8 @@ pub(crate) enum Part {
     Switch,
     /// Faults that sleep, beside perf and bpftrace
     Stall,
+    /// Reads of files, with and without `--evictions`
+    Read,
     /// Time in the kernel of each program, beside an empty one
     Kernel,
     /// From the start to the first event
