@@ -157,7 +157,7 @@ pub const OUTERMOST_RANGES: usize = 8;
 pub static OUTERMOST: [[u64; 2]; OUTERMOST_RANGES] = [[0; 2]; OUTERMOST_RANGES];
 
 /// How many ranges of [`REMOVERS`] there can be.
-pub const REMOVER_RANGES: usize = 12;
+pub const REMOVER_RANGES: usize = 14;
 
 /// Functions that remove pages from the page cache: [start, end) and what that means, one of
 /// `faulttrace_ebpf::removal`. The first that is on the stack counts; unused ranges are 0, 0.

@@ -227,7 +227,11 @@ fn check_times(faults: &[&Fault], blow_ns: u64) {
 fn past(fault: &Fault) -> String {
     match &fault.history {
         None => "nothing".to_owned(),
-        Some(history) => history.how.clone().unwrap_or_else(|| history.past.clone()),
+        Some(history) => match &history.how {
+            Some(how) if how == "unknown" => "removed somehow".to_owned(),
+            Some(how) => how.clone(),
+            None => history.past.clone(),
+        },
     }
 }
 
@@ -237,6 +241,86 @@ fn remover(fault: &Fault) -> Option<&Remover> {
 
 fn filled(fault: &Fault) -> Option<&Filled> {
     fault.history.as_ref()?.filled.as_ref()
+}
+
+/// A figure of /proc/vmstat.
+fn vmstat(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/vmstat").expect("/proc/vmstat");
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.expect(name).parse().expect("a number")
+}
+
+/// Fills the page cache of the whole machine, with nothing that anybody would miss: the holes of a file
+/// larger than the memory. Who did it.
+fn fill_memory(bench: &Bench) -> u32 {
+    let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let total = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|rest| rest.trim().strip_suffix("kB"));
+    let kib: u64 = total.expect("MemTotal").trim().parse().expect("a number");
+    let sparse = bench.path().join("sparse");
+    let file = File::create(&sparse).expect("create");
+    file.set_len(kib * 1024 + kib * 128)
+        .expect("a file with holes");
+    let mut command = Command::new("dd");
+    let input = format!("if={}", sparse.display());
+    let pid = run(command.args([&input, "of=/dev/null", "bs=4M", "status=none"]));
+    fs::remove_file(&sparse).expect("remove");
+    pid
+}
+
+#[test]
+fn what_the_whole_machine_evicts_is_told_with_who_did_it() {
+    let bench = start();
+    let file = cold(&bench, "data", PAGES);
+    let options = [&format!("--pages={PAGES}"), "--rounds=2"];
+    let path = file.to_str().expect("our own path");
+    let mut work = Work::start([&["revisit", path], &options[..]].concat());
+    let tracer = Tracer::of_with(work.pid(), &["--evictions", "--no-symbols"]);
+    work.run();
+    let stolen = || [vmstat("pgsteal_kswapd"), vmstat("pgsteal_direct")];
+    let before = stolen();
+    let filler = fill_memory(&bench);
+    let after = stolen();
+    let bounds = [0, unix_ns()];
+    work.run();
+    let trace = tracer.stop();
+    let pid = work.pid();
+    work.exit();
+    let faults = round(&trace, pid, &file, &bounds, 1);
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    let mut right = 0;
+    for fault in &faults {
+        let how = past(fault);
+        let by = remover(fault);
+        right += usize::from(match how.as_str() {
+            "kswapd" => by.is_some_and(|by| by.thread.starts_with("kswapd")),
+            // DAMON, where the machine has it reclaim what is cold.
+            "other_reclaim" => by.is_some_and(|by| by.thread.starts_with("kdamond")),
+            "direct_reclaim" => by.is_some_and(|by| !by.thread.starts_with("kswapd")),
+            _ => false,
+        });
+        *told.entry(how).or_default() += 1;
+    }
+    let [kswapd, direct] = [0, 1].map(|index| after[index] - before[index]);
+    eprintln!("{told:?}; the kernel: {kswapd} pages by kswapd, {direct} in direct reclaim");
+    // Some may have stayed.
+    let all = faults.len();
+    trace.check(all * 10 >= PAGES * 9 && right * 100 >= all * 99, || {
+        format!("{right} of {all} right, of {PAGES} pages: {told:?}")
+    });
+    // What the kernel has not done at all cannot have been it.
+    for (how, pages) in [("kswapd", kswapd), ("direct_reclaim", direct)] {
+        assert!(pages > 0 || !told.contains_key(how), "{how}: {told:?}");
+    }
+    let named = |fault: &&&Fault| filled(fault).is_some_and(|one| one.pid == Some(filler));
+    let filled = faults.iter().filter(named).count();
+    trace.check(filled * 10 >= all * 9, || {
+        format!("{filled} of {all} name who filled the page cache")
+    });
 }
 
 /// Refaults of the file's pages that reclaim caused.

@@ -26,11 +26,14 @@ const LEAVING: [&str; 6] = [
 /// Functions that remove pages from the page cache, and what that means. The first of them that is on
 /// the stack counts: reclaim under a limit before what wanted memory, `drop_caches` before what it
 /// calls. As many as `REMOVERS` has room for.
-const REMOVERS: [(&str, u32); 12] = [
+const REMOVERS: [(&str, u32); 14] = [
     ("try_to_free_mem_cgroup_pages", removal::MEMCG_RECLAIM),
     ("kswapd", removal::KSWAPD),
     ("balance_pgdat", removal::KSWAPD),
     ("try_to_free_pages", removal::DIRECT_RECLAIM),
+    // By whatever else: MADV_PAGEOUT, DAMON. Named `shrink_page_list` before 5.19.
+    ("shrink_folio_list", removal::OTHER_RECLAIM),
+    ("shrink_page_list", removal::OTHER_RECLAIM),
     ("drop_pagecache_sb", removal::DROP_CACHES),
     ("generic_fadvise", removal::FADVISE),
     ("vfs_fadvise", removal::FADVISE),

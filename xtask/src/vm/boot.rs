@@ -15,8 +15,8 @@ use crate::shell::{describe, find, say};
 
 /// From QEMU's start until the guest has its disk. Takes 5 to 10 s emulated, on an idle host.
 const BOOT: Duration = Duration::from_secs(180);
-/// As long as nothing is said, once it is up: longer than the longest test takes.
-const SILENCE: Duration = Duration::from_secs(600);
+/// As long as nothing is said, once it is up: longer than the longest test takes, on a busy host too.
+const SILENCE: Duration = Duration::from_secs(1800);
 /// For the probe of KVM, which takes a second where it works.
 const PROBE: Duration = Duration::from_secs(15);
 

@@ -133,7 +133,7 @@ impl Machine {
 }
 
 /// What does not.
-pub(super) const LEFT_OUT: [(&str, &str); 12] = [
+pub(super) const LEFT_OUT: [(&str, &str); 13] = [
     (
         "advice",
         "compares what runs cost, of which an emulated machine says nothing; what it goes by, causes tests",
@@ -162,6 +162,7 @@ pub(super) const LEFT_OUT: [(&str, &str); 12] = [
         "saved",
         "SQLite and the trace's form do not depend on the kernel",
     ),
+    ("referees", "wants perf, which the guest does not have"),
     ("saved_failures", "neither does what happens to a full disk"),
     ("symbols", "wants compilers, which the guest does not have"),
 ];
