@@ -116,6 +116,7 @@ pub(crate) fn fault() -> Fault {
                 pid: 4800,
                 tid: 4801,
                 name: Name::from("server-io"),
+                syscall: Some(Name::from("writev")),
             }),
         }),
     }
