@@ -142,6 +142,7 @@ pub struct Waker {
     pub pid: Option<u32>,
     pub tid: Option<u32>,
     pub thread: String,
+    pub syscall: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

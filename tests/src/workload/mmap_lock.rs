@@ -39,14 +39,15 @@ pub fn run(args: &MmapLockArgs) {
         let before = Counters::now();
         let holder = scope.spawn(|| {
             name_thread(b"lock-holder");
-            hold(&range, &stop)
+            (hold(&range, &stop), tid())
         });
         let touches = wait_often(&range, walked, args.waits);
         stop.store(true, Ordering::Relaxed);
-        let held = holder.join().expect("the holder");
+        let (held, holder) = holder.join().expect("the holder");
         let worker = Worker::here(touches);
         let mut done = before.done(vec![worker]);
         done.figures.insert("holds".to_owned(), held);
+        done.figures.insert("holder".to_owned(), holder.into());
         done_then_exit(&done);
     });
 }
