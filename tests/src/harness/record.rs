@@ -87,6 +87,8 @@ pub struct Sample {
     pub iowait_ns: Option<u64>,
     pub run_queue: Option<u32>,
     pub pressure_of: Option<String>,
+    pub memory_some_ns: Option<u64>,
+    pub memory_full_ns: Option<u64>,
     pub io_some_ns: Option<u64>,
 }
 
