@@ -151,6 +151,7 @@ impl MadeUp {
                 pid: 900,
                 tid: 901,
                 name: self.server.clone(),
+                syscall: None,
             },
             _ => Waker::Interrupt,
         };

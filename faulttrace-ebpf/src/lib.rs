@@ -121,8 +121,8 @@ pub struct Waker {
     pub tgid: u32,
     /// Thread id; 0 = it has none in the tracer's pid namespace.
     pub tid: u32,
-    /// Unused, zero.
-    pub padding: u32,
+    /// Number of the system call that the task was in, or [`NO_SYSCALL`].
+    pub syscall: u32,
     /// The task's name.
     pub comm: [u8; COMM_LEN],
 }
@@ -133,7 +133,7 @@ impl Waker {
         kind: waker::UNKNOWN,
         tgid: 0,
         tid: 0,
-        padding: 0,
+        syscall: NO_SYSCALL,
         comm: [0; COMM_LEN],
     };
 }

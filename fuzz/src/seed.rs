@@ -144,6 +144,7 @@ fn fault(number: u64) -> Fault {
                     pid: 9,
                     tid: 9,
                     name: Name::from("server"),
+                    syscall: Some(Name::from("writev")),
                 },
             }),
         }),

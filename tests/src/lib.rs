@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod demo;
 pub mod endurance;
+pub mod frozen;
 pub mod harness;
 pub mod mem;
 pub mod random;

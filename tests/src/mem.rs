@@ -59,6 +59,22 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Private anonymous memory with huge pages wherever the kernel has them.
+    pub fn huge(len: usize) -> io::Result<Mapping> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let mapping = Self::map(len, prot, flags, None, 0)?;
+        mapping.advise(libc::MADV_HUGEPAGE)?;
+        Ok(mapping)
+    }
+
+    /// Maps the whole file, shared and writable.
+    pub fn file_shared(file: &File) -> io::Result<Mapping> {
+        let len = usize::try_from(file.metadata()?.len()).expect("fits the address space");
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        Self::map(len, prot, libc::MAP_SHARED, Some(file), 0)
+    }
+
     fn map(
         len: usize,
         prot: i32,

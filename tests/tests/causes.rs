@@ -120,12 +120,37 @@ fn mmap_lock() {
     trace.check((45..=52).contains(&long.len()), || {
         format!("50 long waits for mmap_lock, not {}", long.len())
     });
+    check_holder(&trace, &long, &done);
     let part = percent(&long, &done);
     assert!(
         (90..=110).contains(&part),
         "{part} % of the workload's own time"
     );
     work.exit();
+}
+
+/// Who woke was the thread that held the lock, in the call for which it did; of no wait somebody else.
+fn check_holder(trace: &Trace, waits: &[&Fault], done: &Done) {
+    let holder = u32::try_from(done.figures["holder"]).expect("a thread id");
+    let mut named = 0;
+    for fault in waits {
+        let sleep = fault.longest_sleep.as_ref();
+        let Some(waker) = sleep.and_then(|sleep| sleep.waker.as_ref()) else {
+            continue;
+        };
+        let ids = (waker.pid, waker.tid, &*waker.thread);
+        assert_eq!(
+            ids,
+            (Some(done.pid), Some(holder), "lock-holder"),
+            "{fault:?}"
+        );
+        assert_eq!(waker.syscall.as_deref(), Some("mprotect"), "{fault:?}");
+        named += 1;
+    }
+    eprintln!("{named} of {} waits have a holder", waits.len());
+    trace.check(named * 100 >= waits.len() * 95, || {
+        format!("{named} of {} waits have a holder", waits.len())
+    });
 }
 
 #[test]

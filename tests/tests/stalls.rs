@@ -5,12 +5,16 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use faulttrace_tests::clock::unix_ns;
+use faulttrace_tests::frozen::Stutter;
+use faulttrace_tests::harness::cgroup::MemoryGroup;
+use faulttrace_tests::harness::disk::{LoopDisk, SwapFile};
 use faulttrace_tests::harness::record::{Record, Sample, Stall};
 use faulttrace_tests::harness::saved::{SavedTrace, report};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
-use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::harness::work::{Work, binary};
 use faulttrace_tests::mem::PAGE;
 use faulttrace_tests::truth::Done;
 use serde_json::Value;
@@ -288,4 +292,55 @@ fn the_cpu_time_of_samples_is_that_of_getrusage() {
     let seconds = (end - begin).div_ceil(1_000_000_000) + 1;
     assert!(read.len() as u64 <= 5 * seconds, "{} samples", read.len());
     check_report(&trace, pid);
+}
+
+#[test]
+fn the_pressure_of_samples_is_that_of_the_targets_cgroup() {
+    let bench = start();
+    let outer = LoopDisk::new(&bench, 224, 16);
+    let disk = LoopDisk::within(outer.path(), 160, 16, "--direct-io=on");
+    let _swap = SwapFile::new(disk.path(), 96);
+    let group = MemoryGroup::with_pressure();
+    group.limit(16 << 20);
+    let mut command = group.command(&binary());
+    command.args(["grow", "--pages=16000"]);
+    let mut work = Work::start_command("grow", &mut command);
+    let before = group.memory_pressure_ns();
+    let mut tracer = Tracer::of(work.pid());
+    // Swapping out takes time, so that who wants more than the limit has to wait.
+    let slow = Stutter::new(outer.path(), Duration::from_millis(5));
+    let done = work.run();
+    drop(slow);
+    let after = group.memory_pressure_ns();
+    let done_ns = unix_ns();
+    let (_, last) = tracer.wait_for("a sample after it", Duration::from_secs(10), |record| {
+        let later = |one: &Sample| one.time_ns > done_ns && one.threads.is_some();
+        match record {
+            Record::Sample(one) if later(one) => Some(one.clone()),
+            _ => None,
+        }
+    });
+    // It hardly waits for anything any more: what was counted since is what it had to do to say so.
+    let later = group.memory_pressure_ns();
+    let trace = tracer.stop();
+    work.exit();
+    let (Some(before), Some(after), Some(later)) = (before, after, later) else {
+        // Not counted by cgroup here; then it is the machine's, or none.
+        assert_ne!(last.pressure_of.as_deref(), Some("cgroup"), "{last:?}");
+        return;
+    };
+    assert_eq!(last.pressure_of.as_deref(), Some("cgroup"), "{last:?}");
+    let (some_ns, full_ns) = (last.memory_some_ns, last.memory_full_ns);
+    let told = (some_ns.expect("counted"), full_ns.expect("counted"));
+    assert!((after.0..=later.0).contains(&told.0), "{last:?}");
+    assert!((after.1..=later.1).contains(&told.1), "{last:?}");
+    near("since then", later.0, after.0, 2);
+    for sample in samples(&trace, done.pid) {
+        let some_ns = sample.memory_some_ns.unwrap_or(before.0);
+        assert!((before.0..=later.0).contains(&some_ns), "{sample:?}");
+    }
+    // Whom the limit made wait is in the count; so is who waited for code that had to go.
+    let (counted_ns, waited_ns) = (after.0 - before.0, done.threads[0].touch_ns);
+    eprintln!("pressure {counted_ns} ns, waited {waited_ns} ns");
+    assert!(counted_ns * 4 >= waited_ns * 3 && counted_ns <= done.wall_ns);
 }

@@ -84,6 +84,8 @@ fn a_file_system_in_user_space_wakes_by_its_threads() {
         let of_server =
             |(tid, name): &(u32, String)| waker.tid == Some(*tid) && *name == waker.thread;
         assert!(servers.iter().any(of_server), "{waker:?} in {servers:?}");
+        // Its answer.
+        assert_eq!(waker.syscall.as_deref(), Some("writev"), "{fault:?}");
         early += usize::from(sleep.after_ns < 5 * MS && sleep.blocked_ns >= 9 * MS);
         queued_ns += sleep.runqueue_ns;
     }
@@ -128,6 +130,7 @@ fn the_handler_of_userfaultfd_is_the_waker() {
             (Some(work.pid()), Some(handler), "uffd-handler"),
             "{fault:?}"
         );
+        assert_eq!(waker.syscall.as_deref(), Some("ioctl"), "{fault:?}");
         assert_ne!(fault.facts.tid, handler);
     }
     work.exit();
@@ -163,8 +166,11 @@ fn a_disk_wakes_by_interrupts_and_not_by_whom_they_interrupt() {
         assert_ne!(pid, Some(work.pid()), "{fault:?}");
         let hog = hogs.iter().find(|hog| pid == Some(hog.pid()));
         assert!(hog.is_none(), "it does nothing but spin: {fault:?}");
+        let of_kernel = pid.is_some_and(is_kernel_thread);
+        let call = waker.and_then(|waker| waker.syscall.as_ref());
+        assert!(!of_kernel || call.is_none(), "{fault:?}");
         let interrupt = sleep.woken_by.as_deref() == Some("interrupt");
-        fine += usize::from(interrupt || pid.is_some_and(is_kernel_thread));
+        fine += usize::from(interrupt || of_kernel);
     }
     trace.check(fine * 10 >= sleeps.len() * 9, || tally(&sleeps));
     work.exit();

@@ -12,11 +12,11 @@ use ::csv::{ByteRecord, WriterBuilder};
 use super::names;
 use super::{Error, Export};
 use crate::model::summary::Summary;
-use crate::model::{Access, Cause, Fault, MappingKind, Name, Record, Stack};
+use crate::model::{Access, Cause, Fault, MappingKind, Name, Record, Stack, Waker};
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 26] = [
+const HEADER: [&str; 31] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -40,6 +40,11 @@ const HEADER: [&str; 26] = [
     "end",
     "began_before_attach",
     "begin_approximate",
+    "woken_by",
+    "waker_pid",
+    "waker_tid",
+    "waker_thread",
+    "waker_syscall",
     "user_stack_id",
     "user_stack",
     "kernel_stack",
@@ -99,9 +104,35 @@ impl Csv {
         self.word(fault.end.as_str());
         self.number(facts.began_before_attach);
         self.number(facts.begin_approximate);
+        self.waker(
+            fault
+                .longest_sleep
+                .as_ref()
+                .and_then(|sleep| sleep.waker.as_ref()),
+        );
         self.hex(facts.user_stack.as_ref().map(|stack| stack.id));
         self.stack(facts.user_stack.as_ref());
         self.stack(facts.kernel_stack.as_ref());
+    }
+
+    /// Who ended the longest sleep.
+    fn waker(&mut self, waker: Option<&Waker>) {
+        let Some(Waker::Task {
+            pid,
+            tid,
+            name,
+            syscall,
+        }) = waker
+        else {
+            self.word(waker.map_or("", |_| "interrupt"));
+            return (0..4).for_each(|_| self.word(""));
+        };
+        let known = |id: u32| (id != 0).then_some(id);
+        self.word("task");
+        self.option(known(*pid));
+        self.option(known(*tid));
+        self.name(Some(name));
+        self.name(syscall.as_ref());
     }
 
     fn word(&mut self, text: &str) {

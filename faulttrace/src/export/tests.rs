@@ -114,7 +114,8 @@ pub(super) fn hostile_fault(number: u32, name: &[u8]) -> Fault {
         waker: Some(Waker::Task {
             pid: 17,
             tid: 18,
-            name,
+            name: name.clone(),
+            syscall: Some(name),
         }),
     });
     fault
@@ -223,6 +224,7 @@ fn some_fault(thread: u32, begin_ns: u64, stacks: &[Arc<Stack>], dice: &mut Dice
         pid: u32::try_from(dice.roll(2)).unwrap() * 4700,
         tid: 4700,
         name: Name::from("main"),
+        syscall: None,
     };
     if blocked + unplaced > 0 && dice.roll(5) > 0 {
         fault.longest_sleep = Some(Sleep {

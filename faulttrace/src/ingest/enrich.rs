@@ -119,6 +119,8 @@ impl Enricher {
         let duration_ns = event.end_ns.saturating_sub(event.start_ns);
         let blocked_ns = event.blocked_ns.min(duration_ns);
         let runqueue_ns = event.runqueue_ns.min(duration_ns - blocked_ns);
+        let waker = waker(&event.longest_waker, |number| self.syscalls.name(number));
+        let longest_sleep = longest_sleep(event, duration_ns, blocked_ns, runqueue_ns, waker);
         let end = if event.flags & flag::DIED != 0 {
             End::Died
         } else if event.flags & flag::APPROXIMATE_END != 0 {
@@ -136,7 +138,7 @@ impl Enricher {
             on_cpu_ns: duration_ns - blocked_ns - runqueue_ns,
             switches: event.switches,
             end,
-            longest_sleep: longest_sleep(event, duration_ns, blocked_ns, runqueue_ns),
+            longest_sleep,
             history: None,
         }
     }
@@ -322,6 +324,7 @@ fn longest_sleep(
     duration_ns: u64,
     blocked_ns: u64,
     runqueue_ns: u64,
+    waker: Option<Waker>,
 ) -> Option<Sleep> {
     if event.longest_out_ns == 0 {
         return None;
@@ -331,21 +334,29 @@ fn longest_sleep(
     let left_ns = duration_ns - after_ns;
     let slept_ns = event.longest_sleep_ns.min(blocked_ns).min(left_ns);
     let waited_ns = event.longest_runqueue_ns.min(runqueue_ns);
-    let woken_by = &event.longest_waker;
     Some(Sleep {
         after_ns,
         blocked_ns: slept_ns,
         runqueue_ns: waited_ns.min(left_ns - slept_ns),
-        waker: match woken_by.kind {
-            waker::INTERRUPT => Some(Waker::Interrupt),
-            waker::TASK => Some(Waker::Task {
-                pid: woken_by.tgid,
-                tid: woken_by.tid,
-                name: name_of(&woken_by.comm),
-            }),
-            _ => None,
-        },
+        waker,
     })
+}
+
+/// Who ended a sleep; `syscall_name` names the call it was in.
+fn waker(
+    woken_by: &faulttrace_ebpf::Waker,
+    syscall_name: impl FnOnce(u32) -> Option<Name>,
+) -> Option<Waker> {
+    match woken_by.kind {
+        waker::INTERRUPT => Some(Waker::Interrupt),
+        waker::TASK => Some(Waker::Task {
+            pid: woken_by.tgid,
+            tid: woken_by.tid,
+            name: name_of(&woken_by.comm),
+            syscall: syscall_name(woken_by.syscall),
+        }),
+        _ => None,
+    }
 }
 
 fn mode_of(flags: u32) -> Mode {
@@ -392,7 +403,7 @@ mod tests {
     #[test]
     fn a_sleep_lies_within_its_fault() {
         let sleep = |event: &FaultEvent, duration, blocked, runqueue| {
-            let sleep = longest_sleep(event, duration, blocked, runqueue).expect("a sleep");
+            let sleep = longest_sleep(event, duration, blocked, runqueue, None).expect("a sleep");
             (sleep.after_ns, sleep.blocked_ns, sleep.runqueue_ns)
         };
         assert_eq!(sleep(&event(), 700, 600, 60), (100, 500, 50));
@@ -401,16 +412,18 @@ mod tests {
         assert_eq!(sleep(&event(), 80, 80, 80), (80, 0, 0));
         let mut unseen = event();
         unseen.longest_out_ns = 0;
-        assert_eq!(longest_sleep(&unseen, 700, 600, 60), None);
+        assert_eq!(longest_sleep(&unseen, 700, 600, 60, None), None);
     }
 
     #[test]
     fn a_waker_is_told_only_if_it_was_seen() {
-        let mut event = event();
-        event.longest_waker.tgid = 7;
+        let mut event = event().longest_waker;
+        (event.tgid, event.syscall) = (7, 10);
         let mut woken_by = |kind| {
-            event.longest_waker.kind = kind;
-            longest_sleep(&event, 700, 600, 60).expect("a sleep").waker
+            event.kind = kind;
+            waker(&event, |number| {
+                (number == 10).then(|| Name::from("mprotect"))
+            })
         };
         assert_eq!(woken_by(waker::UNKNOWN), None);
         assert_eq!(woken_by(waker::INTERRUPT), Some(Waker::Interrupt));
@@ -419,6 +432,7 @@ mod tests {
             pid: 7,
             tid: 0,
             name: Name::from(""),
+            syscall: Some(Name::from("mprotect")),
         };
         assert_eq!(woken_by(waker::TASK), Some(task));
     }

@@ -281,6 +281,9 @@ pub enum Waker {
         tid: u32,
         /// The thread's `comm`.
         name: Name,
+        /// The system call that it was in, without prefix (`mprotect`); `None` if in none, or in one
+        /// that is not known.
+        syscall: Option<Name>,
     },
 }
 

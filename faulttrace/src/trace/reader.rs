@@ -24,8 +24,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::rows::absolute;
-use super::{Error, Result};
-use crate::model::{Measure, Record, Site, Sleep, Start, Waker};
+use super::{Error, Result, schema};
+use crate::model::{Measure, Name, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
 use histories::Histories;
 use others::Others;
@@ -176,7 +176,7 @@ impl Trace {
         order: Order,
         take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.scan(order, FAULTS, Fault::read, take)
+        self.scan(order, &faults(self.minor), Fault::read, take)
     }
 
     /// As [`Trace::records`], for those who add up times: [`Measure::switches`] and
@@ -258,9 +258,17 @@ impl Trace {
     }
 }
 
-/// `NOT INDEXED`: an index of a hostile file need not say what its table does.
-const FAULTS: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, at, \
-                      switches, slept_after_ns, waker FROM faults NOT INDEXED ORDER BY rowid";
+/// All that is in faults. `NOT INDEXED`: an index of a hostile file need not say what its table does.
+fn faults(minor: i32) -> String {
+    let syscall = "waker_syscall";
+    let has_syscall = schema::table("faults").is_some_and(|table| table.has(syscall, minor));
+    let syscall = if has_syscall { syscall } else { "NULL" };
+    format!(
+        "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, at, switches, \
+         slept_after_ns, waker, {syscall} FROM faults NOT INDEXED ORDER BY rowid"
+    )
+}
+
 /// The first of these columns.
 const TIMES: &str = "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, at \
                      FROM faults NOT INDEXED ORDER BY rowid";
@@ -277,6 +285,7 @@ struct Fault {
     at: Option<i64>,
     slept_after: Option<i64>,
     waker: Option<i64>,
+    waker_syscall: Option<Name>,
 }
 
 impl Fault {
@@ -293,15 +302,17 @@ impl Fault {
             switches: 0,
             slept_after: None,
             waker: None,
+            waker_syscall: None,
         })
     }
 
-    /// From [`FAULTS`].
+    /// From [`faults`].
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             switches: row.get(7)?,
             slept_after: row.get(8)?,
             waker: row.get(9)?,
+            waker_syscall: others::name(row, 10)?,
             ..Self::read_times(row)?
         })
     }
@@ -335,6 +346,7 @@ impl Fault {
                     pid: thread.pid,
                     tid: thread.tid,
                     name: thread.name,
+                    syscall: self.waker_syscall.clone(),
                 })
             }
         };

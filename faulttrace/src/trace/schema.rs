@@ -51,7 +51,8 @@ pub struct Column {
     pub kind: &'static str,
     /// What it says.
     pub meaning: &'static str,
-    /// The minor version that has it first, if its table is older. Older files are read as if they said 0.
+    /// The minor version that has it first, if its table is older. Older files are read as if they said
+    /// 0, or NULL where it may be NULL.
     pub since: i32,
 }
 

@@ -38,6 +38,7 @@ fn bare() -> Fault {
             pid: 0,
             tid: 0,
             name: Name::from("outside"),
+            syscall: None,
         });
     }
     bare.facts.place = Place::default();
@@ -96,6 +97,7 @@ fn records() -> Vec<Record> {
             pid: 77,
             tid: 78,
             name: Name::from(&b"fuse\xff"[..]),
+            syscall: Some(Name::from("writev")),
         }),
     });
     let mut renamed = samples::fault();
@@ -466,6 +468,13 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
             let fault = Arc::make_mut(fault);
             fault.facts.begin_approximate = false;
             fault.history = None;
+            if let Some(Sleep {
+                waker: Some(Waker::Task { syscall, .. }),
+                ..
+            }) = &mut fault.longest_sleep
+            {
+                *syscall = None;
+            }
         }
     }
     assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));

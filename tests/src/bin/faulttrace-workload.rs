@@ -3,8 +3,8 @@
 use clap::Parser;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
-    anon, blocked, blocks, chaos, churn, gup, kernel_mode, mmap_lock, paced, plain, quiet, revisit,
-    stall, swap, touch, tree, uffd,
+    anon, blocked, blocks, chaos, churn, grow, gup, kernel_mode, mmap_lock, paced, plain, quiet,
+    revisit, split, stall, swap, touch, tree, uffd, written,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -24,6 +24,9 @@ enum Workload {
     Blocks(blocks::BlocksArgs),
     Hog(anon::HogArgs),
     Swap(swap::SwapArgs),
+    Grow(grow::GrowArgs),
+    Split(split::SplitArgs),
+    Written(written::WrittenArgs),
     Userfaultfd(uffd::UffdArgs),
     MmapLock(mmap_lock::MmapLockArgs),
     Tree(tree::TreeArgs),
@@ -47,6 +50,9 @@ fn main() {
         Workload::Blocks(args) => blocks::run(&args),
         Workload::Hog(args) => anon::hog(&args),
         Workload::Swap(args) => swap::run(&args),
+        Workload::Grow(args) => grow::run(&args),
+        Workload::Split(args) => split::run(&args),
+        Workload::Written(args) => written::run(&args),
         Workload::Userfaultfd(args) => uffd::run(&args),
         Workload::MmapLock(args) => mmap_lock::run(&args),
         Workload::Tree(args) => tree::run(&args),

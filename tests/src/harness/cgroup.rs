@@ -13,13 +13,17 @@ use super::process::until;
 
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
+/// Version 2 beside version 1.
+const HYBRID_V2: &str = "/sys/fs/cgroup/unified";
 const NAME: &str = "faulttrace-e2e";
 
-/// A command that runs the program in a cgroup.
-fn in_cgroup(path: &Path, program: &Path) -> Command {
+/// A command that runs the program in cgroups.
+fn in_cgroups<'a>(paths: impl IntoIterator<Item = &'a Path>, program: &Path) -> Command {
     let mut command = Command::new("sh");
-    let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
-    command.arg("-c").arg(script).arg(path).arg(program);
+    let enter = "while [ \"$1\" != -- ]; do echo $$ > \"$1/cgroup.procs\" || exit 1; shift; done";
+    let script = format!("{enter}; shift; exec \"$@\"");
+    command.arg("-c").arg(script).arg("sh").args(paths);
+    command.arg("--").arg(program);
     command
 }
 
@@ -27,6 +31,8 @@ fn in_cgroup(path: &Path, program: &Path) -> Command {
 pub struct MemoryGroup {
     path: PathBuf,
     legacy: bool,
+    /// Where its pressure is counted: itself, or one of version 2 beside it; not on every machine.
+    pressure: Option<PathBuf>,
 }
 
 impl MemoryGroup {
@@ -42,12 +48,46 @@ impl MemoryGroup {
             fs::write(&control, "+memory").expect("a memory cgroup, version 1 or 2");
         }
         fs::create_dir(&path).expect("create a cgroup");
-        MemoryGroup { path, legacy }
+        MemoryGroup {
+            path,
+            legacy,
+            pressure: None,
+        }
+    }
+
+    /// Makes one whose pressure is counted, if this machine counts any.
+    pub fn with_pressure() -> MemoryGroup {
+        let mut group = Self::new();
+        if !group.legacy {
+            group.pressure = Some(group.path.clone());
+        } else if Path::new(HYBRID_V2).join("cgroup.procs").exists() {
+            let beside = Path::new(HYBRID_V2).join(NAME);
+            let _left = fs::remove_dir(&beside);
+            fs::create_dir(&beside).expect("create a cgroup");
+            group.pressure = Some(beside);
+        }
+        let counts = |path: &PathBuf| path.join("memory.pressure").exists();
+        group.pressure = group.pressure.take().filter(counts);
+        group
+    }
+
+    /// Time that its tasks waited for memory: of some of them, of all; ns. `None` if it is not counted.
+    pub fn memory_pressure_ns(&self) -> Option<(u64, u64)> {
+        let text = fs::read_to_string(self.pressure.as_ref()?.join("memory.pressure"));
+        let text = text.expect("the pressure of a cgroup");
+        let total_ns = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key));
+            let (_, total_us) = line.expect(key).rsplit_once("total=").expect("a total");
+            total_us.parse::<u64>().expect("a number") * 1000
+        };
+        Some((total_ns("some"), total_ns("full")))
     }
 
     /// A command that runs the program in it.
     pub fn command(&self, program: &Path) -> Command {
-        in_cgroup(&self.path, program)
+        let beside = self.pressure.iter().filter(|beside| **beside != self.path);
+        let all = [&self.path].into_iter().chain(beside);
+        in_cgroups(all.map(PathBuf::as_path), program)
     }
 
     /// Limits its memory, bytes.
@@ -106,6 +146,9 @@ impl Default for MemoryGroup {
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
         let _gone = fs::remove_dir(&self.path);
+        if let Some(beside) = &self.pressure {
+            let _gone = fs::remove_dir(beside);
+        }
     }
 }
 
@@ -128,7 +171,7 @@ impl Freezer {
 
     /// A command that runs the program in it.
     pub fn command(&self, program: &Path) -> Command {
-        in_cgroup(&self.path, program)
+        in_cgroups([&*self.path], program)
     }
 
     /// Freezes its processes, and waits until they are: one that waits for a disk is frozen when it has

@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, umount2};
 
 use super::process::{must, until};
 use super::{Bench, SOON};
+use crate::frozen;
 use crate::mem::{Mapping, PAGE};
 
 /// Writes a file whose pages begin with their own offset and have no holes, all of it on disk.
@@ -52,9 +53,26 @@ impl LoopDisk {
         Self::within(bench.path(), mib, read_ahead_kb, "--direct-io=on")
     }
 
+    /// As [`LoopDisk::new`], of which the kernel believes that pages must not change while they are
+    /// written: who wants to write to one has to wait.
+    pub fn stable(directory: &Path, mib: usize) -> LoopDisk {
+        Self::make(
+            directory,
+            mib,
+            &[("read_ahead_kb", "16"), ("stable_writes", "1")],
+            "--direct-io=on",
+        )
+    }
+
     /// As [`LoopDisk::new`] in any directory. On a tmpfs, direct I/O must be off for kernels before
     /// 6.6, and there is nothing that it would keep from being cached twice.
     pub fn within(directory: &Path, mib: usize, read_ahead_kb: usize, direct: &str) -> LoopDisk {
+        let read_ahead_kb = read_ahead_kb.to_string();
+        Self::make(directory, mib, &[("read_ahead_kb", &read_ahead_kb)], direct)
+    }
+
+    /// `queue`: settings of its queue.
+    fn make(directory: &Path, mib: usize, queue: &[(&str, &str)], direct: &str) -> LoopDisk {
         let image = directory.join("disk.img");
         create(&image, mib * 256);
         let arguments = ["--find", "--show", direct];
@@ -66,8 +84,10 @@ impl LoopDisk {
         fs::create_dir(&mount).expect("create a directory");
         let disk = LoopDisk { device, mount };
         let name = disk.device.trim_start_matches("/dev/");
-        let setting = format!("/sys/block/{name}/queue/read_ahead_kb");
-        fs::write(&setting, read_ahead_kb.to_string()).expect("set the readahead");
+        for (setting, value) in queue {
+            let file = format!("/sys/block/{name}/queue/{setting}");
+            fs::write(&file, value).unwrap_or_else(|error| panic!("set {file}: {error}"));
+        }
         must(
             "mkfs.ext4",
             ["-q", "-E", "lazy_itable_init=0", &disk.device],
@@ -134,6 +154,10 @@ impl Drop for SmallDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
+        // A workload that was killed may have left it frozen.
+        if let Ok(root) = File::open(&self.mount) {
+            let _was_not = frozen::thaw(&root);
+        }
         let _gone = umount2(&self.mount, MntFlags::MNT_DETACH);
         let _gone = Command::new("losetup")
             .args(["--detach", &self.device])

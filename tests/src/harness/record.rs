@@ -117,6 +117,8 @@ pub struct Sample {
     pub iowait_ns: Option<u64>,
     pub run_queue: Option<u32>,
     pub pressure_of: Option<String>,
+    pub memory_some_ns: Option<u64>,
+    pub memory_full_ns: Option<u64>,
     pub io_some_ns: Option<u64>,
 }
 
@@ -172,6 +174,7 @@ pub struct Waker {
     pub pid: Option<u32>,
     pub tid: Option<u32>,
     pub thread: String,
+    pub syscall: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -33,6 +33,8 @@ const SERVER_THREADS: usize = 32;
 pub struct Read {
     pub offset: u64,
     pub size: u32,
+    /// The thread that asked; 0 = the kernel does not say (readahead).
+    pub tid: u32,
     /// `CLOCK_MONOTONIC` when the request reached the server, ns.
     pub begin_ns: u64,
     /// `CLOCK_MONOTONIC` just before the reply, ns.
@@ -207,7 +209,7 @@ impl Filesystem for SlowFs {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -221,6 +223,7 @@ impl Filesystem for SlowFs {
         let read = Read {
             offset,
             size: size.min(left),
+            tid: request.pid(),
             begin_ns,
             end_ns: 0,
         };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::clock::monotonic_ns;
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Touch, Worker};
-use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
+use crate::workload::protocol::{done_then_exit, ready_then_go, ready_to_touch};
 use crate::workload::tid;
 
 const BYTES: usize = 512;
@@ -86,7 +86,7 @@ pub fn run(args: &KernelModeArgs) {
         "the file is too small"
     );
     let mut touches = Vec::with_capacity(mapping.pages());
-    ready_then_go(&ready(vec![tid()]));
+    ready_then_go(&ready_to_touch(vec![tid()], &mapping));
     let before = Counters::now();
     for round in 0..args.repeat {
         for (index, (name, call)) in CALLS.iter().enumerate() {

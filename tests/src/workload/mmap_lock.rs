@@ -4,13 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use nix::sys::resource::{UsageWho, getrusage};
-
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Touch, Worker};
-use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
+use crate::workload::protocol::{done_then_exit, ready_then_go, ready_to_touch};
 use crate::workload::touch::touch_one;
-use crate::workload::{name_thread, tid};
+use crate::workload::{name_thread, sleeps, tid};
 
 /// Touch pages of a range while another thread calls mprotect on it in a loop.
 #[derive(Debug, clap::Args)]
@@ -35,18 +33,21 @@ pub fn run(args: &MmapLockArgs) {
     range.populate_read(0, walked).expect("pages to walk along");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        ready_then_go(&ready(vec![tid()]));
+        ready_then_go(&ready_to_touch(vec![tid()], &range));
         let before = Counters::now();
         let holder = scope.spawn(|| {
             name_thread(b"lock-holder");
-            hold(&range, &stop)
+            (hold(&range, &stop), tid())
         });
         let touches = wait_often(&range, walked, args.waits);
         stop.store(true, Ordering::Relaxed);
-        let held = holder.join().expect("the holder");
+        let (held, holder) = holder.join().expect("the holder");
         let worker = Worker::here(touches);
         let mut done = before.done(vec![worker]);
+        done.figures
+            .insert("memory_bytes".to_owned(), range.len() as u64);
         done.figures.insert("holds".to_owned(), held);
+        done.figures.insert("holder".to_owned(), holder.into());
         done_then_exit(&done);
     });
 }
@@ -62,13 +63,6 @@ fn hold(range: &Mapping, stop: &AtomicBool) -> u64 {
         held += 2;
     }
     held
-}
-
-/// How often the calling thread went to sleep (`ru_nvcsw`).
-fn sleeps() -> i64 {
-    getrusage(UsageWho::RUSAGE_THREAD)
-        .expect("getrusage of oneself")
-        .voluntary_context_switches()
 }
 
 /// Reads fresh pages until enough touches have waited; those that have.

@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod chaos;
 pub mod churn;
 pub mod cold;
+pub mod grow;
 pub mod gup;
 pub mod kernel_mode;
 pub mod mmap_lock;
@@ -18,14 +19,25 @@ pub mod plain;
 pub mod protocol;
 pub mod quiet;
 pub mod revisit;
+pub mod split;
 pub mod stall;
 pub mod swap;
 pub mod touch;
 pub mod tree;
 pub mod uffd;
+pub mod written;
 
 use std::ffi::CString;
 use std::os::raw::c_ulong;
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// How often the calling thread went to sleep (`ru_nvcsw`).
+pub fn sleeps() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD)
+        .expect("getrusage of oneself")
+        .voluntary_context_switches()
+}
 
 /// The id of the calling thread.
 pub fn tid() -> u32 {

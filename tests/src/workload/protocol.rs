@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::Serialize;
 
+use crate::mem::Mapping;
 use crate::truth::{Done, Ready};
 
 /// Prints one line, `word {json}`.
@@ -39,6 +40,15 @@ pub fn wait_line(expected: &str) {
         .read_line(&mut line)
         .expect("read from the harness");
     assert_eq!(line.trim_end(), expected, "what the harness says");
+}
+
+/// As [`ready`], with where the memory is whose pages will be touched.
+pub fn ready_to_touch(tids: Vec<u32>, memory: &Mapping) -> Ready {
+    let mut ready = ready(tids);
+    ready
+        .places
+        .insert("memory".to_owned(), memory.at(0) as u64);
+    ready
 }
 
 /// A `Ready` of this process.

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Worker};
-use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
+use crate::workload::protocol::{done_then_exit, ready_then_go, ready_to_touch};
 use crate::workload::tid;
 use crate::workload::touch::touch_one;
 
@@ -30,7 +30,7 @@ pub fn run(args: &SwapArgs) {
     mapping.advise(libc::MADV_PAGEOUT).expect("MADV_PAGEOUT");
     let swapped = swapped_kb();
     let mut touches = Vec::with_capacity(args.pages);
-    ready_then_go(&ready(vec![tid()]));
+    ready_then_go(&ready_to_touch(vec![tid()], &mapping));
     let before = Counters::now();
     for page in 0..args.pages {
         touches.push(touch_one(&mapping, page, false));

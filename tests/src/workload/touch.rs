@@ -10,8 +10,8 @@ use crate::clock::{monotonic_ns, thread_cpu_ns, thread_queued_ns};
 use crate::mem::{Mapping, PAGE};
 use crate::random::Random;
 use crate::truth::{Counters, Touch, Worker};
-use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
-use crate::workload::{bind_to_cpu, name_thread, tid};
+use crate::workload::protocol::{done_then_exit, ready_then_go, ready_to_touch};
+use crate::workload::{bind_to_cpu, name_thread, sleeps, tid};
 
 /// Touch cold pages of a file from several threads.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,6 +42,9 @@ pub struct TouchArgs {
     /// How often each thread touches its pages.
     #[arg(long, default_value_t = 1)]
     pub passes: usize,
+    /// Map it privately and write: each page is read, and copied.
+    #[arg(long, conflicts_with = "verify")]
+    pub copy: bool,
     /// Each page must begin with its own offset, as the slow file system's do.
     #[arg(long)]
     pub verify: bool,
@@ -141,7 +144,11 @@ fn decode_hex(hex: &str) -> Vec<u8> {
 /// Runs the workload.
 pub fn run(args: TouchArgs) {
     let file = File::open(&args.file).expect("open the file");
-    let mapping = Mapping::file(&file).expect("map the file");
+    let map = match args.copy {
+        true => Mapping::file_private,
+        false => Mapping::file,
+    };
+    let mapping = map(&file).expect("map the file");
     // Closing it asks a FUSE server once more: not when the process is killed, but now.
     drop(file);
     let needed = args.first_page + args.threads * args.touches * args.stride;
@@ -178,7 +185,7 @@ pub fn run(args: TouchArgs) {
         })
         .collect();
     let tids = tids.iter().take(args.threads).collect();
-    ready_then_go(&ready(tids));
+    ready_then_go(&ready_to_touch(tids, &mapping));
     let before = Counters::now();
     args.advise_pages(&mapping);
     start.wait();
@@ -191,26 +198,40 @@ pub fn run(args: TouchArgs) {
 
 #[inline(never)]
 fn touch_all(args: &TouchArgs, mapping: &Mapping, pages: &[usize], touches: &mut Vec<Touch>) {
-    for page in pages {
-        touches.push(touch_one(mapping, *page, args.verify));
+    for &page in pages {
+        touches.push(match args.copy {
+            true => timed(page, || mapping.write(page, 1)),
+            false => touch_one(mapping, page, args.verify),
+        });
     }
 }
 
 /// Touches one page and times it.
 #[inline(never)]
 pub fn touch_one(mapping: &Mapping, page: usize, verify: bool) -> Touch {
-    let begin_ns = monotonic_ns();
-    let stamp = mapping.touch(page);
-    let end_ns = monotonic_ns();
-    let offset = (page * PAGE) as u64;
+    let mut stamp = 0;
+    let touch = timed(page, || stamp = mapping.touch(page));
     assert!(
-        !verify || stamp == offset,
+        !verify || stamp == touch.offset,
         "page {page} begins with {stamp}"
     );
+    touch
+}
+
+/// Touches one page by an access of this kind; what that was, if the thread slept in it.
+pub fn touch_asking(page: usize, access: impl FnOnce()) -> Option<Touch> {
+    let before = sleeps();
+    let touch = timed(page, access);
+    (sleeps() > before).then_some(touch)
+}
+
+fn timed(page: usize, access: impl FnOnce()) -> Touch {
+    let begin_ns = monotonic_ns();
+    access();
     Touch {
-        offset,
+        offset: (page * PAGE) as u64,
         begin_ns,
-        end_ns,
+        end_ns: monotonic_ns(),
         syscall: String::new(),
     }
 }

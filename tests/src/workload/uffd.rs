@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::mem::{Mapping, PAGE};
 use crate::truth::{Counters, Worker};
-use crate::workload::protocol::{done_then_exit, ready, ready_then_go};
+use crate::workload::protocol::{done_then_exit, ready_then_go, ready_to_touch};
 use crate::workload::touch::touch_one;
 use crate::workload::{name_thread, tid};
 
@@ -135,7 +135,7 @@ pub fn run(args: &UffdArgs) {
     let mut touches = Vec::with_capacity(args.pages);
     thread::scope(|scope| {
         scope.spawn(|| answer(&uffd, args.pages, delay));
-        ready_then_go(&ready(vec![tid()]));
+        ready_then_go(&ready_to_touch(vec![tid()], &memory));
         let before = Counters::now();
         for page in 0..args.pages {
             touches.push(touch_one(&memory, page, false));

@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 15] = [
+pub(super) static PROGRAMS: [Program; 16] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
@@ -26,6 +26,7 @@ pub(super) static PROGRAMS: [Program; 15] = [
     whole("stalls"),
     whole("kernel_mode"),
     whole("causes"),
+    whole("confusion"),
     whole("wakers"),
     whole("filters"),
     whole("no_false_alarm"),
@@ -58,7 +59,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 9] = [
+const LACKING: [(Lack, &str, &str); 10] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -76,6 +77,8 @@ const LACKING: [(Lack, &str, &str); 9] = [
         "causes",
         "a_read_of_ones_own_and_one_that_readahead_started",
     ),
+    // Nobody touches a huge page while it is split.
+    (Lack::Cpus, "confusion", "causes_are_told_from_each_other"),
     (Lack::Cpus, "filters", "major_only_holds_back_the_minors"),
     // A real-time thread on the only CPU leaves nothing to the harness, nor to the tracer.
     (

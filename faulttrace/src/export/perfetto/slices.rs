@@ -82,7 +82,7 @@ impl Slices {
         stream: &mut Stream,
         out: &mut dyn Write,
     ) -> Result<Option<u64>, Error> {
-        let Some(Waker::Task { pid, tid, name }) = &sleep.waker else {
+        let Some(Waker::Task { pid, tid, name, .. }) = &sleep.waker else {
             return Ok(None);
         };
         let track = if *pid == 0 {
@@ -226,6 +226,13 @@ fn arguments(fault: &Fault, cut_ns: u64, stream: &mut Stream) -> Vec<DebugAnnota
                 list.text("woken_by", &format!("{}[{tid}]", names::thread(name)));
             }
             None => {}
+        }
+        if let Some(Waker::Task {
+            syscall: Some(syscall),
+            ..
+        }) = &sleep.waker
+        {
+            list.text("waker_syscall", &names::thread(syscall));
         }
     }
     facts_into(&fault.facts, &mut list);

@@ -23,9 +23,19 @@ fn rows(csv: &[u8]) -> Vec<Row> {
 fn a_row_has_what_json_has() {
     let csv = text(Kind::Csv, &[samples::start(), record(samples::fault())]);
     insta::assert_snapshot!(csv, @"
-    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,user_stack_id,user_stack,kernel_stack
-    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut]
+    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,woken_by,waker_pid,waker_tid,waker_thread,waker_syscall,user_stack_id,user_stack,kernel_stack
+    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,task,4800,4801,server-io,writev,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut]
     ");
+}
+
+/// The value of a column; who woke is of the longest sleep.
+fn json_of<'a>(line: &'a serde_json::Value, column: &str) -> &'a serde_json::Value {
+    let sleep = &line["longest_sleep"];
+    match column.strip_prefix("waker_") {
+        Some(of) => &sleep["waker"][of],
+        None if column == "woken_by" => &sleep[column],
+        None => &line[column],
+    }
 }
 
 #[test]
@@ -44,7 +54,7 @@ fn rows_and_json_lines_agree() {
                 assert_eq!(cell.is_empty(), line[column].is_null());
                 continue;
             }
-            let value = match &line[column] {
+            let value = match json_of(&line, column) {
                 serde_json::Value::Null => String::new(),
                 serde_json::Value::String(text) => text.clone(),
                 other => other.to_string(),

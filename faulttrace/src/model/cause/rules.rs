@@ -227,6 +227,13 @@ pub(super) const RULES: &[Rule] = &[
             "hugetlb_cow",
         ],
     ),
+    // Reads the page and waits for that, whether or not the kernel counts the fault as major: it does
+    // not if the page was in the cache without ever having been read (mm/filemap.c, filemap_fault).
+    is(
+        PATH,
+        Cause::FileRead,
+        &["filemap_read_folio", "filemap_read_page"],
+    ),
     Rule {
         rank: PATH,
         verdict: Verdict::FilePage,

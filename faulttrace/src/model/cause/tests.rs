@@ -179,6 +179,16 @@ fn a_file_page_is_split_by_major() {
 }
 
 #[test]
+fn who_reads_a_page_need_not_be_major() {
+    for name in ["filemap_read_folio", "filemap_read_page"] {
+        let stack = format!("io_schedule folio_wait_bit_common {name} filemap_fault __do_fault");
+        for major in [None, Some(true), Some(false)] {
+            assert_eq!(user(&stack, major, None), Cause::FileRead, "{stack}");
+        }
+    }
+}
+
+#[test]
 fn a_bare_page_lock_is_a_file_page_only_in_a_file() {
     let stack = "io_schedule folio_wait_bit_common __folio_lock shmem_get_folio_gfp shmem_fault";
     assert_eq!(user(stack, None, Some(MappingKind::File)), Cause::FileWait);

@@ -117,6 +117,7 @@ pub(crate) fn fault() -> Fault {
                 pid: 4800,
                 tid: 4801,
                 name: Name::from("server-io"),
+                syscall: Some(Name::from("writev")),
             }),
         }),
         history: Some(Box::new(history())),

@@ -61,9 +61,9 @@ GROUP BY w.id ORDER BY w.duration_ns DESC;",
     },
     Query {
         question: "Who woke the sleepers?",
-        sql: "SELECT waker, waker_pid, cause, count(*) AS faults, round(avg(blocked_ns) / 1e3, 1) AS avg_us
+        sql: "SELECT waker, waker_pid, waker_syscall, cause, count(*) AS faults, round(avg(blocked_ns) / 1e3, 1) AS avg_us
 FROM fault_details WHERE slept_after_ns IS NOT NULL
-GROUP BY waker, waker_pid, cause ORDER BY faults DESC LIMIT 20;",
+GROUP BY waker, waker_pid, waker_syscall, cause ORDER BY faults DESC LIMIT 20;",
     },
     Query {
         question: "What was lost, and do the majors reported agree with the kernel's count?",

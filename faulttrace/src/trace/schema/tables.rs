@@ -377,6 +377,14 @@ const FAULTS: &[Column] = &[
         "INTEGER",
         "Who ended that sleep: `threads.id`, 0 for an interrupt; NULL if unknown",
     ),
+    since(
+        2,
+        column(
+            "waker_syscall",
+            "TEXT",
+            "The system call that thread was in; NULL if in none or unknown",
+        ),
+    ),
 ];
 
 const SITES: &[Column] = &[

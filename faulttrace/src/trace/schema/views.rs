@@ -46,7 +46,7 @@ SELECT f.id AS id,
        s.begin_approximate AS begin_approximate,
        f.slept_after_ns AS slept_after_ns,
        CASE f.waker WHEN 0 THEN 'interrupt' ELSE w.name END AS waker,
-       w.pid AS waker_pid, w.tid AS waker_tid,
+       w.pid AS waker_pid, w.tid AS waker_tid, f.waker_syscall AS waker_syscall,
        s.user_stack AS user_stack, s.kernel_stack AS kernel_stack
 FROM faults f
 JOIN sites s ON s.id = f.site

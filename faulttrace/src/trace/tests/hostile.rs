@@ -71,6 +71,10 @@ fn other_databases_and_later_versions_are_refused() {
         refusal(directory.path(), &older).is_none(),
         "an earlier minor version is read without what it lacks"
     );
+    let older = "DROP VIEW fault_details; ALTER TABLE faults DROP COLUMN waker_syscall";
+    is(older, not_a_trace);
+    let older = format!("{older}; PRAGMA user_version = 1001");
+    assert!(refusal(directory.path(), &older).is_none());
     let text = directory.path().join("text");
     std::fs::write(
         &text,
@@ -92,8 +96,8 @@ fn what_would_compute_is_refused() {
     for sql in [
         "ALTER TABLE faults RENAME TO old; CREATE VIEW faults AS WITH RECURSIVE n(i) AS (SELECT 1 \
          UNION ALL SELECT i + 1 FROM n) SELECT i AS id, 1 AS site, 1 AS end_rel_ns, 1 AS duration_ns, \
-         1 AS blocked_ns, 1 AS runqueue_ns, 1 AS switches, 1 AS at, 1 AS slept_after_ns, 1 AS waker \
-         FROM n",
+         1 AS blocked_ns, 1 AS runqueue_ns, 1 AS switches, 1 AS at, 1 AS slept_after_ns, 1 AS waker, \
+         NULL AS waker_syscall FROM n",
         "ALTER TABLE losses RENAME TO old; CREATE TABLE losses(id INTEGER PRIMARY KEY, class, \
          reason, count AS (hex(zeroblob(1000000000))))",
         "ALTER TABLE losses RENAME TO old; CREATE TABLE losses(id INTEGER PRIMARY KEY, class, \
@@ -115,6 +119,7 @@ fn rows_that_make_no_sense_are_damage() {
         "UPDATE faults SET site = -1",
         "UPDATE faults SET switches = 'many'",
         "UPDATE faults SET waker = 12345, slept_after_ns = 1",
+        "UPDATE faults SET waker_syscall = hex(zeroblob(40000))",
         "UPDATE sites SET mode = 'x'",
         "UPDATE sites SET cause = 'x'",
         "UPDATE sites SET ended = NULL",

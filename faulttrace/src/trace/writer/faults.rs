@@ -115,11 +115,17 @@ impl Faults {
         let over = Some((fault.major, fault.end));
         let site = dictionary.site(facts, over, place, rows)?;
         let sleep = fault.longest_sleep.as_ref();
-        let waker = match sleep.and_then(|sleep| sleep.waker.as_ref()) {
-            None => None,
-            Some(Waker::Interrupt) => Some(INTERRUPT),
-            Some(Waker::Task { pid, tid, name }) => {
-                Some(dictionary.thread(*pid, *tid, name, rows)?)
+        let (waker, waker_syscall) = match sleep.and_then(|sleep| sleep.waker.as_ref()) {
+            None => (None, None),
+            Some(Waker::Interrupt) => (Some(INTERRUPT), None),
+            Some(Waker::Task {
+                pid,
+                tid,
+                name,
+                syscall,
+            }) => {
+                let thread = dictionary.thread(*pid, *tid, name, rows)?;
+                (Some(thread), syscall.as_ref().map(Name::as_bytes))
             }
         };
         rows.fault.row([
@@ -133,6 +139,7 @@ impl Faults {
             at.into(),
             sleep.map(|sleep| sleep.after_ns).into(),
             waker.into(),
+            waker_syscall.into(),
         ])?;
         self.written.faults += 1;
         if let Some(history) = &fault.history {

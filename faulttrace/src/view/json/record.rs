@@ -185,12 +185,19 @@ struct WakerPart<'a> {
     pid: Option<u32>,
     tid: Option<u32>,
     thread: Escaped<'a>,
+    syscall: Option<Escaped<'a>>,
 }
 
 impl<'a> WakerPart<'a> {
     /// `None` for what is no task.
     fn new(waker: &'a Waker) -> Option<Self> {
-        let Waker::Task { pid, tid, name } = waker else {
+        let Waker::Task {
+            pid,
+            tid,
+            name,
+            syscall,
+        } = waker
+        else {
             return None;
         };
         let known = |id: u32| (id != 0).then_some(id);
@@ -198,6 +205,7 @@ impl<'a> WakerPart<'a> {
             pid: known(*pid),
             tid: known(*tid),
             thread: Escaped(name.as_bytes()),
+            syscall: escaped(syscall.as_ref()),
         })
     }
 }

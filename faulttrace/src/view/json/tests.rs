@@ -162,6 +162,7 @@ fn every_record_has_the_documented_fields() {
         (&waker["pid"], &waker["tid"], &waker["thread"]),
         (&4800.into(), &4801.into(), &"server-io".into())
     );
+    assert_eq!(waker["syscall"], "writev");
 }
 
 #[test]
@@ -205,9 +206,11 @@ fn a_waker_is_a_task_an_interrupt_or_not_known() {
         pid: 0,
         tid: 0,
         name: Name::from("kworker/0:1"),
+        syscall: None,
     }));
     assert_eq!(elsewhere["woken_by"], "task");
-    assert_eq!(nulls(&elsewhere["waker"]), BTreeSet::from(["pid", "tid"]));
+    let unknown = BTreeSet::from(["pid", "syscall", "tid"]);
+    assert_eq!(nulls(&elsewhere["waker"]), unknown);
     assert_eq!(elsewhere["waker"]["thread"], "kworker/0:1");
 }
 
@@ -353,6 +356,7 @@ fn hostile_names_are_escaped() {
         pid: 1,
         tid: 1,
         name: hostile.clone(),
+        syscall: Some(hostile.clone()),
     });
     let mut process = samples::process();
     process.name = hostile.clone();
@@ -367,7 +371,9 @@ fn hostile_names_are_escaped() {
     for key in ["thread", "syscall", "path"] {
         assert_eq!(lines[0][key], shown);
     }
-    assert_eq!(lines[0]["longest_sleep"]["waker"]["thread"], shown);
+    for key in ["thread", "syscall"] {
+        assert_eq!(lines[0]["longest_sleep"]["waker"][key], shown);
+    }
     for key in ["function", "module", "file"] {
         assert_eq!(lines[0]["user_stack"][0][key], shown);
     }
@@ -411,10 +417,8 @@ fn the_cache_is_bounded_and_never_mixes_stacks_up() {
             address,
             ..Frame::default()
         };
-        let stack = Stack {
-            frames: vec![frame],
-            ..Stack::default()
-        };
+        let mut stack = Stack::default();
+        stack.frames.push(frame);
         let mut fault = unknown(1);
         fault.facts.user_stack = Some(Arc::new(stack));
         json.record(&samples::record(fault), Instant::now(), &mut out);
@@ -429,11 +433,9 @@ fn the_cache_is_bounded_and_never_mixes_stacks_up() {
         let mut fault = unknown(1);
         let mut frame = samples::frame("f", "", 0);
         frame.function = Some(Name::from(vec![b'f'; 1 << 20].as_slice()));
-        let frames = vec![frame];
-        fault.facts.user_stack = Some(Arc::new(Stack {
-            frames,
-            ..Stack::default()
-        }));
+        let mut stack = Stack::default();
+        stack.frames.push(frame);
+        fault.facts.user_stack = Some(Arc::new(stack));
         json.record(&samples::record(fault), Instant::now(), &mut Vec::new());
     }
     assert!(json.stacks.len() < 40);
@@ -456,11 +458,8 @@ fn what_cannot_be_serialized_is_counted() {
     json.finish(&Summary::new(), &mut out);
     let lines = parse(out);
     lines.iter().for_each(check_record);
-    let kinds: Vec<_> = lines
-        .iter()
-        .map(|line| line["type"].as_str().unwrap())
-        .collect();
-    assert_eq!(kinds, ["process_end", "lost", "summary"]);
+    let kinds = lines.iter().map(|line| &line["type"]);
+    assert!(kinds.eq(["process_end", "lost", "summary"]));
     assert_eq!(lines[1]["reason"], "not_serialized");
     assert_eq!(lines[1]["count"], 1);
     assert_eq!(lines[2]["lost"]["not_serialized"], 1);

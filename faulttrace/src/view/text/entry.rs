@@ -9,7 +9,7 @@ use super::line::{Line, Page, Paint};
 use super::stack::{self, Above};
 use super::words::{self, Clock, duration, plural};
 use crate::model::summary::Tally;
-use crate::model::{Cause, End, Facts, Fault, Name, Stuck};
+use crate::model::{Cause, End, Facts, Fault, Name, Stuck, Waker};
 
 /// Process names remembered. When there are more, all are forgotten: entries then show pids only.
 const MAX_NAMES: usize = 10_000;
@@ -70,7 +70,7 @@ impl Entries {
         let parts = split(fault.blocked_ns, fault.runqueue_ns, fault.on_cpu_ns);
         self.detail(&parts, out);
         self.notes(fault, reports, out);
-        self.detail(&waited(facts.cause), out);
+        self.detail(&waited_fault(fault), out);
         if let Some(past) = history::past(fault) {
             self.detail(&past, out);
         }
@@ -284,6 +284,21 @@ fn majors(tally: &Tally) -> String {
         1 if tally.faults == 1 => "major".to_owned(),
         majors if majors == tally.faults => "all major".to_owned(),
         majors => format!("{majors} of them major"),
+    }
+}
+
+/// The same of one fault: with who held the lock that it waited for, if that is known.
+fn waited_fault(fault: &Fault) -> String {
+    let sleep = fault.longest_sleep.as_ref();
+    match (
+        fault.facts.cause,
+        sleep.and_then(|sleep| sleep.waker.as_ref()),
+    ) {
+        (Some(Cause::MmapLock), Some(waker @ Waker::Task { .. })) => format!(
+            "waited for the lock of the address space, held last by {}",
+            words::task(waker, fault.facts.pid)
+        ),
+        (cause, _) => waited(cause),
     }
 }
 

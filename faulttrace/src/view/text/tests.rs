@@ -3,6 +3,7 @@
 mod hostile;
 mod stalls;
 mod summary;
+mod wakers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::model::{Access, Cause, Facts, MappingKind, Mode, Name, Place};
+use crate::model::{Access, Cause, Facts, MappingKind, Mode, Name, Place, Waker};
 use crate::view::escape::escaped;
 
 /// Longest thread or process name shown, bytes; the kernel's own limit is 15.
@@ -108,6 +108,32 @@ pub(crate) fn with_id(text: Option<&Name>, id: u32) -> String {
         Some(text) => format!("{}[{id}]", name(text)),
         None => format!("pid {id}"),
     }
+}
+
+/// A task that woke, of this process if not said otherwise: `w2[4711], in mprotect()`.
+pub(in crate::view) fn task(waker: &Waker, pid: u32) -> String {
+    let Waker::Task {
+        pid: of,
+        tid,
+        name: thread,
+        syscall,
+    } = waker
+    else {
+        return "an interrupt".to_owned();
+    };
+    let mut text = match tid {
+        0 => name(thread),
+        tid => with_id(Some(thread), *tid),
+    };
+    if *of == 0 {
+        text += " outside this pid namespace";
+    } else if *of != pid {
+        text += &format!(" of process {of}");
+    }
+    if let Some(call) = syscall {
+        text += &format!(", in {}()", name(call));
+    }
+    text
 }
 
 /// The stable name of a cause.

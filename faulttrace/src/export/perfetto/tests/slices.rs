@@ -39,6 +39,7 @@ fn task() -> Option<Waker> {
         pid: 31,
         tid: 32,
         name: "kworker".into(),
+        syscall: Some("mprotect".into()),
     })
 }
 
@@ -94,6 +95,7 @@ fn a_fault_has_its_parts_and_its_waker() {
     assert_eq!(fault.arguments["major"], Value::Flag(true));
     assert_eq!(fault.text("file"), "/data/index.bin");
     assert_eq!(fault.text("woken_by"), "kworker[32]");
+    assert_eq!(fault.text("waker_syscall"), "mprotect");
     insta::assert_snapshot!(fault.text("user_stack"), @"index::page src/index.rs:42 (inlined) < index::lookup src/index.rs:77 < libstripped.so+0x1234 < 0xdeadbeef");
     check_nesting(&read);
 }
@@ -127,6 +129,7 @@ fn a_waker_without_ids_has_no_thread() {
         pid: 0,
         tid: 0,
         name: "server".into(),
+        syscall: None,
     });
     let read = trace(&[record(slept(outside, 5))]);
     assert_eq!(read.faults()[0].text("woken_by"), "server");
