@@ -27,6 +27,14 @@ def cell(value):
     return str(value)
 
 
+def woken(fault):
+    """The columns about who ended the longest sleep, which JSON has inside it."""
+    sleep = fault["longest_sleep"] or {}
+    waker = sleep.get("waker") or {}
+    columns = {f"waker_{name}": waker.get(name) for name in ("pid", "tid", "thread", "syscall")}
+    return {"woken_by": sleep.get("woken_by"), **columns}
+
+
 def bare(text):
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
@@ -54,7 +62,9 @@ def main():
     ]
     ragged = [index for index, row in enumerate(rows) if None in row or None in row.values()]
     faults = [line for line in lines if line["type"] == "fault"]
-    flat = [{name: cell(value) for name, value in fault.items()} for fault in faults]
+    flat = [
+        {name: cell(value) for name, value in {**fault, **woken(fault)}.items()} for fault in faults
+    ]
     rows = [{name: bare(text) for name, text in row.items()} for row in rows]
     differences = [] if len(rows) == len(flat) else [f"{len(rows)} rows, {len(flat)} faults"]
     for index, (row, fault) in enumerate(zip(rows, flat)):
