@@ -178,7 +178,7 @@ impl Freezer {
     /// what it waits for.
     pub fn freeze(&self) {
         self.set("FROZEN", "1");
-        until("the cgroup is frozen", Duration::from_secs(60), || {
+        until("the cgroup is frozen", Duration::from_secs(180), || {
             let (file, frozen) = if self.legacy {
                 ("freezer.state", "FROZEN")
             } else {
