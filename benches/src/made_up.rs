@@ -170,6 +170,7 @@ impl MadeUp {
                 runqueue_ns: times.runqueue,
                 waker: Some(waker),
             }),
+            io: None,
         })
     }
 

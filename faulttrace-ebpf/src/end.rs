@@ -3,6 +3,7 @@
 use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
 
 use crate::config::{self, member};
+use crate::io;
 use crate::maps::{self, EVENTS, INFLIGHT};
 
 /// Ends the fault of an entry at `end_ns` and removes the entry. `more` are flags to add.
@@ -62,6 +63,9 @@ pub fn passes(duration_ns: u64, flags: u32) -> bool {
 fn send(entry: &Inflight, end_ns: u64) {
     if !passes(end_ns.saturating_sub(entry.start_ns), entry.flags) {
         return;
+    }
+    if config::IO.load() != 0 {
+        io::send(entry.tid, io::name_of(entry), entry.start_ns);
     }
     emit(entry.flags, || FaultEvent {
         kind: kind::FAULT,

@@ -9,6 +9,8 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod config;
 #[cfg(target_arch = "bpf")]
+mod device;
+#[cfg(target_arch = "bpf")]
 mod end;
 #[cfg(target_arch = "bpf")]
 mod fault;
@@ -16,6 +18,8 @@ mod fault;
 mod found;
 #[cfg(target_arch = "bpf")]
 mod handled;
+#[cfg(target_arch = "bpf")]
+mod io;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -37,7 +41,7 @@ mod entry {
         BtfTracePointContext, FExitContext, PerfEventContext, RawTracePointContext,
     };
 
-    use super::{fault, found, handled, sched, task};
+    use super::{device, fault, found, handled, io, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -65,6 +69,11 @@ mod entry {
         process_exec / process_exec_raw => task::exec;
         process_exit / process_exit_raw => task::exit;
         task_rename / task_rename_raw => task::rename;
+        block_bio_queue / block_bio_queue_raw => io::queued;
+        block_split / block_split_raw => io::split;
+        block_rq_issue / block_rq_issue_raw => device::issued;
+        block_rq_complete / block_rq_complete_raw => device::completed;
+        block_bio_complete / block_bio_complete_raw => device::without_request;
     }
 
     #[perf_event]

@@ -50,6 +50,8 @@ pub struct Plan {
     pub verbose: u8,
     /// No program at the beginning of each fault.
     pub light: bool,
+    /// What devices did for each fault.
+    pub io: bool,
     /// Rungs to take whatever else works.
     pub forced: Forced,
 }
@@ -150,6 +152,7 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         strict: args.strict,
         verbose: args.verbose,
         light: args.light,
+        io: args.io,
         forced: forced(&args.probe_rung)?,
     })
 }

@@ -12,11 +12,11 @@ use ::csv::{ByteRecord, WriterBuilder};
 use super::names;
 use super::{Error, Export};
 use crate::model::summary::Summary;
-use crate::model::{Access, Cause, Fault, MappingKind, Name, Record, Stack};
+use crate::model::{Access, Cause, Fault, Io, MappingKind, Name, Record, Stack};
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 26] = [
+const HEADER: [&str; 37] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -43,6 +43,17 @@ const HEADER: [&str; 26] = [
     "user_stack_id",
     "user_stack",
     "kernel_stack",
+    "io_device",
+    "io_device_name",
+    "io_requests",
+    "io_shared",
+    "io_elsewhere",
+    "io_completed",
+    "io_bytes",
+    "io_queued_ns",
+    "io_served_ns",
+    "io_last_queued_ns",
+    "io_last_served_ns",
 ];
 
 /// Stacks whose text is remembered; when there are more, all are forgotten.
@@ -102,6 +113,24 @@ impl Csv {
         self.hex(facts.user_stack.as_ref().map(|stack| stack.id));
         self.stack(facts.user_stack.as_ref());
         self.stack(facts.kernel_stack.as_ref());
+        self.io(fault.io.as_deref());
+    }
+
+    /// What devices did for it, in columns that begin with `io_`.
+    fn io(&mut self, io: Option<&Io>) {
+        let device = io.and_then(|io| io.device.as_ref());
+        self.option(device.map(|device| format!("{}:{}", device.major, device.minor)));
+        self.name(device.and_then(|device| device.name.as_ref()));
+        self.option(io.map(|io| io.requests));
+        self.option(io.map(|io| io.shared));
+        self.option(io.map(|io| io.elsewhere));
+        self.option(io.map(|io| io.completed));
+        self.option(io.map(|io| io.bytes));
+        self.option(io.map(|io| io.queued_ns));
+        self.option(io.map(|io| io.served_ns));
+        let last = io.and_then(|io| io.last);
+        self.option(last.map(|last| last.queued_ns));
+        self.option(last.map(|last| last.served_ns));
     }
 
     fn word(&mut self, text: &str) {

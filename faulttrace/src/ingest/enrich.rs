@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, NO_SYSCALL, flag, waker};
+use faulttrace_ebpf::{COMM_LEN, FaultEvent, Inflight, IoEvent, NO_SYSCALL, flag, waker};
 use syscalls::Sysno;
 
 use super::clock::Clock;
+use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
 use crate::model::{
     Access, Cause, End, Facts, Fault, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck, Waker,
@@ -42,6 +43,7 @@ pub struct Enricher {
     user_stacks_kept: usize,
     /// Names by number.
     syscalls: HashMap<u32, Name>,
+    io: Pending,
 }
 
 /// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
@@ -79,6 +81,7 @@ impl Enricher {
             user_stacks_kept: 0,
             syscalls: HashMap::new(),
             causes: HashMap::new(),
+            io: Pending::default(),
         }
     }
 
@@ -90,6 +93,11 @@ impl Enricher {
     /// Unix time in ns of a time the programs took.
     pub fn unix_ns(&self, monotonic_ns: u64) -> u64 {
         self.clock.unix_ns(monotonic_ns)
+    }
+
+    /// What devices did for a fault that comes next.
+    pub fn io(&mut self, event: &IoEvent) {
+        self.io.keep(*event);
     }
 
     /// A fault that is over.
@@ -136,6 +144,7 @@ impl Enricher {
             switches: event.switches,
             end,
             longest_sleep: longest_sleep(event, duration_ns, blocked_ns, runqueue_ns),
+            io: self.io.take(event.tid, event.start_ns, duration_ns),
         }
     }
 

@@ -6,6 +6,7 @@
 mod clock;
 mod decode;
 mod enrich;
+mod io;
 mod kernel_stack;
 
 pub use clock::Clock;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use super::advice::{Findings, Gather};
 use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
-use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
+use super::{Devices, Fault, Measure, Name, Record, Site, Start, Stuck};
 use counted::Counted;
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
@@ -148,6 +148,7 @@ pub struct Analysis {
     /// Threads that were stuck in the end, and their names.
     unended: HashMap<ThreadKey, Name>,
     not_swept: u64,
+    devices: Devices,
     /// `None` if nobody wants advice.
     gather: Option<Box<Gather>>,
 }
@@ -189,6 +190,7 @@ impl Analysis {
             counted: Counted::default(),
             unended: HashMap::new(),
             not_swept: 0,
+            devices: Devices::default(),
             gather: options.advise.then(|| Box::new(Gather::new())),
             options,
         }
@@ -250,6 +252,9 @@ impl Analysis {
         }
         if let (Some(gather), Some(space)) = (&mut self.gather, row.space) {
             gather.fault(space, measure, self.options.page_bytes);
+        }
+        if let Some(io) = &measure.io {
+            self.devices.add(io);
         }
         self.seen.span(measure.begin_ns(), measure.end_ns);
         let Some(thread) = row.thread else {

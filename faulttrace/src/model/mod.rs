@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod analysis;
 pub mod cause;
+mod io;
 mod names;
 mod sample;
 mod site;
@@ -17,6 +18,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
+pub use io::{Device, DeviceTotals, Devices, Io, Served, Verdict as DeviceVerdict};
 pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
 pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
@@ -245,6 +247,9 @@ pub struct Fault {
     pub end: End,
     /// Its longest sleep; `None` if it did not sleep, or if where the sleep lies in it is not known.
     pub longest_sleep: Option<Sleep>,
+    /// What block devices did for the reads it began; `None` if it began none, or if that was not asked
+    /// for (`--io`). Boxed because few have it.
+    pub io: Option<Box<Io>>,
 }
 
 /// One sleep inside a fault.

@@ -2,7 +2,7 @@
 //!
 //! Saved traces store, and analyses count, by the first half; [`Site::fault`] puts both together.
 
-use super::{End, Facts, Fault, Sleep};
+use super::{End, Facts, Fault, Io, Sleep};
 
 /// What faults of one thread, in one code, on one mapping, for one reason have in common.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Measure {
     pub offset: Option<u64>,
     /// The longest sleep in it.
     pub longest_sleep: Option<Sleep>,
+    /// What devices did for it.
+    pub io: Option<Box<Io>>,
 }
 
 impl Measure {
@@ -68,6 +70,7 @@ impl Site {
             switches: measure.switches,
             end: self.end,
             longest_sleep: measure.longest_sleep,
+            io: measure.io,
         }
     }
 }
@@ -84,6 +87,7 @@ impl Fault {
             address: self.facts.address,
             offset: self.facts.place.offset,
             longest_sleep: self.longest_sleep.clone(),
+            io: self.io.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use aya::programs::perf_event::{
 use aya::programs::{BtfTracePoint, FExit, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::util::online_cpus;
 
-use super::{Ends, Error, Probe, Tracepoints, chain, kernel, learn, maps};
+use super::{Ends, Error, Probe, Tracepoints, block, chain, kernel, learn, maps};
 
 /// How a job is done. Best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,38 @@ const HANDLED_PROGRAM: &str = "fault_handled";
 
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
-pub const JOBS: [Job; 10] = [
+pub const JOBS: [Job; 15] = [
+    // Only with `--io`.
+    job(
+        "io_completed",
+        "block_rq_complete",
+        ("block_rq_complete", "block_rq_complete_raw"),
+        false,
+    ),
+    job(
+        "io_without_request",
+        "block_bio_complete",
+        ("block_bio_complete", "block_bio_complete_raw"),
+        false,
+    ),
+    job(
+        "io_issued",
+        "block_rq_issue",
+        ("block_rq_issue", "block_rq_issue_raw"),
+        false,
+    ),
+    job(
+        "io_split",
+        "block_split",
+        ("block_split", "block_split_raw"),
+        false,
+    ),
+    job(
+        "io_queued",
+        "block_bio_queue",
+        ("block_bio_queue", "block_bio_queue_raw"),
+        false,
+    ),
     job(
         "thread_exits",
         "sched_process_exit",
@@ -199,6 +230,11 @@ impl Probe {
         if self.settings.light && !pages {
             return Err(Error::LightUnavailable);
         }
+        if self.settings.io
+            && let Some(lack) = block::lacks(&self.types)
+        {
+            return Err(Error::IoUnavailable(lack));
+        }
         self.perf_event("thread_clock", "thread_clock")?
             .load()
             .map_err(|error| refused("thread_clock", &error))?;
@@ -299,7 +335,8 @@ impl Probe {
                 reason: attempt.reasons(),
             });
         }
-        if job.required && !attempt.refused.is_empty() {
+        let required = job.required || block::is_io_job(job.name);
+        if required && !attempt.refused.is_empty() {
             return Err(Error::Program {
                 job: job.name,
                 reason: attempt.reasons(),
@@ -318,6 +355,7 @@ impl Probe {
             && (names || self.settings.filter.follow);
         match job.tracepoint {
             FILE_FAULT if self.settings.forced.no_pages => false,
+            _ if block::is_io_job(job.name) => self.settings.io,
             "task_rename" => names,
             "sched_process_fork" => children,
             // A required one is tried all the same, so that the kernel's own words are shown.

@@ -4,6 +4,7 @@
 //! (`process`). The session calls it.
 
 mod attach;
+mod block;
 mod found;
 mod interrupts;
 mod kernel;
@@ -20,12 +21,18 @@ use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use faulttrace_ebpf::filter;
 
 pub use attach::{FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
+pub use block::{BlockTypes, DiskOf, is_io_job};
 pub use found::STUCK_JOB;
 pub use maps::{Counters, RawStack};
 pub use offsets::{KernelTypes, NoFexit};
 
 /// The object that build.rs compiled from `faulttrace-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/faulttrace-ebpf"));
+
+/// Maps that only `--io` fills.
+const IO_MAPS: [&str; 3] = ["BIOS", "REQUESTS", "FAULT_IO"];
+/// How many entries each has then: as many as threads can be in a fault.
+const IO_ENTRIES: u32 = 16384;
 
 /// Why the programs could not be put to work.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,11 @@ pub enum Error {
         "--light: a page fault of faulttrace's own was not found on its kernel stack, so this kernel lays it out in a way that is not known; run without --light"
     )]
     LightUnlearned,
+    /// `--io` where it cannot work.
+    #[error(
+        "--io cannot follow reads to their devices on this kernel: {0}; run without --io, or on a kernel built with CONFIG_BLOCK and tracepoints"
+    )]
+    IoUnavailable(String),
     /// The fault to learn from could not be taken.
     #[error("--light takes a page fault on /proc/self/exe first: {0}; run without --light")]
     OwnFault(std::io::Error),
@@ -174,6 +186,8 @@ pub struct Settings {
     pub pid_namespace: u32,
     /// Do without a program at the beginning of each fault.
     pub light: bool,
+    /// Follow the reads that faults begin to their devices.
+    pub io: bool,
     /// Rungs to take whatever else works.
     pub forced: Forced,
     /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.
@@ -240,6 +254,11 @@ impl Probe {
         globals.set(&mut loader);
         loader.map_max_entries("EVENTS", settings.ring_bytes);
         loader.map_max_entries("STACKS", settings.max_stacks);
+        if settings.io {
+            for map in IO_MAPS {
+                loader.map_max_entries(map, IO_ENTRIES);
+            }
+        }
         // aya_log_common::Level: Info is 3, Debug 4.
         let log_level = if settings.verbose == 0 {
             0

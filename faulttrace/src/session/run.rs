@@ -386,6 +386,7 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
         max_stacks: plan.max_stacks,
         pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
         light: plan.light,
+        io: plan.io,
         forced: plan.forced,
         verbose: plan.verbose,
     }

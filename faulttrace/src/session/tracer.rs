@@ -260,6 +260,7 @@ impl Tracer {
                 progress.batch.push(Record::Fault(Arc::new(fault)));
             }
             Decoded::Task(event) => self.task(event, progress),
+            Decoded::Io(event) => self.enricher.io(event),
             Decoded::Unknown(_) => progress.unknown_kinds += 1,
         }
     }

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod check;
+mod ios;
 mod open;
 mod others;
 mod samples;
@@ -26,6 +27,7 @@ use super::rows::absolute;
 use super::{Error, Result};
 use crate::model::{Measure, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
+use ios::Ios;
 use others::Others;
 use scan::Scan;
 use sites::Sites;
@@ -201,6 +203,8 @@ impl Trace {
         let mut sleeps = self.prepare(SLEEP)?;
         let mut others = Others::new(&self.db, order, self.minor, errors)?;
         let mut others = others.begin(self.size, errors)?;
+        let mut ios = Ios::new(&self.db, order, self.minor, errors)?;
+        let mut ios = ios.begin(self.size, errors)?;
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
         let mut ahead = Ahead::new(&self.file, self.size, self.fault_ids(), order);
@@ -220,7 +224,8 @@ impl Trace {
                 return Err(errors.damaged(format!("fault {id} has the site of a stuck thread")));
             }
             let (address, offset) = found.at.join(fault.at, self.page_bytes());
-            let measure = fault.measure(base_ns, (address, offset), sleep);
+            let mut measure = fault.measure(base_ns, (address, offset), sleep);
+            measure.io = ios.of(id)?;
             let item = Item::Fault {
                 site_id: fault.site.cast_unsigned(),
                 site: &found.site,
@@ -355,6 +360,7 @@ impl Fault {
             address,
             offset,
             longest_sleep,
+            io: None,
         }
     }
 }

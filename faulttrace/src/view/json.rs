@@ -1,6 +1,7 @@
 //! JSON Lines, for programs: one object a line, one line a record, at once and never coalesced.
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
+pub(in crate::view) mod io;
 pub(in crate::view) mod record;
 mod sample;
 pub(in crate::view) mod scalar;

@@ -146,5 +146,6 @@ fn measure(end_ns: u64, duration_ns: u64, offset: u64) -> Measure {
         address: None,
         offset: Some(offset),
         longest_sleep: None,
+        io: None,
     }
 }

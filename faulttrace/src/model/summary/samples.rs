@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Sleep,
-    Stack, Start, Stuck, SystemCounters, Waits, Waker,
+    Access, Accounting, Cause, Device, End, Facts, Fault, Frame, Io, LossClass, Lost, MappingKind,
+    Mode, Name, Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record,
+    Sample, Served, Sleep, Stack, Start, Stuck, SystemCounters, Waits, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -117,6 +117,28 @@ pub(crate) fn fault() -> Fault {
                 tid: 4801,
                 name: Name::from("server-io"),
             }),
+        }),
+        io: Some(Box::new(io())),
+    }
+}
+
+pub(crate) fn io() -> Io {
+    Io {
+        device: Some(Device {
+            major: 259,
+            minor: 1,
+            name: Some(Name::from("nvme0n1")),
+        }),
+        requests: 3,
+        shared: 1,
+        elsewhere: 0,
+        completed: 2,
+        bytes: 131_072,
+        queued_ns: 300_000,
+        served_ns: 21_000_000,
+        last: Some(Served {
+            queued_ns: 200_000,
+            served_ns: 11_000_000,
         }),
     }
 }

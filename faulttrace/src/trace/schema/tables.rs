@@ -3,6 +3,7 @@
 //! Faults are what there are many of, so a row of `faults` has only what is its own, in small
 //! numbers; everything that repeats is stored once and named by a small id.
 
+mod io;
 mod samples;
 
 use super::{Column, Table};
@@ -301,6 +302,8 @@ pub const TABLES: &[Table] = &[
         ],
         constraint: (",\n  PRIMARY KEY (stack, position)", " WITHOUT ROWID"),
     },
+    io::DEVICES,
+    io::FAULT_IO,
     Table {
         name: "samples",
         since: 1,

@@ -3,7 +3,7 @@
 use super::Written;
 use super::dictionary::Dictionary;
 use super::statements::{Cell, Statements};
-use crate::model::{Fault, Name, Record, Sample, Sleep, Start, Stuck, Waker};
+use crate::model::{Fault, Io, Name, Record, Sample, Sleep, Start, Stuck, Waker};
 use crate::process::page_bytes;
 use crate::trace::rows::{At, relative};
 
@@ -131,6 +131,9 @@ impl Faults {
             waker.into(),
         ])?;
         self.written.faults += 1;
+        if let Some(io) = &fault.io {
+            add_io(id, io, dictionary, rows)?;
+        }
         match sleep {
             Some(sleep) if !is_all_of(sleep, fault) => {
                 rows.sleep
@@ -161,6 +164,32 @@ impl Faults {
             at.into(),
         ])
     }
+}
+
+/// Writes what devices did for the fault of this number.
+fn add_io(
+    id: i64,
+    io: &Io,
+    dictionary: &mut Dictionary,
+    rows: &mut Statements<'_>,
+) -> rusqlite::Result<()> {
+    let device = match &io.device {
+        None => None,
+        Some(device) => Some(dictionary.device(device, rows)?),
+    };
+    rows.io.row([
+        id.into(),
+        device.into(),
+        io.requests.into(),
+        io.shared.into(),
+        io.elsewhere.into(),
+        io.completed.into(),
+        io.bytes.into(),
+        io.queued_ns.into(),
+        io.served_ns.into(),
+        io.last.map(|last| last.queued_ns).into(),
+        io.last.map(|last| last.served_ns).into(),
+    ])
 }
 
 /// Whether the fault slept just once, so that nothing more needs saying.

@@ -20,8 +20,9 @@ pub(super) struct Limit {
 
 /// What is left out of processes and losses when the faults of their time are gone: processes that
 /// have ended; losses are added up, so that none is forgotten.
-const FORGET_BEFORE: [&str; 6] = [
+const FORGET_BEFORE: [&str; 7] = [
     "DELETE FROM sleeps WHERE fault <= ?1",
+    "DELETE FROM fault_io WHERE fault <= ?1",
     "DELETE FROM samples WHERE id <= ?1",
     "DELETE FROM processes WHERE id <= ?1 AND EXISTS (SELECT 1 FROM process_ends e
        WHERE e.pid = processes.pid AND e.id > processes.id AND e.id <= ?1)",
@@ -38,6 +39,7 @@ const UNUSED: &str = "
     DELETE FROM sites WHERE id NOT IN (SELECT site FROM faults UNION SELECT site FROM stuck);
     DELETE FROM threads WHERE id NOT IN (SELECT thread FROM sites
       UNION SELECT waker FROM faults WHERE waker IS NOT NULL);
+    DELETE FROM devices WHERE id NOT IN (SELECT device FROM fault_io WHERE device IS NOT NULL);
     DELETE FROM files WHERE id NOT IN (SELECT file FROM sites WHERE file IS NOT NULL);
     DELETE FROM stacks WHERE id NOT IN (SELECT user_stack FROM sites WHERE user_stack IS NOT NULL
       UNION SELECT kernel_stack FROM sites WHERE kernel_stack IS NOT NULL);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::io::IoPart;
 use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};
 use crate::model::{
@@ -130,6 +131,7 @@ pub(in crate::view) struct FaultLine<'a> {
     end: &'static str,
     end_ns: u64,
     longest_sleep: Option<SleepPart<'a>>,
+    io: Option<IoPart<'a>>,
     // Last, because they are long.
     #[serde(flatten)]
     stacks: StacksPart,
@@ -148,6 +150,7 @@ impl<'a> FaultLine<'a> {
             end: fault.end.as_str(),
             end_ns: fault.end_ns,
             longest_sleep: fault.longest_sleep.as_ref().map(SleepPart::new),
+            io: fault.io.as_deref().map(IoPart::new),
             stacks: StacksPart::new(&fault.facts, stacks),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::TextOptions;
 use super::coalesce::{Group, Rest};
+use super::devices;
 use super::line::{Line, Page, Paint};
 use super::stack::{self, Above};
 use super::words::{self, Clock, duration, plural};
@@ -70,6 +71,9 @@ impl Entries {
         self.detail(&parts, out);
         self.notes(fault, reports, out);
         self.detail(&waited(facts.cause), out);
+        if let Some(io) = &fault.io {
+            self.detail(&devices::work(io), out);
+        }
         self.detail(&words::access(facts), out);
         self.stacks(facts, out);
     }

@@ -97,6 +97,17 @@ pub(in crate::view) fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{s}")
 }
 
+/// Bytes, with the largest unit of which they are a whole number.
+pub(in crate::view) fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let whole = bytes >> shift;
+        if whole > 0 && whole << shift == bytes {
+            return format!("{whole} {unit}");
+        }
+    }
+    format!("{bytes} B")
+}
+
 /// A name that the target chose, bounded.
 pub(in crate::view) fn name(name: &Name) -> String {
     escaped(name.as_bytes(), MAX_NAME)

@@ -16,6 +16,7 @@ fn measure(begin_ns: u64, duration_ns: u64) -> Measure {
         address: None,
         offset: None,
         longest_sleep: None,
+        io: None,
     }
 }
 

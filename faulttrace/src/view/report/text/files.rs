@@ -6,7 +6,7 @@ use crate::model::analysis::{
 };
 use crate::model::summary::ProcessSummary;
 use crate::view::text::line::{Page, Paint};
-use crate::view::text::words::{self, duration, plural};
+use crate::view::text::words::{self, duration, plural, size};
 
 /// The files that cost most, as far as offsets in them are known.
 pub(super) fn files(
@@ -171,15 +171,4 @@ pub(in crate::view::report) fn about(bytes: u64) -> String {
         }
     }
     size(bytes)
-}
-
-/// Bytes, with the largest unit of which they are a whole number.
-fn size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        let whole = bytes >> shift;
-        if whole > 0 && whole << shift == bytes {
-            return format!("{whole} {unit}");
-        }
-    }
-    format!("{bytes} B")
 }
