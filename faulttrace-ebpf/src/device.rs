@@ -27,7 +27,10 @@ pub fn issued(ctx: *mut c_void) {
     if !maps::any_io() {
         return;
     }
-    let request = first_own_argument(ctx);
+    let index = usize::from(config::BLOCK_PASSES_QUEUE.load() != 0);
+    let Some(request) = config::argument_as_number(ctx, index) else {
+        return;
+    };
     claim(request);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
