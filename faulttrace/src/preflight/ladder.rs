@@ -25,6 +25,11 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
         ("mm_filemap_fault", false) => {
             "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
         }
+        (_, false) if tracepoint.starts_with("block_") => "--io cannot work without it",
+        ("block_bio_queue", true) => match types.block {
+            Ok(_) => "only with --io, as the four before it",
+            Err(_) => "of no use: --io cannot work, as the kernel's types lack what it reads",
+        },
         ("page_fault_kernel", false) => "faults inside system calls are not seen",
         _ => "",
     };

@@ -70,6 +70,23 @@ pub struct Fault {
     pub switches: u64,
     pub end: String,
     pub longest_sleep: Option<Sleep>,
+    pub io: Option<Io>,
+}
+
+/// What devices did for a fault.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Io {
+    pub device: Option<String>,
+    pub device_name: Option<String>,
+    pub requests: u32,
+    pub shared: u32,
+    pub elsewhere: u32,
+    pub completed: u32,
+    pub bytes: u64,
+    pub queued_ns: u64,
+    pub served_ns: u64,
+    pub last_queued_ns: Option<u64>,
+    pub last_served_ns: Option<u64>,
 }
 
 /// What was counted at one moment.
@@ -212,6 +229,9 @@ impl Fault {
             self.duration_ns, parts,
             "duration = blocked + run queue + on CPU: {self:?}"
         );
+        if let Some(io) = &self.io {
+            self.check_io(io);
+        }
         let Some(sleep) = &self.longest_sleep else {
             return;
         };
@@ -228,5 +248,17 @@ impl Fault {
         }
         let is_task = sleep.woken_by.as_deref() == Some("task");
         assert_eq!(is_task, sleep.waker.is_some(), "{self:?}");
+    }
+
+    fn check_io(&self, io: &Io) {
+        assert!(
+            io.completed <= io.requests && io.shared <= io.requests && io.elsewhere <= io.requests,
+            "more than all: {self:?}"
+        );
+        assert!(io.bytes > 0, "a read of nothing: {self:?}");
+        let last = io.last_queued_ns.zip(io.last_served_ns);
+        assert_eq!(last.is_some(), io.completed > 0, "{self:?}");
+        let lasted_ns = last.map_or(0, |(queued, served)| queued + served);
+        assert!(lasted_ns <= self.duration_ns, "longer than it: {self:?}");
     }
 }

@@ -21,10 +21,13 @@ fn rows(csv: &[u8]) -> Vec<Row> {
 
 #[test]
 fn a_row_has_what_json_has() {
-    let csv = text(Kind::Csv, &[samples::start(), record(samples::fault())]);
+    let csv = text(
+        Kind::Csv,
+        &[samples::start(), record(samples::fault_with_io())],
+    );
     insta::assert_snapshot!(csv, @"
-    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,user_stack_id,user_stack,kernel_stack
-    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut]
+    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,user_stack_id,user_stack,kernel_stack,io_device,io_device_name,io_requests,io_shared,io_elsewhere,io_completed,io_bytes,io_queued_ns,io_served_ns,io_last_queued_ns,io_last_served_ns
+    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut],259:1,nvme0n1,3,1,0,2,131072,300000,21000000,200000,11000000
     ");
 }
 
@@ -44,7 +47,11 @@ fn rows_and_json_lines_agree() {
                 assert_eq!(cell.is_empty(), line[column].is_null());
                 continue;
             }
-            let value = match &line[column] {
+            let of_json = match column.strip_prefix("io_") {
+                Some(column) => &line["io"][column],
+                None => &line[column],
+            };
+            let value = match of_json {
                 serde_json::Value::Null => String::new(),
                 serde_json::Value::String(text) => text.clone(),
                 other => other.to_string(),
@@ -85,7 +92,7 @@ fn unknown_is_an_empty_cell() {
     let rows = rows(&export(Kind::Csv, &[record(fault)]));
     let empty: Vec<_> = rows[0]
         .iter()
-        .filter(|(_, cell)| cell.is_empty())
+        .filter(|(column, cell)| cell.is_empty() && !column.starts_with("io_"))
         .map(|(column, _)| column.as_str())
         .collect();
     assert_eq!(
@@ -105,6 +112,10 @@ fn unknown_is_an_empty_cell() {
             "user_stack_id"
         ]
     );
+    let mut io = rows[0]
+        .iter()
+        .filter(|(column, _)| column.starts_with("io_"));
+    assert!(io.all(|(_, cell)| cell.is_empty()), "{rows:?}");
 }
 
 #[test]

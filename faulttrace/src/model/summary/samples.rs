@@ -118,7 +118,15 @@ pub(crate) fn fault() -> Fault {
                 name: Name::from("server-io"),
             }),
         }),
+        io: None,
+    }
+}
+
+/// The same, with `--io`.
+pub(crate) fn fault_with_io() -> Fault {
+    Fault {
         io: Some(Box::new(io())),
+        ..fault()
     }
 }
 

@@ -71,6 +71,13 @@ fn other_databases_and_later_versions_are_refused() {
         refusal(directory.path(), &older).is_none(),
         "an earlier minor version is read without what it lacks"
     );
+    let without_io = "DROP TABLE fault_io; DROP TABLE devices";
+    is(without_io, not_a_trace);
+    let before_io = format!("{without_io}; PRAGMA user_version = 1001");
+    assert!(
+        refusal(directory.path(), &before_io).is_none(),
+        "a trace of 1.1 has no devices"
+    );
     let text = directory.path().join("text");
     std::fs::write(
         &text,
@@ -123,6 +130,11 @@ fn rows_that_make_no_sense_are_damage() {
         "UPDATE frames SET line = -5",
         "UPDATE threads SET pid = 99999999999",
         "DELETE FROM frames",
+        "DELETE FROM devices",
+        "UPDATE fault_io SET device = -7",
+        "UPDATE fault_io SET requests = -7",
+        "UPDATE fault_io SET bytes = 'many'",
+        "UPDATE devices SET minor = 99999999999",
         "UPDATE meta SET value = 0 WHERE key = 'page_bytes'",
         "UPDATE meta SET value = 4097 WHERE key = 'page_bytes'",
     ] {

@@ -103,7 +103,7 @@ fn all_known() -> Vec<Record> {
     vec![
         samples::start(),
         Record::Process(Arc::new(samples::process())),
-        samples::record(samples::fault()),
+        samples::record(samples::fault_with_io()),
         stuck(samples::stuck()),
         samples::lost(LossClass::Unreadable, "user_stack", 3),
         samples::process_end(),

@@ -250,6 +250,11 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "id_reused" => "faults of a new process with the id of a target that has ended",
         "ended_while_attaching" => "minor faults that ended while faulttrace attached or detached",
         "filtered_majors" => "of these: major faults",
+        "ring_full_io" => {
+            "faults without what devices did for them, as the ring buffer was full (--ring-size)"
+        }
+        "io_full" => "reads of faults that could not be followed to their device, for want of room",
+        "io_chains_cut" => "requests of more reads than were looked at for those of faults",
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",

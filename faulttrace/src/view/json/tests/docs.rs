@@ -90,6 +90,9 @@ pub(in crate::view) fn check_record(record: &Value) {
             check(&sleep["waker"], &documented("waker"));
         }
     }
+    if !record["io"].is_null() {
+        check(&record["io"], &documented("io"));
+    }
     for target in record["targets"].as_array().into_iter().flatten() {
         check(target, &documented("target"));
     }

@@ -32,6 +32,9 @@ fn written(report: &Report) -> Value {
     for still in list(&value["still_stuck"]) {
         check(still, &documented("still_stuck"));
     }
+    for device in value["devices"].as_array().into_iter().flatten() {
+        check(device, &fields("device"));
+    }
     check(&value["quality"], &fields("quality"));
     check_advice(&value["advice"]);
     maybe(&value["processes_others"], "totals");
