@@ -120,6 +120,7 @@ globals! {
     BIO_HAS_BDEV: u32 = 1;
     /// `struct request`, and where the disk is: `request_queue.disk` (kernel commit d152c682f03c, 5.15)
     /// or `request.rq_disk` before.
+    OFF_REQUEST_FLAGS: u64 = 0;
     OFF_REQUEST_BIO: u64 = 0;
     OFF_REQUEST_DATA_LEN: u64 = 0;
     OFF_REQUEST_QUEUE: u64 = 0;

@@ -15,6 +15,9 @@ use faulttrace_ebpf::{LAST_SHIFT, LAST_TOO_LONG, counter};
 use crate::config::{self, argument, member};
 use crate::maps::{self, BIOS, FAULT_IO, FaultIo, REQUESTS, ReadRequest, RequestKey};
 
+/// `REQ_OP_READ` and `REQ_OP_MASK` of include/linux/blk_types.h.
+pub const OP_READ: u32 = 0;
+pub const OP_MASK: u32 = 0xff;
 /// How many reads of a request are looked at; the rest is counted. The kernel merges at most
 /// `max_segments` of them (128 by default: `BLK_MAX_SEGMENTS`, include/linux/blkdev.h).
 const MAX_CHAIN: u32 = 128;
@@ -31,6 +34,10 @@ pub fn issued(ctx: *mut c_void) {
     let Some(request) = config::argument_as_number(ctx, index) else {
         return;
     };
+    let operation: u32 = member(request as *const u8, &config::OFF_REQUEST_FLAGS);
+    if operation & OP_MASK != OP_READ {
+        return;
+    }
     claim(request);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -130,6 +137,15 @@ fn claim_one(request: u64, bio: u64) {
     if BIOS.remove(bio).is_ok() {
         maps::io_changed(-1);
     }
+    let new = ReadRequest {
+        fault,
+        queued_ns,
+        issued_ns: 0,
+        bytes: u64::from(size),
+        told_bytes: 0,
+        tid,
+        shared: 0,
+    };
     let mut index = 0;
     while index < OWNERS {
         if let Some(part) = maps::read_request(request, index) {
@@ -137,18 +153,15 @@ fn claim_one(request: u64, bio: u64) {
                 part.bytes += u64::from(size);
                 return;
             }
+            if maps::io_of(part.tid, part.fault).is_none() {
+                // That fault is over, perhaps with a request before this one at the same address, of
+                // which no program saw the end.
+                *part = new;
+                return;
+            }
         } else {
-            let part = ReadRequest {
-                fault,
-                queued_ns,
-                issued_ns: 0,
-                bytes: u64::from(size),
-                told_bytes: 0,
-                tid,
-                shared: 0,
-            };
             let key = RequestKey { request, index };
-            match REQUESTS.insert(&key, &part, u64::from(BPF_NOEXIST)) {
+            match REQUESTS.insert(&key, &new, u64::from(BPF_NOEXIST)) {
                 Ok(()) => maps::io_changed(1),
                 Err(_) => maps::count(counter::IO_FULL),
             }

@@ -8,14 +8,11 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use faulttrace_ebpf::{Inflight, IoEvent, counter, flag, kind};
 
 use crate::config::{self, current, member, traced};
-use crate::device::{self, NOTHING};
+use crate::device::{self, NOTHING, OP_MASK, OP_READ};
 use crate::end;
 use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, FaultIo, Slot, what};
 use crate::stack::{self, Where};
 
-/// `REQ_OP_READ` and `REQ_OP_MASK` of include/linux/blk_types.h.
-const OP_READ: u32 = 0;
-const OP_MASK: u32 = 0xff;
 /// `BIO_CLONED` of include/linux/blk_types.h: a part, or a copy for another device, of a read that was
 /// queued before.
 const CLONED: u16 = 1 << 1;

@@ -5,7 +5,7 @@ use faulttrace_tests::harness::blocks::{BlockEvents, BlockRead};
 use faulttrace_tests::harness::disk::{
     LoopDevice, LoopDisk, bytes_read, create, evict, numbers, set_depth,
 };
-use faulttrace_tests::harness::record::{Fault, Io};
+use faulttrace_tests::harness::record::{Fault, Io, Record};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Trace, Tracer, run_to_end};
 use faulttrace_tests::harness::work::Work;
@@ -32,16 +32,37 @@ fn sum(faults: &[(&Fault, &Io)], of: impl Fn(&Io) -> u64) -> u64 {
     faults.iter().map(|(_, io)| of(io)).sum()
 }
 
-/// Queued and served, ns, of the reads that were in requests of their own.
-fn totals(reads: &[BlockRead]) -> (u64, u64) {
-    let mut all = (0, 0);
-    for read in reads {
-        if let Some((issued, completed)) = read.issued_us.zip(read.completed_us) {
-            all.0 += (issued - read.queued_us) * 1000;
-            all.1 += (completed - issued) * 1000;
-        }
+/// Queued and served, ns, of one thread's faults with a read each, and the same by the kernel's tracer.
+/// Now and then a CPU of the reference machine runs no BPF program for a while, so that a completion goes
+/// unseen; that is told, and such faults are left out on both sides.
+fn totals(trace: &Trace, faults: &[(&Fault, &Io)], reads: &[BlockRead]) -> [(u64, u64); 2] {
+    assert_eq!(faults.len(), reads.len(), "a read for each fault");
+    let [mut ours, mut theirs] = [(0, 0); 2];
+    let mut unseen = 0;
+    for ((_, io), read) in faults.iter().zip(reads) {
+        let times = read.issued_us.zip(read.completed_us);
+        let (Some((issued, completed)), 1) = (times, io.completed) else {
+            unseen += 1;
+            continue;
+        };
+        ours.0 += io.queued_ns;
+        ours.1 += io.served_ns;
+        theirs.0 += (issued - read.queued_us) * 1000;
+        theirs.1 += (completed - issued) * 1000;
     }
-    all
+    let told: u64 = trace
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Lost(lost) if lost.reason == "io_completions_unseen" => Some(lost.count),
+            _ => None,
+        })
+        .sum();
+    assert_eq!(told, unseen, "completions that were not seen are told");
+    trace.check(unseen * 20 <= reads.len() as u64, || {
+        format!("{unseen} of {} completions were not seen", reads.len())
+    });
+    [ours, theirs]
 }
 
 /// Panics unless both are the same but for some percent, and so much in addition.
@@ -82,9 +103,9 @@ fn single_pages(disk: &LoopDisk, options: &[&str]) {
     let mut waited_ns = 0;
     for (fault, io) in faults.iter().filter(on_file) {
         assert_eq!(io.device_name.as_deref(), Some(disk.name()), "{fault:?}");
-        let counts = (io.requests, io.completed, io.shared, io.elsewhere);
+        let counts = (io.requests, io.shared, io.elsewhere);
         assert!(
-            counts == (1, 1, 0, 0) && io.bytes == PAGE,
+            counts == (1, 0, 0) && io.bytes == PAGE,
             "one read of one page: {fault:?}"
         );
         assert_eq!(fault.facts.cause(), "file_read", "{fault:?}");
@@ -106,17 +127,11 @@ fn single_pages(disk: &LoopDisk, options: &[&str]) {
         bytes <= read && read <= bytes + bytes / 20,
         "{options:?}: {bytes} bytes, the device counts {read}"
     );
-    let (queued_ns, served_ns) = totals(&reads);
-    agree("served", sum(&faults, |io| io.served_ns), served_ns, 5, 0);
-    // Some µs each, and the kernel's tracer tells whole ones.
+    let [ours, theirs] = totals(&trace, &faults, &reads);
+    agree("served", ours.1, theirs.1, 5, 0);
+    // Some µs each, of which the kernel's tracer tells whole ones.
     let slack = faults.len() as u64 * 2_000;
-    agree(
-        "queued",
-        sum(&faults, |io| io.queued_ns),
-        queued_ns,
-        5,
-        slack,
-    );
+    agree("queued", ours.0, theirs.0, 5, slack);
     work.exit();
 }
 
@@ -238,7 +253,7 @@ fn slow(bench: &Bench) {
     trace.check(faults.len() >= 100, || format!("{} of 100", faults.len()));
     let percent = queued_percent(&faults);
     assert!(percent < 20, "a slow device: {percent} % queued");
-    for (fault, io) in &faults {
+    for (fault, io) in faults.iter().filter(|(_, io)| io.completed > 0) {
         assert!(io.served_ns >= 10_000_000, "{fault:?}");
     }
     assert_eq!(device_row(&trace, device.name())["verdict"], "slow");
@@ -271,9 +286,9 @@ fn busy(bench: &Bench) {
         format!("{} of {TOUCHES}", faults.len())
     });
     let percent = queued_percent(&faults);
-    let (queued_ns, served_ns) = totals(&reads);
-    agree("served", sum(&faults, |io| io.served_ns), served_ns, 5, 0);
-    agree("queued", sum(&faults, |io| io.queued_ns), queued_ns, 5, 0);
+    let [ours, theirs] = totals(&trace, &faults, &reads);
+    agree("served", ours.1, theirs.1, 5, 0);
+    agree("queued", ours.0, theirs.0, 5, 0);
     assert!(percent > 50, "a busy device: {percent} % queued");
     let row = device_row(&trace, disk.name());
     let quick = row["verdict"] == "quick";

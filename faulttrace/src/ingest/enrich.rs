@@ -100,6 +100,12 @@ impl Enricher {
         self.io.keep(*event);
     }
 
+    /// How many faults there were, since the last time, that waited for a read of their own of which no
+    /// program saw the completion.
+    pub fn take_unseen_completions(&mut self) -> u64 {
+        self.io.take_unseen()
+    }
+
     /// A fault that is over.
     pub fn fault(&mut self, event: &FaultEvent, stacks: &dyn Stacks) -> Fault {
         let major = event.flags & flag::MAJOR != 0;
@@ -124,6 +130,8 @@ impl Enricher {
             stacks,
         );
         let duration_ns = event.end_ns.saturating_sub(event.start_ns);
+        let io = self.io.take(event.tid, event.start_ns, duration_ns);
+        self.io.check(io.as_deref(), facts.cause);
         let blocked_ns = event.blocked_ns.min(duration_ns);
         let runqueue_ns = event.runqueue_ns.min(duration_ns - blocked_ns);
         let end = if event.flags & flag::DIED != 0 {
@@ -144,7 +152,7 @@ impl Enricher {
             switches: event.switches,
             end,
             longest_sleep: longest_sleep(event, duration_ns, blocked_ns, runqueue_ns),
-            io: self.io.take(event.tid, event.start_ns, duration_ns),
+            io,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use faulttrace_ebpf::{IoEvent, LAST_SHIFT, LAST_TOO_LONG};
 
-use crate::model::{Device, Io, Name, Served};
+use crate::model::{Cause, Device, Io, Name, Served};
 use crate::process::devices;
 
 /// Low bits of a device's number that are the minor (include/linux/kdev_t.h).
@@ -20,6 +20,7 @@ pub(super) struct Pending {
     /// By thread.
     events: HashMap<u32, IoEvent>,
     names: HashMap<u32, Option<Name>>,
+    unseen: u64,
 }
 
 impl Pending {
@@ -39,6 +40,20 @@ impl Pending {
         }
         let event = self.events.remove(&tid)?;
         (event.start_ns == start_ns).then(|| Box::new(self.io(&event, duration_ns)))
+    }
+
+    /// Counts a fault that waited for its own read, but of whose requests none was seen to be completed:
+    /// now and then a CPU runs no program for a while.
+    pub(super) fn check(&mut self, io: Option<&Io>, cause: Option<Cause>) {
+        let own = matches!(cause, Some(Cause::FileRead | Cause::SwapIn));
+        if own && io.is_some_and(|io| io.requests > 0 && io.completed == 0) {
+            self.unseen += 1;
+        }
+    }
+
+    /// How many of these there were since the last time.
+    pub(super) fn take_unseen(&mut self) -> u64 {
+        std::mem::take(&mut self.unseen)
     }
 
     fn io(&mut self, event: &IoEvent, duration_ns: u64) -> Io {
@@ -159,6 +174,24 @@ mod tests {
         let io = pending.take(1, 5, 1_000).expect("it");
         assert_eq!((io.queued_ns, io.served_ns, io.last), (0, 0, None));
         assert_eq!(io.device, None);
+    }
+
+    #[test]
+    fn a_read_that_was_waited_for_but_not_seen_to_end_is_counted() {
+        let mut pending = Pending::default();
+        let mut one = event(1, 5);
+        one.completed = 0;
+        pending.keep(one);
+        let io = pending.take(1, 5, 1_000);
+        pending.check(io.as_deref(), Some(Cause::ReadWait));
+        pending.check(None, Some(Cause::FileRead));
+        assert_eq!(
+            pending.take_unseen(),
+            0,
+            "it waited for another's, or began none"
+        );
+        pending.check(io.as_deref(), Some(Cause::FileRead));
+        assert_eq!((pending.take_unseen(), pending.take_unseen()), (1, 0));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct BlockTypes {
     pub bio_size: u64,
     /// `bio.bi_bdev` and in it `block_device.bd_dev`; since kernel commit 309dca309fc3 (5.12).
     pub bio_device: Option<(u64, u64)>,
+    /// `request.cmd_flags`.
+    pub request_flags: u64,
     /// `request.bio`.
     pub request_bio: u64,
     /// `request.__data_len`.
@@ -75,6 +77,7 @@ pub(super) fn block_types(btf: &Btf) -> Result<BlockTypes, &'static str> {
         bio_size: needed("bio", "bi_iter", "bio.bi_iter")?
             + needed("bvec_iter", "bi_size", "bvec_iter.bi_size")?,
         bio_device: device.ok(),
+        request_flags: needed("request", "cmd_flags", "request.cmd_flags")?,
         request_bio: needed("request", "bio", "request.bio")?,
         request_data_len: needed("request", "__data_len", "request.__data_len")?,
         disk,
@@ -113,6 +116,7 @@ pub(super) fn words(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u
         ("OFF_BIO_SIZE", types.bio_size),
         ("OFF_BIO_BDEV", bdev),
         ("OFF_BDEV_DEV", dev),
+        ("OFF_REQUEST_FLAGS", types.request_flags),
         ("OFF_REQUEST_BIO", types.request_bio),
         ("OFF_REQUEST_DATA_LEN", types.request_data_len),
         ("OFF_REQUEST_QUEUE", queue),

@@ -407,9 +407,11 @@ impl Tracer {
         let unknown = std::mem::take(&mut progress.unknown_kinds);
         let outside = std::mem::take(&mut progress.outside);
         let reused = std::mem::take(&mut progress.reused);
+        let unseen = self.enricher.take_unseen_completions();
         for (class, reason, count) in [
             (LossClass::Filtered, "id_reused", reused),
             (LossClass::Lost, "unknown_record", unknown),
+            (LossClass::Unreadable, "io_completions_unseen", unseen),
             (LossClass::Filtered, "ended_while_attaching", outside),
         ] {
             if count > 0 {

@@ -257,6 +257,7 @@ impl Fault {
         );
         assert!(io.bytes > 0, "a read of nothing: {self:?}");
         let last = io.last_queued_ns.zip(io.last_served_ns);
+        // Only what takes minutes has no times.
         assert_eq!(last.is_some(), io.completed > 0, "{self:?}");
         let lasted_ns = last.map_or(0, |(queued, served)| queued + served);
         assert!(lasted_ns <= self.duration_ns, "longer than it: {self:?}");

@@ -254,6 +254,9 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
             "faults without what devices did for them, as the ring buffer was full (--ring-size)"
         }
         "io_full" => "reads of faults that could not be followed to their device, for want of room",
+        "io_completions_unseen" => {
+            "faults that waited for a read of their own whose completion was not seen"
+        }
         "io_chains_cut" => "requests of more reads than were looked at for those of faults",
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",

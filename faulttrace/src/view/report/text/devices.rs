@@ -82,3 +82,30 @@ fn verdict(totals: &DeviceTotals) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::summary::samples;
+
+    #[test]
+    fn a_slow_device_is_called_so() {
+        let page = Page {
+            color: false,
+            width: None,
+        };
+        let (mut found, mut out) = (Devices::default(), Vec::new());
+        devices(page, &found, 10, &mut out);
+        assert!(String::from_utf8_lossy(&out).contains("no fault began a read"));
+        found.add(&samples::io());
+        out.clear();
+        devices(page, &found, 10, &mut out);
+        insta::assert_snapshot!(String::from_utf8_lossy(&out), @"
+
+        devices, for reads that faults began
+          nvme0n1 (259:1): 3 requests for 1 fault, 128 KiB, 1 shared with others
+            2 completed within their faults: queued 150 µs in the mean, at most 200 µs; served 10.5 ms in the mean, at most 11.0 ms
+            slow: 99 % of the time is the device's own
+        ");
+    }
+}
