@@ -170,6 +170,7 @@ impl Session {
                 check(&fault);
                 self.shown.take(&Record::Fault(Arc::new(fault)));
             }
+            Some(Decoded::Io(event)) => self.enricher.io(&event),
             Some(Decoded::Task(event)) => self.task(&event),
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::facts::{Facts, Lockdown};
-use crate::probe::{FAULT_ENDS, HANDLER, JOBS, Rung, STUCK_JOB};
+use crate::probe::{FAULT_ENDS, HANDLER, JOBS, Job, KernelTypes, Rung, STUCK_JOB, is_io_job};
 
 /// A job of the probe and the rung it takes here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,33 +16,40 @@ pub(super) struct JobRung {
     pub(super) note: Cow<'static, str>,
 }
 
+/// Whether the job can be done with what the kernel has.
+fn is_possible(job: &Job, types: &KernelTypes) -> bool {
+    let readable = !is_io_job(job.name) || types.block.is_ok();
+    readable && types.has_tracepoint(job.tracepoint)
+}
+
+/// What to say of a job that can be done, or cannot.
+fn note(job: &Job, there: bool) -> &'static str {
+    match (job.tracepoint, there) {
+        ("mm_filemap_fault", false) => {
+            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
+        }
+        ("page_fault_kernel", false) => "faults inside system calls are not seen",
+        _ if !is_io_job(job.name) => "",
+        (_, false) => "--io cannot work without it",
+        (_, true) => "only with --io",
+    }
+}
+
 /// The rung of each job, as far as the kernel's types tell; empty if they could not be read.
 pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     let Some(Ok(types)) = &facts.types else {
         return Vec::new();
     };
-    let note = |tracepoint: &str, there: bool| match (tracepoint, there) {
-        ("mm_filemap_fault", false) => {
-            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
-        }
-        (_, false) if tracepoint.starts_with("block_") => "--io cannot work without it",
-        ("block_bio_queue", true) => match types.block {
-            Ok(_) => "only with --io, as the four before it",
-            Err(_) => "of no use: --io cannot work, as the kernel's types lack what it reads",
-        },
-        ("page_fault_kernel", false) => "faults inside system calls are not seen",
-        _ => "",
-    };
     let mut jobs: Vec<JobRung> = JOBS
         .iter()
         .map(|job| {
-            let there = types.has_tracepoint(job.tracepoint);
+            let there = is_possible(job, types);
             JobRung {
                 name: job.name,
                 attached_to: job.tracepoint,
                 rung: if there { Rung::TpBtf } else { Rung::None },
                 required: job.required,
-                note: note(job.tracepoint, there).into(),
+                note: note(job, there).into(),
             }
         })
         .map(|job| {
@@ -112,6 +119,15 @@ fn fault_ends(mut job: JobRung, facts: &Facts) -> JobRung {
 mod tests {
     use super::super::check::tests::well;
     use super::*;
+
+    #[test]
+    fn what_only_io_needs_is_marked() {
+        let job = JOBS.iter().find(|job| job.name == "io_queued");
+        let job = job.expect("one of the jobs");
+        assert_eq!(note(job, true), "only with --io");
+        assert_eq!(note(job, false), "--io cannot work without it");
+        assert!(!job.required);
+    }
 
     fn rseq(rung: Rung) -> JobRung {
         JobRung {

@@ -66,8 +66,8 @@ impl BlockEvents {
         let mut reads: Vec<BlockRead> = Vec::new();
         // By the sector it begins at: the one that is under way.
         let mut open: HashMap<u64, usize> = HashMap::new();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let event = Event::parse(line);
+        // A thread's name can hold the end of a line: what stands before it tells nothing.
+        for event in text.lines().filter_map(Event::parse) {
             let mine = event.tid.is_some_and(|tid| tids.contains(&tid));
             let found = open.get(&event.sector).copied();
             match (event.name, found.and_then(|index| reads.get_mut(index))) {
@@ -114,16 +114,18 @@ struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn parse(line: &'a str) -> Event<'a> {
-        Self::try_parse(line).unwrap_or_else(|| panic!("an odd line of the trace: {line}"))
-    }
-
-    fn try_parse(line: &'a str) -> Option<Event<'a>> {
-        // A thread's name may hold anything, but what follows does not.
+    /// `None` if the line has none of the events.
+    fn parse(line: &'a str) -> Option<Event<'a>> {
         let at = EVENTS
             .iter()
-            .find_map(|name| line.find(&format!(": {name}: ")));
-        let (before, after) = line.split_at(at?);
+            .find_map(|name| line.find(&format!(": {name}: ")))?;
+        let event = Self::at(line, at);
+        Some(event.unwrap_or_else(|| panic!("an odd line of the trace: {line}")))
+    }
+
+    /// The event that stands at this place. A thread's name may hold anything, but what follows it does not.
+    fn at(line: &'a str, at: usize) -> Option<Event<'a>> {
+        let (before, after) = line.split_at(at);
         let (name, fields) = after[2..].split_once(": ")?;
         let (who, time) = before.rsplit_once(' ')?;
         let (seconds, micros) = time.split_once('.')?;
