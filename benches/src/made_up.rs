@@ -172,6 +172,7 @@ impl MadeUp {
                 waker: Some(waker),
             }),
             history: None,
+            io: None,
         })
     }
 

@@ -52,6 +52,8 @@ globals! {
     EVICTIONS: u32 = 0;
     /// How many entries map `PAGES` holds before it may forget some.
     PAGES_KEPT: u64 = 0;
+    /// Reads that faults begin are followed to their devices.
+    IO: u32 = 0;
 
     /// Inode number of the pid namespace whose ids are used; 0 = the host's.
     PID_NAMESPACE: u32 = 0;
@@ -119,6 +121,29 @@ globals! {
     FOLIO_LARGE: u64 = 0;
     /// `task_struct.reclaim_state`.
     OFF_TASK_RECLAIM: u64 = 0;
+
+    /// `struct bio` (`bi_iter.bi_size`), `struct block_device`.
+    OFF_BIO_NEXT: u64 = 0;
+    OFF_BIO_OPF: u64 = 0;
+    OFF_BIO_FLAGS: u64 = 0;
+    OFF_BIO_SIZE: u64 = 0;
+    OFF_BIO_BDEV: u64 = 0;
+    OFF_BDEV_DEV: u64 = 0;
+    /// `bio.bi_bdev`: kernel commit 309dca309fc3 (5.12).
+    BIO_HAS_BDEV: u32 = 1;
+    /// `struct request`, and where the disk is: `request_queue.disk` (kernel commit d152c682f03c, 5.15)
+    /// or `request.rq_disk` before.
+    OFF_REQUEST_FLAGS: u64 = 0;
+    OFF_REQUEST_BIO: u64 = 0;
+    OFF_REQUEST_DATA_LEN: u64 = 0;
+    OFF_REQUEST_QUEUE: u64 = 0;
+    OFF_HOLDER_DISK: u64 = 0;
+    DISK_OF_QUEUE: u32 = 1;
+    /// `struct gendisk`.
+    OFF_DISK_MAJOR: u64 = 0;
+    OFF_DISK_FIRST_MINOR: u64 = 0;
+    /// Tracepoints of the block layer pass the queue first: before 5.11.
+    BLOCK_PASSES_QUEUE: u32 = 0;
 
     /// sched_switch passes prev_state as an argument: kernel commit fa2c3254d7cf (5.18).
     SWITCH_HAS_STATE: u32 = 1;
@@ -266,6 +291,13 @@ fn inner_id(task: *const u8) -> u32 {
 pub fn argument(ctx: *mut c_void, index: usize) -> u64 {
     // SAFETY: the verifier checks every access to the context against the tracepoint's arguments.
     unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(index)) }
+}
+
+/// A pointer that is an argument, as a number: the verifier lets no function of its own be given one.
+#[inline(always)]
+pub fn argument_as_number(ctx: *mut c_void, index: usize) -> Option<u64> {
+    // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel(ctx.cast::<u64>().wrapping_add(index)) }.ok()
 }
 
 /// The current `task_struct`.

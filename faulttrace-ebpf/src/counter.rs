@@ -68,6 +68,13 @@ counters! {
     FILES_FULL = "page_history_files_full", Unreadable;
     /// The history of a page was not sent: the ring was full.
     HISTORIES_LOST = "page_history_ring_full", Unreadable;
+    /// What devices did for a fault was not sent, because the ring was full (`--io`).
+    IO_LOST = "ring_full_io", Unreadable;
+    /// There was no room to follow a read of a fault to its device (`--io`).
+    IO_FULL = "io_full", Unreadable;
+    /// A request had more reads in it than were looked at, so that some of faults may be missing
+    /// (`--io`).
+    IO_CHAINS_CUT = "io_chains_cut", Unreadable;
     /// Majors of traced threads that the perf event saw.
     MAJORS_SEEN = "majors_seen", Diagnostic;
     /// Kernel stacks looked at to tell a fault from another sleep.

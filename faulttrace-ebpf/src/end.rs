@@ -3,6 +3,7 @@
 use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
 
 use crate::config::{self, member};
+use crate::io;
 use crate::maps::{self, EVENTS, INFLIGHT};
 use crate::pages;
 
@@ -71,6 +72,9 @@ fn send(entry: &Inflight, end_ns: u64) {
         entry.tid,
         entry.start_ns,
     );
+    if config::IO.load() != 0 {
+        io::send(entry.tid, io::name_of(entry), entry.start_ns);
+    }
     emit(entry.flags, || FaultEvent {
         kind: kind::FAULT,
         flags: entry.flags,

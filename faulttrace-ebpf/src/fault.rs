@@ -10,7 +10,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, ki
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::{end, pages, stack, vmf};
+use crate::{end, io, pages, stack, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
 /// fault handler is entered again (a retry follows within microseconds).
@@ -327,6 +327,9 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
         tid,
         start_ns,
     );
+    if begun && config::IO.load() != 0 {
+        io::send(tid, io::name_of_slot(slot), start_ns);
+    }
     end::emit(flags, || FaultEvent {
         kind: kind::FAULT,
         flags,

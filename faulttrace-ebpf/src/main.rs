@@ -11,6 +11,8 @@ mod cache;
 #[cfg(target_arch = "bpf")]
 mod config;
 #[cfg(target_arch = "bpf")]
+mod device;
+#[cfg(target_arch = "bpf")]
 mod end;
 #[cfg(target_arch = "bpf")]
 mod fault;
@@ -18,6 +20,8 @@ mod fault;
 mod found;
 #[cfg(target_arch = "bpf")]
 mod handled;
+#[cfg(target_arch = "bpf")]
+mod io;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -41,7 +45,7 @@ mod entry {
         BtfTracePointContext, FExitContext, PerfEventContext, RawTracePointContext,
     };
 
-    use super::{cache, fault, found, handled, sched, task};
+    use super::{cache, device, fault, found, handled, io, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -71,6 +75,11 @@ mod entry {
         task_rename / task_rename_raw => task::rename;
         page_cached / page_cached_raw => cache::added;
         page_uncached / page_uncached_raw => cache::removed;
+        block_bio_queue / block_bio_queue_raw => io::queued;
+        block_split / block_split_raw => io::split;
+        block_rq_issue / block_rq_issue_raw => device::issued;
+        block_rq_complete / block_rq_complete_raw => device::completed;
+        block_bio_complete / block_bio_complete_raw => device::without_request;
     }
 
     #[perf_event]

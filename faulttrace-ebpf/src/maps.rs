@@ -72,6 +72,73 @@ pub struct WakerScratch {
     pub word: u64,
 }
 
+/// A read that a thread in a fault handed to the block layer.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Bio {
+    /// Which fault of the thread: `io::name_of`.
+    pub fault: u64,
+    /// When.
+    pub queued_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Unused, zero.
+    pub padding: u32,
+}
+
+/// Of the faults with reads in a request, the one of this index.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RequestKey {
+    /// Address of the `struct request`.
+    pub request: u64,
+    /// From 0.
+    pub index: u64,
+}
+
+/// The part that one fault has in a request that the driver has.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ReadRequest {
+    /// Which fault of the thread: `io::name_of`.
+    pub fault: u64,
+    /// When the first of its reads was queued.
+    pub queued_ns: u64,
+    /// When the driver last got it.
+    pub issued_ns: u64,
+    /// Bytes of the fault's reads.
+    pub bytes: u64,
+    /// Those of them that are counted in `FaultIo::issued_bytes`.
+    pub told_bytes: u64,
+    /// The thread.
+    pub tid: u32,
+    /// 1: it is counted in `FaultIo::shared`.
+    pub shared: u32,
+}
+
+/// What was read for a fault; see `faulttrace_ebpf::IoEvent`. Its thread begins it, devices add to it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FaultIo {
+    /// Which fault of the thread: `io::name_of`; 0 = none any more.
+    pub fault: u64,
+    /// Bytes that the thread queued reads for.
+    pub asked_bytes: u64,
+    /// Bytes of its reads in requests.
+    pub issued_bytes: u64,
+    pub requests: u64,
+    pub shared: u64,
+    pub elsewhere: u64,
+    pub completed: u64,
+    pub queued_ns: u64,
+    pub served_ns: u64,
+    pub last: u64,
+    /// Disk of the first request; 0 = there was none.
+    pub device: u32,
+    /// The device of the first read; 0 = there was none, or it is not known.
+    pub asked_device: u32,
+}
+
 #[map]
 pub static SLOT: PerCpuArray<Slot> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -103,6 +170,19 @@ pub static STACKS: HashMap<u64, StackValue> = HashMap::with_max_entries(16384, 0
 pub static TGIDS: HashMap<u32, u32> = HashMap::with_max_entries(16384, 0);
 #[map]
 pub static TIDS: HashMap<u32, u32> = HashMap::with_max_entries(16384, 0);
+/// Reads that threads in a fault handed to the block layer and that are in no request that the driver has,
+/// by the address of the `struct bio`. This and the next two have one entry without `--io`.
+#[map]
+pub static BIOS: HashMap<u64, Bio> = HashMap::with_max_entries(1, 0);
+/// Requests that drivers have with such reads in them, for each fault whose reads they are.
+#[map]
+pub static REQUESTS: HashMap<RequestKey, ReadRequest> = HashMap::with_max_entries(1, 0);
+/// What was read for the last fault of a thread that began a read; the key is the tid.
+#[map]
+pub static FAULT_IO: HashMap<u32, FaultIo> = HashMap::with_max_entries(1, 0);
+/// How many entries `BIOS` and `REQUESTS` have together; see `INFLIGHT_COUNT`.
+#[map]
+static IO_COUNT: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
 #[map]
@@ -199,10 +279,59 @@ pub fn vm_fault_below() -> Option<&'static mut u64> {
 #[inline(always)]
 pub fn inflight_changed(by: i64) {
     if let Some(count) = INFLIGHT_COUNT.get_ptr_mut(0) {
-        // SAFETY: an atomic add to an aligned map value. In assembly because the compiler's BPF
-        // target offers no read-modify-write operation on atomics.
-        unsafe {
-            core::arch::asm!("lock *(u64 *)({count} + 0) += {by}", count = in(reg) count, by = in(reg) by)
-        }
+        // SAFETY: the value lives as long as the map, and is only ever added to.
+        add(unsafe { &mut *count }, by as u64);
     }
+}
+
+/// Adds to a number in a map that other CPUs may add to at the same time; wraps, so that the negative of
+/// a number takes it away.
+#[inline(always)]
+pub fn add(number: &mut u64, by: u64) {
+    let number = &raw mut *number;
+    // SAFETY: an atomic add to an aligned map value. In assembly because the compiler's BPF target
+    // offers no read-modify-write operation on atomics.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({number} + 0) += {by}", number = in(reg) number, by = in(reg) by)
+    }
+}
+
+/// Whether any read of a fault is on its way to a device or in it.
+#[inline(always)]
+pub fn any_io() -> bool {
+    // SAFETY: reads one aligned word.
+    IO_COUNT
+        .get_ptr(0)
+        .is_some_and(|count| unsafe { core::ptr::read_volatile(count) } != 0)
+}
+
+/// Keeps `IO_COUNT` true.
+#[inline(always)]
+pub fn io_changed(by: i64) {
+    if let Some(count) = IO_COUNT.get_ptr_mut(0) {
+        // SAFETY: as for `INFLIGHT_COUNT`.
+        add(unsafe { &mut *count }, by as u64);
+    }
+}
+
+/// The part of the fault of this index in a request.
+#[inline(always)]
+pub fn read_request(request: u64, index: u64) -> Option<&'static mut ReadRequest> {
+    let key = RequestKey { request, index };
+    // SAFETY: preallocated map values stay mapped; events of one request do not overlap.
+    REQUESTS.get_ptr_mut(&key).map(|part| unsafe { &mut *part })
+}
+
+/// What was read for the last fault of a thread that began a read.
+#[inline(always)]
+pub fn fault_io(tid: u32) -> Option<&'static mut FaultIo> {
+    // SAFETY: preallocated map values stay mapped; what several CPUs write at once they write with
+    // `add`.
+    FAULT_IO.get_ptr_mut(tid).map(|io| unsafe { &mut *io })
+}
+
+/// What was read for this very fault of a thread (`io::name_of`).
+#[inline(always)]
+pub fn io_of(tid: u32, fault: u64) -> Option<&'static mut FaultIo> {
+    fault_io(tid).filter(|io| io.fault == fault && fault != 0)
 }

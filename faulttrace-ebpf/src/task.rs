@@ -9,8 +9,8 @@ use aya_log_ebpf::{debug, info, warn};
 use faulttrace_ebpf::{COMM_LEN, TaskEvent, counter, filter, flag, kind};
 
 use crate::config::{self, FILTER, argument, current, member, traced};
-use crate::end;
 use crate::maps::{self, EVENTS, TGIDS, TIDS};
+use crate::{device, end};
 
 /// Processes whose last thread was seen to end, and when. Each thread is counted off before it comes to
 /// the tracepoint (kernel/exit.c, do_exit), so that others may come there later than the last one.
@@ -92,6 +92,7 @@ pub fn exit(ctx: *mut c_void) {
     {
         end::finish(tid, entry, now, flag::DIED);
     }
+    device::forget(tid);
     let signal: u64 = member(task, &config::OFF_TASK_SIGNAL);
     // do_exit has already taken this thread off the count (kernel/exit.c).
     let live: i32 = member(signal as *const u8, &config::OFF_SIGNAL_LIVE);

@@ -13,7 +13,7 @@ use faulttrace::process::Labels;
 use faulttrace::process::kernel::KernelSymbols;
 use faulttrace::process::maps;
 use faulttrace::process::space::Snapshot;
-use faulttrace_ebpf::{FaultEvent, Inflight, MAX_FRAMES, TaskEvent, flag, kind};
+use faulttrace_ebpf::{FaultEvent, Inflight, IoEvent, MAX_FRAMES, TaskEvent, flag, kind};
 
 use crate::consume::Shown;
 
@@ -174,6 +174,7 @@ impl Session {
                 check(&fault);
                 self.shown.take(&Record::Fault(Arc::new(fault)));
             }
+            Some(Decoded::Io(event)) => self.enricher.io(&event),
             Some(Decoded::Task(event)) => self.task(&event),
             Some(Decoded::History(event)) => self.histories.keep(&event),
         }
@@ -239,6 +240,9 @@ fn check(fault: &Fault) {
         assert!(sleep.blocked_ns <= fault.blocked_ns && sleep.runqueue_ns <= fault.runqueue_ns);
         assert!(sleep.after_ns <= fault.duration_ns);
     }
+    if let Some(last) = fault.io.as_ref().and_then(|io| io.last) {
+        assert!(last.queued_ns <= fault.duration_ns - last.served_ns);
+    }
 }
 
 fn record(kind: u32, bytes: &[u8], size: usize) -> Vec<u8> {
@@ -258,6 +262,11 @@ fn about(event: Decoded, pid: u32) -> Decoded {
             ..event
         }),
         Decoded::Task(event) => Decoded::Task(TaskEvent { tgid: pid, ..event }),
+        // No device of this machine.
+        Decoded::Io(event) => Decoded::Io(IoEvent {
+            device: event.device | 0xfff << 20,
+            ..event
+        }),
         other => other,
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use faulttrace::model::{
-    Access, Accounting, Cause, End, Facts, Fault, Frame, LossClass, Lost, MappingKind, Mode, Name,
-    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Sleep,
+    Access, Accounting, Cause, Device, End, Facts, Fault, Frame, Io, LossClass, Lost, MappingKind, Mode, Name,
+    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Served, Sleep,
     Stack, Start, Stuck, SystemCounters, Transport, Waits, Waker,
 };
 use faulttrace::trace::{Options, Writer};
@@ -121,6 +121,27 @@ fn facts(number: u64) -> Facts {
     }
 }
 
+fn io(number: u64) -> Io {
+    Io {
+        device: (number > 0).then(|| Device {
+            major: 259,
+            minor: 1,
+            name: Some(Name::from("nvme0n1")),
+        }),
+        requests: 2,
+        shared: 1,
+        elsewhere: 0,
+        completed: 2,
+        bytes: 8192,
+        queued_ns: 20_000,
+        served_ns: 700_000,
+        last: (number > 2).then_some(Served {
+            queued_ns: 10_000,
+            served_ns: 350_000,
+        }),
+    }
+}
+
 fn fault(number: u64) -> Fault {
     let (blocked_ns, runqueue_ns, on_cpu_ns) = (800_000, 50_000, 10_000);
     let duration_ns = blocked_ns + runqueue_ns + on_cpu_ns;
@@ -148,6 +169,7 @@ fn fault(number: u64) -> Fault {
                 },
             }),
         }),
+        io: (number % 2 == 0).then(|| Box::new(io(number))),
     }
 }
 

@@ -4,7 +4,7 @@
 //! needs raw memory, so that the workloads themselves read as what they do.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -25,9 +25,11 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the whole file, shared and read-only.
-    pub fn file(file: &File) -> io::Result<Mapping> {
-        let len = usize::try_from(file.metadata()?.len()).expect("fits the address space");
+    /// Maps the whole file or block device, shared and read-only.
+    pub fn file(mut file: &File) -> io::Result<Mapping> {
+        // Of a device, the metadata do not tell it.
+        let len = file.seek(SeekFrom::End(0))?;
+        let len = usize::try_from(len).expect("fits the address space");
         Self::map(len, libc::PROT_READ, libc::MAP_SHARED, Some(file), 0)
     }
 

@@ -49,19 +49,21 @@ const SWITCH: [Contender; 8] = [
     on(Kind::BpftraceStalls, Target::Other),
 ];
 
-const STALL: [Contender; 6] = [
+const STALL: [Contender; 7] = [
     on(Kind::Nothing, Target::Storm),
     on(Kind::FaulttraceSaved, Target::Storm),
     on(Kind::FaulttraceSavedWith("--evictions"), Target::Storm),
+    on(Kind::FaulttraceSavedWith("--io"), Target::Storm),
     on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::PerfRecordMajor, Target::Storm),
     on(Kind::BpftraceStalls, Target::Storm),
 ];
 
-const READ: [Contender; 4] = [
+const READ: [Contender; 5] = [
     on(Kind::Nothing, Target::Storm),
     on(Kind::FaulttraceJson, Target::Other),
     on(Kind::FaulttraceWith("--evictions"), Target::Other),
+    on(Kind::FaulttraceWith("--io"), Target::Other),
     on(Kind::FaulttraceWith("--evictions"), Target::Storm),
 ];
 

@@ -137,6 +137,10 @@ pub(super) struct TraceArgs {
     /// needs kernel 6.12
     #[arg(long, help_heading = "How to run")]
     pub(super) evictions: bool,
+    /// Follow the reads that faults begin to their devices: how long each was queued before the device
+    /// got it, how long the device took
+    #[arg(long, help_heading = "What to show")]
+    pub(super) io: bool,
     /// Room for events on their way from the kernel; a power of two (64K, 16M)
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "16M", help_heading = "How to run")]
     pub(super) ring_size: u32,

@@ -52,6 +52,8 @@ pub struct Plan {
     pub light: bool,
     /// Follow what happens to the pages of files that are faulted on.
     pub evictions: bool,
+    /// What devices did for each fault.
+    pub io: bool,
     /// Rungs to take whatever else works.
     pub forced: Forced,
 }
@@ -153,6 +155,7 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         verbose: args.verbose,
         light: args.light,
         evictions: args.evictions,
+        io: args.io,
         forced: forced(&args.probe_rung)?,
     })
 }

@@ -12,11 +12,11 @@ use ::csv::{ByteRecord, WriterBuilder};
 use super::names;
 use super::{Error, Export};
 use crate::model::summary::Summary;
-use crate::model::{Access, Cause, Fault, MappingKind, Name, Record, Stack, Waker};
+use crate::model::{Access, Cause, Fault, History, Io, MappingKind, Name, Record, Stack, Waker};
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 31] = [
+const HEADER: [&str; 52] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -48,6 +48,27 @@ const HEADER: [&str; 31] = [
     "user_stack_id",
     "user_stack",
     "kernel_stack",
+    "io_device",
+    "io_device_name",
+    "io_requests",
+    "io_shared",
+    "io_elsewhere",
+    "io_completed",
+    "io_bytes",
+    "io_queued_ns",
+    "io_served_ns",
+    "io_last_queued_ns",
+    "io_last_served_ns",
+    "history_past",
+    "history_watched_ns",
+    "history_removed_ns",
+    "history_cached_ns",
+    "history_how",
+    "history_removed_by_pid",
+    "history_removed_by_thread",
+    "history_distance_pages",
+    "history_filled_pid",
+    "history_filled_name",
 ];
 
 /// Stacks whose text is remembered; when there are more, all are forgotten.
@@ -113,6 +134,42 @@ impl Csv {
         self.hex(facts.user_stack.as_ref().map(|stack| stack.id));
         self.stack(facts.user_stack.as_ref());
         self.stack(facts.kernel_stack.as_ref());
+        self.io(fault.io.as_deref());
+        self.history(fault.history.as_deref());
+    }
+
+    /// What became of its page before, in columns that begin with `history_`.
+    fn history(&mut self, history: Option<&History>) {
+        let removal = history.and_then(History::removal);
+        let known = |id: u32| (id != 0).then_some(id);
+        self.word(history.map_or("", |history| history.past.as_str()));
+        self.option(history.and_then(|history| history.watched_ns));
+        self.option(removal.map(|removal| removal.removed_ns));
+        self.option(removal.and_then(|removal| removal.cached_ns));
+        self.word(removal.map_or("", |removal| removal.how.as_str()));
+        self.option(removal.and_then(|removal| known(removal.by.pid)));
+        self.name(removal.map(|removal| &removal.by.name));
+        self.option(removal.and_then(|removal| removal.distance_pages));
+        let filled = removal.and_then(|removal| removal.filled.as_ref());
+        self.option(filled.and_then(|filled| known(filled.pid)));
+        self.name(filled.map(|filled| &filled.name));
+    }
+
+    /// What devices did for it, in columns that begin with `io_`.
+    fn io(&mut self, io: Option<&Io>) {
+        let device = io.and_then(|io| io.device.as_ref());
+        self.option(device.map(|device| format!("{}:{}", device.major, device.minor)));
+        self.name(device.and_then(|device| device.name.as_ref()));
+        self.option(io.map(|io| io.requests));
+        self.option(io.map(|io| io.shared));
+        self.option(io.map(|io| io.elsewhere));
+        self.option(io.map(|io| io.completed));
+        self.option(io.map(|io| io.bytes));
+        self.option(io.map(|io| io.queued_ns));
+        self.option(io.map(|io| io.served_ns));
+        let last = io.and_then(|io| io.last);
+        self.option(last.map(|last| last.queued_ns));
+        self.option(last.map(|last| last.served_ns));
     }
 
     /// Who ended the longest sleep.

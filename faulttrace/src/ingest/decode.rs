@@ -1,6 +1,6 @@
 //! Bytes to events.
 
-use faulttrace_ebpf::{FaultEvent, HistoryEvent, TaskEvent, kind};
+use faulttrace_ebpf::{FaultEvent, HistoryEvent, IoEvent, TaskEvent, kind};
 
 /// What a record in the ring was.
 #[derive(Clone, Copy)]
@@ -11,6 +11,8 @@ pub enum Decoded {
     Task(TaskEvent),
     /// The past of the page of the thread's next fault.
     History(HistoryEvent),
+    /// What devices did for the fault that comes next of its thread.
+    Io(IoEvent),
     /// A kind this version does not know; to be counted.
     Unknown(u32),
 }
@@ -36,6 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Malformed> {
         found @ kind::FAULT => read(found, bytes).map(Decoded::Fault),
         found @ (kind::EXIT | kind::EXEC | kind::ADDED) => read(found, bytes).map(Decoded::Task),
         found @ kind::HISTORY => read(found, bytes).map(Decoded::History),
+        found @ kind::IO => read(found, bytes).map(Decoded::Io),
         unknown => Ok(Decoded::Unknown(unknown)),
     }
 }
@@ -45,6 +48,7 @@ trait Plain: Copy {}
 impl Plain for FaultEvent {}
 impl Plain for TaskEvent {}
 impl Plain for HistoryEvent {}
+impl Plain for IoEvent {}
 
 fn read<T: Plain>(kind: u32, bytes: &[u8]) -> Result<T, Malformed> {
     if bytes.len() != size_of::<T>() {
@@ -91,7 +95,7 @@ mod tests {
 
     #[test]
     fn every_length_of_garbage_is_survived() {
-        for kind in 0..6u32 {
+        for kind in 0..20u32 {
             for length in 0..300 {
                 let mut bytes = vec![0xa5; length];
                 if length >= 4 {

@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use faulttrace_ebpf::{COMM_LEN, FaultEvent, HistoryEvent, Inflight, NO_SYSCALL, flag, waker};
+use faulttrace_ebpf::{
+    COMM_LEN, FaultEvent, HistoryEvent, Inflight, IoEvent, NO_SYSCALL, flag, waker,
+};
 use syscalls::Sysno;
 
 use super::clock::Clock;
 use super::history::history;
+
+use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
 use crate::model::{
     Access, Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck,
@@ -43,6 +47,7 @@ pub struct Enricher {
     user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
     user_stacks_kept: usize,
     syscalls: SyscallNames,
+    io: Pending,
 }
 
 /// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
@@ -80,6 +85,7 @@ impl Enricher {
             user_stacks_kept: 0,
             syscalls: SyscallNames::default(),
             causes: HashMap::new(),
+            io: Pending::default(),
         }
     }
 
@@ -91,6 +97,17 @@ impl Enricher {
     /// Unix time in ns of a time the programs took.
     pub fn unix_ns(&self, monotonic_ns: u64) -> u64 {
         self.clock.unix_ns(monotonic_ns)
+    }
+
+    /// What devices did for a fault that comes next.
+    pub fn io(&mut self, event: &IoEvent) {
+        self.io.keep(*event);
+    }
+
+    /// How many faults there were, since the last time, that waited for a read of their own of which no
+    /// program saw the completion.
+    pub fn take_unseen_completions(&mut self) -> u64 {
+        self.io.take_unseen()
     }
 
     /// A fault that is over.
@@ -117,6 +134,8 @@ impl Enricher {
             stacks,
         );
         let duration_ns = event.end_ns.saturating_sub(event.start_ns);
+        let io = self.io.take(event.tid, event.start_ns, duration_ns);
+        self.io.check(io.as_deref(), facts.cause);
         let blocked_ns = event.blocked_ns.min(duration_ns);
         let runqueue_ns = event.runqueue_ns.min(duration_ns - blocked_ns);
         let waker = waker(&event.longest_waker, |number| self.syscalls.name(number));
@@ -140,6 +159,7 @@ impl Enricher {
             end,
             longest_sleep,
             history: None,
+            io,
         }
     }
 

@@ -7,6 +7,7 @@ mod clock;
 mod decode;
 mod enrich;
 mod history;
+mod io;
 mod kernel_stack;
 
 pub use clock::Clock;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use super::advice::{Findings, Gather};
 use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
-use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
+use super::{Devices, Fault, Measure, Name, Record, Site, Start, Stuck};
 use counted::Counted;
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
@@ -148,6 +148,7 @@ pub struct Analysis {
     /// Threads that were stuck in the end, and their names.
     unended: HashMap<ThreadKey, Name>,
     not_swept: u64,
+    devices: Devices,
     /// `None` if nobody wants advice.
     gather: Option<Box<Gather>>,
 }
@@ -189,6 +190,7 @@ impl Analysis {
             counted: Counted::default(),
             unended: HashMap::new(),
             not_swept: 0,
+            devices: Devices::default(),
             gather: options.advise.then(|| Box::new(Gather::new())),
             options,
         }
@@ -251,10 +253,8 @@ impl Analysis {
         if let (Some(gather), Some(space)) = (&mut self.gather, row.space) {
             gather.fault(space, measure, self.options.page_bytes);
         }
-        if let Some(history) = &measure.history {
-            let pid = row.site.facts.pid;
-            self.summary.add_history(pid, history, measure.blocked_ns);
-        }
+        let pid = row.site.facts.pid;
+        beside(measure, pid, &mut self.summary, &mut self.devices);
         self.seen.span(measure.begin_ns(), measure.end_ns);
         let Some(thread) = row.thread else {
             self.not_swept += 1;
@@ -426,6 +426,16 @@ fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
     let faulting = u32::try_from(with_faults.unwrap_or(0)).unwrap_or(u32::MAX);
     let threads = asked.map_or_else(|| half(faulting, faulting == 1), |asked| asked.max(1));
     u64::from(threads)
+}
+
+/// Counts what a fault has only if it was asked for: its page's past, what devices did.
+fn beside(measure: &Measure, pid: u32, summary: &mut Summary, devices: &mut Devices) {
+    if let Some(history) = &measure.history {
+        summary.add_history(pid, history, measure.blocked_ns);
+    }
+    if let Some(io) = &measure.io {
+        devices.add(io);
+    }
 }
 
 /// When a fault began and ended, as far as that lies in the time looked at.

@@ -7,6 +7,7 @@ pub mod advice;
 pub mod analysis;
 pub mod cause;
 mod history;
+mod io;
 mod names;
 mod sample;
 mod site;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use cause::Cause;
 pub use history::{CacheFill, Filled, FilledBy, History, How, Past, Removal, Task};
+pub use io::{Device, DeviceTotals, Devices, Io, Served, Verdict as DeviceVerdict};
 pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
 pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
@@ -252,6 +254,9 @@ pub struct Fault {
     /// The past of its page; `None` if that was not asked for, if it did not wait for a file to be read,
     /// or if which page it was is not known.
     pub history: Option<Box<History>>,
+    /// What block devices did for the reads it began; `None` if it began none, or if that was not asked
+    /// for (`--io`). Boxed because few have it.
+    pub io: Option<Box<Io>>,
 }
 
 /// One sleep inside a fault.

@@ -2,7 +2,7 @@
 //!
 //! Saved traces store, and analyses count, by the first half; [`Site::fault`] puts both together.
 
-use super::{End, Facts, Fault, History, Sleep};
+use super::{End, Facts, Fault, History, Io, Sleep};
 
 /// What faults of one thread, in one code, on one mapping, for one reason have in common.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Measure {
     pub longest_sleep: Option<Sleep>,
     /// The past of its page.
     pub history: Option<Box<History>>,
+    /// What devices did for it.
+    pub io: Option<Box<Io>>,
 }
 
 impl Measure {
@@ -71,6 +73,7 @@ impl Site {
             end: self.end,
             longest_sleep: measure.longest_sleep,
             history: measure.history,
+            io: measure.io,
         }
     }
 }
@@ -88,6 +91,7 @@ impl Fault {
             offset: self.facts.place.offset,
             longest_sleep: self.longest_sleep.clone(),
             history: self.history.clone(),
+            io: self.io.clone(),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::facts::{Facts, Lockdown};
 use crate::probe::{
-    EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, KernelTypes, Rung, STUCK_JOB,
+    EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, KernelTypes, Rung, STUCK_JOB,
+    is_io_job,
 };
 
 /// A job of the probe and the rung it takes here.
@@ -27,6 +28,30 @@ fn evictions_possible(types: &KernelTypes) -> bool {
     types.folio.is_some() && tracepoints.all(|there| there)
 }
 
+/// Whether the job can be done with what the kernel has.
+fn is_possible(job: &Job, types: &KernelTypes) -> bool {
+    let readable = !is_io_job(job.name) || types.block.is_ok();
+    let followed = !EVICTION_JOBS.contains(&job.name) || evictions_possible(types);
+    readable && followed && types.has_tracepoint(job.tracepoint)
+}
+
+/// What to say of a job that can be done, or cannot.
+fn note(job: &Job, there: bool) -> &'static str {
+    match (job.tracepoint, there) {
+        ("mm_filemap_fault", false) => {
+            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
+        }
+        ("page_fault_kernel", false) => "faults inside system calls are not seen",
+        (_, true) if EVICTION_JOBS.contains(&job.name) => "only with --evictions",
+        (_, false) if EVICTION_JOBS.contains(&job.name) => {
+            "--evictions is not to be had (kernel 6.12 has it)"
+        }
+        _ if !is_io_job(job.name) => "",
+        (_, false) => "--io cannot work without it",
+        (_, true) => "only with --io",
+    }
+}
+
 /// The rung of each job, as far as the kernel's types tell; empty if they could not be read.
 pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     let Some(Ok(types)) = &facts.types else {
@@ -35,14 +60,13 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     let mut jobs: Vec<JobRung> = JOBS
         .iter()
         .map(|job| {
-            let there = types.has_tracepoint(job.tracepoint)
-                && (!EVICTION_JOBS.contains(&job.name) || evictions_possible(types));
+            let there = is_possible(job, types);
             JobRung {
                 name: job.name,
                 attached_to: job.tracepoint,
                 rung: if there { Rung::TpBtf } else { Rung::None },
                 required: job.required,
-                note: note(job.tracepoint, there).into(),
+                note: note(job, there).into(),
             }
         })
         .map(|job| {
@@ -83,23 +107,6 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
     jobs
 }
 
-/// What there is to say of a tracepoint's job.
-fn note(tracepoint: &str, there: bool) -> &'static str {
-    match (tracepoint, there) {
-        ("mm_filemap_fault", false) => {
-            "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
-        }
-        ("page_fault_kernel", false) => "faults inside system calls are not seen",
-        ("mm_filemap_add_to_page_cache" | "mm_filemap_delete_from_page_cache", true) => {
-            "only with --evictions"
-        }
-        ("mm_filemap_add_to_page_cache" | "mm_filemap_delete_from_page_cache", false) => {
-            "--evictions is not to be had (kernel 6.12 has it)"
-        }
-        _ => "",
-    }
-}
-
 /// The job whose best rung is no tracepoint. `job`: what its tracepoint offers.
 fn fault_ends(mut job: JobRung, facts: &Facts) -> JobRung {
     let refusal = match &facts.fexit {
@@ -129,6 +136,15 @@ fn fault_ends(mut job: JobRung, facts: &Facts) -> JobRung {
 mod tests {
     use super::super::check::tests::well;
     use super::*;
+
+    #[test]
+    fn what_only_io_needs_is_marked() {
+        let job = JOBS.iter().find(|job| job.name == "io_queued");
+        let job = job.expect("one of the jobs");
+        assert_eq!(note(job, true), "only with --io");
+        assert_eq!(note(job, false), "--io cannot work without it");
+        assert!(!job.required);
+    }
 
     fn rseq(rung: Rung) -> JobRung {
         JobRung {

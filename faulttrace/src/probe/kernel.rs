@@ -10,7 +10,7 @@ use super::interrupts::{
     INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
 use super::offsets::{FolioTypes, THREAD_SIZE};
-use super::{Error, Filter, KernelFunctions, KernelTypes, Settings};
+use super::{Error, Filter, KernelFunctions, KernelTypes, Settings, block};
 
 /// Functions that run between a fault's completion and the return from its exception; the names
 /// changed with the generic entry code (5.10 to 6.18). As many as `LEAVE` has room for.
@@ -157,6 +157,7 @@ impl Globals {
         let filter = &settings.filter;
         let comm = filter.comm.as_ref();
         let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
+        let block = types.block.ok().filter(|_| settings.io);
         Ok(Self {
             words: [
                 ("MIN_DURATION_NS", min_duration_ns),
@@ -174,8 +175,9 @@ impl Globals {
             .into_iter()
             .chain(offsets(types))
             .chain(folio.into_iter().flat_map(folio_offsets))
+            .chain(block.iter().flat_map(block::words))
             .collect(),
-            numbers: vec![
+            numbers: [
                 ("PID_NAMESPACE", settings.pid_namespace),
                 ("FILTER", mode(filter)),
                 ("TARGET_TGID", filter.tgids.first().copied().unwrap_or(0)),
@@ -190,7 +192,10 @@ impl Globals {
                 ("MAJOR_ONLY", u32::from(settings.major_only)),
                 ("SOFTIRQS_APART", u32::from(softirqs_apart())),
                 ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
-            ],
+            ]
+            .into_iter()
+            .chain(block.iter().flat_map(block::numbers))
+            .collect(),
             leave,
             interrupts: interrupts(functions, fred()),
             outermost: outermost(functions),

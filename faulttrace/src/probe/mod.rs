@@ -4,9 +4,11 @@
 //! (`process`). The session calls it.
 
 mod attach;
+mod block;
 mod cache;
 mod found;
 mod interrupts;
+mod jobs;
 mod kernel;
 mod learn;
 mod maps;
@@ -20,14 +22,20 @@ use aya::maps::{MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use faulttrace_ebpf::filter;
 
-pub use attach::{EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
+pub use block::{BlockTypes, DiskOf, is_io_job};
 pub use cache::{CacheTotals, FillOf, PageCache};
 pub use found::STUCK_JOB;
+pub use jobs::{EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
 pub use maps::{Counters, RawStack};
 pub use offsets::{FolioTypes, KernelTypes, NoFexit};
 
 /// The object that build.rs compiled from `faulttrace-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/faulttrace-ebpf"));
+
+/// Maps that only `--io` fills.
+const IO_MAPS: [&str; 3] = ["BIOS", "REQUESTS", "FAULT_IO"];
+/// How many entries each has then: as many as threads can be in a fault.
+const IO_ENTRIES: u32 = 16384;
 
 /// Why the programs could not be put to work.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +74,11 @@ pub enum Error {
         "--evictions needs {0}, which this kernel lacks (6.12 has it); run without --evictions"
     )]
     EvictionsUnavailable(&'static str),
+    /// `--io` where it cannot work.
+    #[error(
+        "--io cannot follow reads to their devices on this kernel: {0}; run without --io, or on a kernel built with CONFIG_BLOCK and tracepoints"
+    )]
+    IoUnavailable(String),
     /// The fault to learn from could not be taken.
     #[error("--light takes a page fault on /proc/self/exe first: {0}; run without --light")]
     OwnFault(std::io::Error),
@@ -183,6 +196,8 @@ pub struct Settings {
     pub light: bool,
     /// Follow what happens to the pages of files.
     pub evictions: bool,
+    /// Follow the reads that faults begin to their devices.
+    pub io: bool,
     /// Rungs to take whatever else works.
     pub forced: Forced,
     /// Which of the programs' own diagnostics go to the log: 0 none, 1 info, 2 debug and more.
@@ -251,6 +266,11 @@ impl Probe {
         loader.map_max_entries("EVENTS", settings.ring_bytes);
         loader.map_max_entries("STACKS", settings.max_stacks);
         cache::size(&mut loader, settings.evictions);
+        if settings.io {
+            for map in IO_MAPS {
+                loader.map_max_entries(map, IO_ENTRIES);
+            }
+        }
         // aya_log_common::Level: Info is 3, Debug 4.
         let log_level = if settings.verbose == 0 {
             0

@@ -7,6 +7,7 @@ use std::fs;
 use btf_rs::{Btf, BtfType, Type};
 
 use super::Error;
+use super::block::{BlockTypes, block_types};
 
 /// Where the running kernel tells its types.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -116,8 +117,10 @@ pub struct KernelTypes {
     pub task_iterator: bool,
     /// BTF id of `handle_mm_fault`, or why no program can be attached to its return.
     pub handler: Result<u32, NoFexit>,
+    /// What `--io` needs of the block layer, or what of it is missing.
+    pub block: Result<BlockTypes, &'static str>,
     /// Bit i: the tracepoint of `super::JOBS[i]` exists.
-    pub tracepoints: u16,
+    pub tracepoints: u32,
     /// How to read what is in the page cache; `None` if this kernel has it in another form.
     pub folio: Option<FolioTypes>,
 }
@@ -230,6 +233,7 @@ impl KernelTypes {
                 .is_some_and(|count| count >= 5),
             task_iterator: btf.resolve_types_by_name("bpf_iter_task").is_ok(),
             handler: handler(btf),
+            block: block_types(btf),
             tracepoints: tracepoints(btf),
             folio: folio(btf).ok(),
         })
@@ -266,9 +270,9 @@ fn enumerator(btf: &Btf, name: &str, wanted: &str) -> Result<u32, Error> {
         .ok_or_else(|| Error::Types(format!("enum {name} has no {wanted}")))
 }
 
-fn tracepoints(btf: &Btf) -> u16 {
+fn tracepoints(btf: &Btf) -> u32 {
     let bit = |(index, job): (usize, &super::Job)| {
-        u16::from(tracepoint_arguments(btf, job.tracepoint).is_some()) << index
+        u32::from(tracepoint_arguments(btf, job.tracepoint).is_some()) << index
     };
     super::JOBS
         .iter()
@@ -305,7 +309,7 @@ fn handler(btf: &Btf) -> Result<u32, NoFexit> {
     Ok(id)
 }
 
-fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {
+pub(super) fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64, Error> {
     let types = btf.resolve_types_by_name(structure).unwrap_or_default();
     let mut left = MAX_MEMBERS;
     types

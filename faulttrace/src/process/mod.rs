@@ -6,6 +6,7 @@
 pub mod build_id;
 pub mod caller;
 pub mod counters;
+pub(crate) mod devices;
 mod elf_files;
 mod elf_names;
 pub mod kernel;

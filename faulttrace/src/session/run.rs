@@ -387,6 +387,7 @@ fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
         pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
         light: plan.light,
         evictions: plan.evictions,
+        io: plan.io,
         forced: plan.forced,
         verbose: plan.verbose,
     }

@@ -266,6 +266,7 @@ impl Tracer {
             }
             Decoded::Task(event) => self.task(event, progress),
             Decoded::History(event) => progress.cache.keep(event),
+            Decoded::Io(event) => self.enricher.io(event),
             Decoded::Unknown(_) => progress.unknown_kinds += 1,
         }
         Ok(())
@@ -414,9 +415,11 @@ impl Tracer {
         let unknown = std::mem::take(&mut progress.unknown_kinds);
         let outside = std::mem::take(&mut progress.outside);
         let reused = std::mem::take(&mut progress.reused);
+        let unseen = self.enricher.take_unseen_completions();
         for (class, reason, count) in [
             (LossClass::Filtered, "id_reused", reused),
             (LossClass::Lost, "unknown_record", unknown),
+            (LossClass::Unreadable, "io_completions_unseen", unseen),
             (LossClass::Filtered, "ended_while_attaching", outside),
         ] {
             if count > 0 {

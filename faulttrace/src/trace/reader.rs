@@ -8,6 +8,7 @@
 mod ahead;
 mod check;
 mod histories;
+mod ios;
 mod open;
 mod others;
 mod samples;
@@ -28,6 +29,7 @@ use super::{Error, Result, schema};
 use crate::model::{Measure, Name, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
 use histories::Histories;
+use ios::Ios;
 use others::Others;
 use scan::Scan;
 use sites::Sites;
@@ -205,6 +207,8 @@ impl Trace {
         let mut others = others.begin(self.size, errors)?;
         let mut histories = Histories::new(&self.db, order, self.minor, errors)?;
         let mut histories = histories.begin(self.size, errors)?;
+        let mut ios = Ios::new(&self.db, order, self.minor, errors)?;
+        let mut ios = ios.begin(self.size, errors)?;
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
         let mut ahead = Ahead::new(&self.file, self.size, self.fault_ids(), order);
@@ -227,6 +231,7 @@ impl Trace {
             let (address, offset) = found.at.join(fault.at, self.page_bytes());
             let mut measure = fault.measure(base_ns, (address, offset), sleep);
             measure.history = history;
+            measure.io = ios.of(id)?;
             let item = Item::Fault {
                 site_id: fault.site.cast_unsigned(),
                 site: &found.site,
@@ -374,6 +379,7 @@ impl Fault {
             offset,
             longest_sleep,
             history: None,
+            io: None,
         }
     }
 }

@@ -76,9 +76,24 @@ fn little() -> Option<Box<History>> {
     Some(Box::new(little))
 }
 
+/// Of a thread with another name, at another place.
+fn renamed() -> Fault {
+    let mut renamed = samples::fault_with_io();
+    if let Some(device) = renamed.io.as_mut().and_then(|io| io.device.as_mut()) {
+        device.name = None;
+    }
+    renamed.facts.thread = Name::from("a\tb");
+    renamed.facts.address = Some(u64::MAX - 5);
+    renamed.facts.place.offset = None;
+    renamed.facts.place.deleted = true;
+    renamed.facts.cause = Some(Cause::Unknown);
+    renamed.history = little();
+    renamed
+}
+
 /// Faults of every kind that a trace has to tell apart, and all other records.
 fn records() -> Vec<Record> {
-    let mut slept = samples::fault();
+    let mut slept = samples::fault_with_io();
     slept.switches = 1;
     slept.history = history(Past::FirstTouch);
     slept.longest_sleep = Some(Sleep {
@@ -87,7 +102,7 @@ fn records() -> Vec<Record> {
         runqueue_ns: slept.runqueue_ns,
         waker: Some(Waker::Interrupt),
     });
-    let mut twice = samples::fault();
+    let mut twice = samples::fault_with_io();
     twice.history = history(Past::Unknown);
     twice.longest_sleep = Some(Sleep {
         after_ns: 70_000,
@@ -100,13 +115,9 @@ fn records() -> Vec<Record> {
             syscall: Some(Name::from("writev")),
         }),
     });
-    let mut renamed = samples::fault();
-    renamed.facts.thread = Name::from("a\tb");
-    renamed.facts.address = Some(u64::MAX - 5);
-    renamed.facts.place.offset = None;
-    renamed.facts.place.deleted = true;
-    renamed.facts.cause = Some(Cause::Unknown);
-    renamed.history = little();
+    if let Some(io) = &mut twice.io {
+        (io.device, io.last) = (None, None);
+    }
     let mut before = samples::stuck();
     before.facts.begin_ns = None;
     before.facts.began_before_attach = true;
@@ -121,7 +132,7 @@ fn records() -> Vec<Record> {
         fault(twice),
         fault(bare()),
         stuck(before),
-        fault(renamed),
+        fault(renamed()),
         samples::process_end(),
         samples::lost(LossClass::Unreadable, "symbols_late", 1),
         samples::cache_fill(),
@@ -190,6 +201,7 @@ fn records_come_back_as_they_were() {
     for (found, written) in found.iter().zip(&written) {
         if let (Record::Fault(found), Record::Fault(written)) = (found, written) {
             assert_eq!(found.longest_sleep, written.longest_sleep);
+            assert_eq!(found.io, written.io);
         }
     }
     let mut names: Vec<_> = std::fs::read_dir(directory.path())
@@ -456,7 +468,8 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
     // Whatever has the name of a table that was not there yet is not looked at.
     db.execute_batch(
         "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; DROP TABLE histories; \
-         DROP TABLE cache_fills; DROP TABLE cache_fill_by; PRAGMA user_version = 1000",
+         DROP TABLE cache_fills; DROP TABLE cache_fill_by; DROP TABLE fault_io; \
+         CREATE VIEW fault_io AS SELECT 1; PRAGMA user_version = 1000",
     )
     .expect("made older");
     drop(db);
@@ -475,6 +488,7 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
             {
                 *syscall = None;
             }
+            fault.io = None;
         }
     }
     assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));

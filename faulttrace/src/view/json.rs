@@ -2,6 +2,7 @@
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
 pub(in crate::view) mod history;
+pub(in crate::view) mod io;
 pub(in crate::view) mod record;
 mod sample;
 pub(in crate::view) mod scalar;

@@ -3,8 +3,8 @@
 use clap::Parser;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
-    anon, blocked, blocks, chaos, churn, grow, gup, kernel_mode, mmap_lock, paced, plain, quiet,
-    revisit, split, stall, swap, touch, tree, uffd, written,
+    anon, blocked, blocks, chaos, churn, direct, grow, gup, kernel_mode, mmap_lock, paced, plain,
+    quiet, revisit, split, stall, swap, touch, tree, uffd, written,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -15,6 +15,7 @@ enum Workload {
     Chaos(chaos::ChaosArgs),
     Paced(paced::PacedArgs),
     Stall(stall::StallArgs),
+    Direct(direct::DirectArgs),
     Gup(gup::GupArgs),
     KernelMode(kernel_mode::KernelModeArgs),
     Quiet(quiet::QuietArgs),
@@ -41,6 +42,7 @@ fn main() {
         Workload::Chaos(args) => chaos::run(&args),
         Workload::Paced(args) => paced::run(&args),
         Workload::Stall(args) => stall::run(&args),
+        Workload::Direct(args) => direct::run(&args),
         Workload::Gup(args) => gup::run(&args),
         Workload::KernelMode(args) => kernel_mode::run(&args),
         Workload::Quiet(args) => quiet::run(&args),

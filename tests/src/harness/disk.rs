@@ -102,6 +102,11 @@ impl LoopDisk {
         &self.mount
     }
 
+    /// Its device in `/sys/block`.
+    pub fn name(&self) -> &str {
+        name_of(&self.device)
+    }
+
     /// Lets the file system find an error, at which it turns read-only as most are set to do.
     pub fn turn_read_only(&self) {
         let name = self.device.trim_start_matches("/dev/");
@@ -113,6 +118,61 @@ impl LoopDisk {
         until("the file system is read-only", SOON, || {
             File::create(&probe).is_err()
         });
+    }
+}
+
+fn name_of(device: &str) -> &str {
+    device.trim_start_matches("/dev/")
+}
+
+/// `major:minor` of a device in `/sys/block`.
+pub fn numbers(name: &str) -> String {
+    let numbers = fs::read_to_string(format!("/sys/block/{name}/dev")).expect("a block device");
+    numbers.trim_end().to_owned()
+}
+
+/// Bytes read from a device in `/sys/block` so far.
+pub fn bytes_read(name: &str) -> u64 {
+    let stat = fs::read_to_string(format!("/sys/block/{name}/stat")).expect("a block device");
+    let sectors = stat
+        .split_whitespace()
+        .nth(2)
+        .and_then(|n| n.parse::<u64>().ok());
+    sectors.expect("a number of sectors") * 512
+}
+
+/// How many requests a device takes at once; more wait.
+pub fn set_depth(name: &str, requests: u32) {
+    let queue = PathBuf::from(format!("/sys/block/{name}/queue"));
+    fs::write(queue.join("scheduler"), "none").expect("no scheduler");
+    fs::write(queue.join("nr_requests"), requests.to_string()).expect("set the depth");
+}
+
+/// A loop device without a file system, read-only.
+pub struct LoopDevice(String);
+
+impl LoopDevice {
+    /// Over this file, read through the page cache.
+    pub fn over(file: &Path) -> LoopDevice {
+        let arguments = ["--find", "--show", "--read-only"];
+        let all = arguments.map(Path::new).into_iter().chain([file]);
+        LoopDevice(must("losetup", all))
+    }
+
+    /// Its node.
+    pub fn node(&self) -> &str {
+        &self.0
+    }
+
+    /// Its name in `/sys/block`.
+    pub fn name(&self) -> &str {
+        name_of(&self.0)
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _gone = Command::new("losetup").args(["--detach", &self.0]).status();
     }
 }
 

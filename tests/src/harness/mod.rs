@@ -3,6 +3,7 @@
 //! [`start`] gives a test its [`Bench`]: a directory on a real disk and the machine for itself.
 //! Everything that waits has a deadline, and says what it waited for when that passes.
 
+pub mod blocks;
 pub mod bpf;
 pub mod cgroup;
 pub mod disk;

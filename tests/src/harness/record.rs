@@ -71,6 +71,7 @@ pub struct Fault {
     pub end: String,
     pub longest_sleep: Option<Sleep>,
     pub history: Option<History>,
+    pub io: Option<Io>,
 }
 
 /// The past of a page.
@@ -100,6 +101,22 @@ pub struct Filled {
     pub name: String,
     pub pages: u64,
     pub of_pages: u64,
+}
+
+/// What devices did for a fault.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Io {
+    pub device: Option<String>,
+    pub device_name: Option<String>,
+    pub requests: u32,
+    pub shared: u32,
+    pub elsewhere: u32,
+    pub completed: u32,
+    pub bytes: u64,
+    pub queued_ns: u64,
+    pub served_ns: u64,
+    pub last_queued_ns: Option<u64>,
+    pub last_served_ns: Option<u64>,
 }
 
 /// What was counted at one moment.
@@ -245,6 +262,9 @@ impl Fault {
             self.duration_ns, parts,
             "duration = blocked + run queue + on CPU: {self:?}"
         );
+        if let Some(io) = &self.io {
+            self.check_io(io);
+        }
         let Some(sleep) = &self.longest_sleep else {
             return;
         };
@@ -261,5 +281,18 @@ impl Fault {
         }
         let is_task = sleep.woken_by.as_deref() == Some("task");
         assert_eq!(is_task, sleep.waker.is_some(), "{self:?}");
+    }
+
+    fn check_io(&self, io: &Io) {
+        assert!(
+            io.completed <= io.requests && io.shared <= io.requests && io.elsewhere <= io.requests,
+            "more than all: {self:?}"
+        );
+        assert!(io.bytes > 0, "a read of nothing: {self:?}");
+        let last = io.last_queued_ns.zip(io.last_served_ns);
+        // Only what takes minutes has no times.
+        assert_eq!(last.is_some(), io.completed > 0, "{self:?}");
+        let lasted_ns = last.map_or(0, |(queued, served)| queued + served);
+        assert!(lasted_ns <= self.duration_ns, "longer than it: {self:?}");
     }
 }

@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod chaos;
 pub mod churn;
 pub mod cold;
+pub mod direct;
 pub mod grow;
 pub mod gup;
 pub mod kernel_mode;

@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 16] = [
+pub(super) static PROGRAMS: [Program; 17] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
@@ -28,6 +28,13 @@ pub(super) static PROGRAMS: [Program; 16] = [
     whole("causes"),
     whole("confusion"),
     whole("wakers"),
+    Program {
+        name: "device",
+        without: &[(
+            "a_busy_device_is_told_from_a_slow_one",
+            "an emulated machine is itself what takes the time",
+        )],
+    },
     whole("filters"),
     whole("no_false_alarm"),
     whole("light"),

@@ -21,16 +21,30 @@ fn rows(csv: &[u8]) -> Vec<Row> {
 
 #[test]
 fn a_row_has_what_json_has() {
-    let csv = text(Kind::Csv, &[samples::start(), record(samples::fault())]);
+    let csv = text(
+        Kind::Csv,
+        &[samples::start(), record(samples::fault_with_io())],
+    );
     insta::assert_snapshot!(csv, @"
-    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,woken_by,waker_pid,waker_tid,waker_thread,waker_syscall,user_stack_id,user_stack,kernel_stack
-    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,task,4800,4801,server-io,writev,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut]
+    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,woken_by,waker_pid,waker_tid,waker_thread,waker_syscall,user_stack_id,user_stack,kernel_stack,io_device,io_device_name,io_requests,io_shared,io_elsewhere,io_completed,io_bytes,io_queued_ns,io_served_ns,io_last_queued_ns,io_last_served_ns,history_past,history_watched_ns,history_removed_ns,history_cached_ns,history_how,history_removed_by_pid,history_removed_by_thread,history_distance_pages,history_filled_pid,history_filled_name
+    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,task,4800,4801,server-io,writev,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut],259:1,nvme0n1,3,1,0,2,131072,300000,21000000,200000,11000000,refault,1752242578123000000,1752242585123000000,1752242580123000000,memcg_reclaim,5100,grep,2560,5100,grep
     ");
 }
 
-/// The value of a column; who woke is of the longest sleep.
+/// The value of a column; who woke is of the longest sleep, `io_` of what devices did.
 fn json_of<'a>(line: &'a serde_json::Value, column: &str) -> &'a serde_json::Value {
     let sleep = &line["longest_sleep"];
+    if let Some(of) = column.strip_prefix("io_") {
+        return &line["io"][of];
+    }
+    if let Some(of) = column.strip_prefix("history_") {
+        let history = &line["history"];
+        return match (of.strip_prefix("removed_by_"), of.strip_prefix("filled_")) {
+            (Some(of), _) => &history["removed_by"][of],
+            (_, Some(of)) => &history["filled"][of],
+            _ => &history[of],
+        };
+    }
     match column.strip_prefix("waker_") {
         Some(of) => &sleep["waker"][of],
         None if column == "woken_by" => &sleep[column],
@@ -95,7 +109,7 @@ fn unknown_is_an_empty_cell() {
     let rows = rows(&export(Kind::Csv, &[record(fault)]));
     let empty: Vec<_> = rows[0]
         .iter()
-        .filter(|(_, cell)| cell.is_empty())
+        .filter(|(column, cell)| cell.is_empty() && !column.starts_with("io_"))
         .map(|(column, _)| column.as_str())
         .collect();
     assert_eq!(
@@ -115,6 +129,10 @@ fn unknown_is_an_empty_cell() {
             "user_stack_id"
         ]
     );
+    let mut io = rows[0]
+        .iter()
+        .filter(|(column, _)| column.starts_with("io_"));
+    assert!(io.all(|(_, cell)| cell.is_empty()), "{rows:?}");
 }
 
 #[test]

@@ -147,5 +147,6 @@ fn measure(end_ns: u64, duration_ns: u64, offset: u64) -> Measure {
         offset: Some(offset),
         longest_sleep: None,
         history: None,
+        io: None,
     }
 }

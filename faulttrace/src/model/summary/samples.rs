@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Accounting, CacheFill, Cause, End, Facts, Fault, Filled, FilledBy, Frame, History, How,
-    LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters,
-    ProcessEnd, ProcessInfo, Record, Removal, Sample, Sleep, Stack, Start, Stuck, SystemCounters,
-    Task, Waits, Waker,
+    Access, Accounting, CacheFill, Cause, Device, End, Facts, Fault, Filled, FilledBy, Frame,
+    History, How, Io, LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure, PressureOf,
+    ProcessCounters, ProcessEnd, ProcessInfo, Record, Removal, Sample, Served, Sleep, Stack, Start,
+    Stuck, SystemCounters, Task, Waits, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -121,6 +121,36 @@ pub(crate) fn fault() -> Fault {
             }),
         }),
         history: Some(Box::new(history())),
+        io: None,
+    }
+}
+
+/// The same, with `--io`.
+pub(crate) fn fault_with_io() -> Fault {
+    Fault {
+        io: Some(Box::new(io())),
+        ..fault()
+    }
+}
+
+pub(crate) fn io() -> Io {
+    Io {
+        device: Some(Device {
+            major: 259,
+            minor: 1,
+            name: Some(Name::from("nvme0n1")),
+        }),
+        requests: 3,
+        shared: 1,
+        elsewhere: 0,
+        completed: 2,
+        bytes: 131_072,
+        queued_ns: 300_000,
+        served_ns: 21_000_000,
+        last: Some(Served {
+            queued_ns: 200_000,
+            served_ns: 11_000_000,
+        }),
     }
 }
 

@@ -4,6 +4,7 @@
 //! numbers; everything that repeats is stored once and named by a small id.
 
 mod cache;
+mod io;
 mod samples;
 
 use super::{Column, Table};
@@ -303,6 +304,8 @@ pub const TABLES: &[Table] = &[
         ],
         constraint: (",\n  PRIMARY KEY (stack, position)", " WITHOUT ROWID"),
     },
+    io::DEVICES,
+    io::FAULT_IO,
     Table {
         name: "samples",
         since: 1,
@@ -312,28 +315,9 @@ pub const TABLES: &[Table] = &[
         columns: SAMPLES,
         constraint: NONE,
     },
-    Table {
-        name: "histories",
-        since: 2,
-        meaning: "What is known of the page of a fault before it was read (`--evictions`).",
-        columns: HISTORIES,
-        constraint: NONE,
-    },
-    Table {
-        name: "cache_fills",
-        since: 2,
-        meaning: "What came into the page cache and left it in some time, of all processes \
-                  (`--evictions`).",
-        columns: CACHE_FILLS,
-        constraint: NONE,
-    },
-    Table {
-        name: "cache_fill_by",
-        since: 2,
-        meaning: "Who added most in that time.",
-        columns: CACHE_FILL_BY,
-        constraint: (",\n  PRIMARY KEY (fill, position)", " WITHOUT ROWID"),
-    },
+    HISTORIES,
+    CACHE_FILLS,
+    CACHE_FILL_BY,
 ];
 
 const FAULTS: &[Column] = &[

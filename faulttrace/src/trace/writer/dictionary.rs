@@ -6,10 +6,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::statements::{Cell, Statements};
-use crate::model::{Access, Cause, End, Facts, Frame, MappingKind, Mode, Name, Stack};
+use crate::model::{Access, Cause, Device, End, Facts, Frame, MappingKind, Mode, Name, Stack};
 use crate::trace::rows::At;
 
 const MAX_THREADS: usize = 65_536;
+const MAX_DEVICES: usize = 1_024;
 const MAX_FILES: usize = 65_536;
 const MAX_MODULES: usize = 8_192;
 const MAX_FRAMES: usize = 131_072;
@@ -20,6 +21,7 @@ const MAX_SITES: usize = 262_144;
 #[derive(Debug)]
 pub(super) struct Dictionary {
     threads: Ids<(u32, u32, Name)>,
+    devices: Ids<Device>,
     files: Ids<(Name, bool)>,
     modules: Ids<(Name, Option<Name>)>,
     frames: Ids<Frame>,
@@ -34,6 +36,7 @@ impl Default for Dictionary {
     fn default() -> Self {
         Self {
             threads: Ids::new(MAX_THREADS),
+            devices: Ids::new(MAX_DEVICES),
             files: Ids::new(MAX_FILES),
             modules: Ids::new(MAX_MODULES),
             frames: Ids::new(MAX_FRAMES),
@@ -100,6 +103,7 @@ impl Dictionary {
     /// Forgets everything: rows were taken back or removed. Ids are not used again.
     pub(super) fn forget(&mut self) {
         self.threads.known.clear();
+        self.devices.known.clear();
         self.files.known.clear();
         self.modules.known.clear();
         self.frames.known.clear();
@@ -163,6 +167,25 @@ impl Dictionary {
             known(pid).into(),
             known(tid).into(),
             name.as_bytes().into(),
+        ])?;
+        Ok(id)
+    }
+
+    /// The id of a device.
+    pub(super) fn device(
+        &mut self,
+        device: &Device,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<i64> {
+        if let Some(id) = self.devices.get(device) {
+            return Ok(id);
+        }
+        let (id, _) = self.devices.add(device.clone());
+        rows.device.row([
+            id.into(),
+            device.major.into(),
+            device.minor.into(),
+            device.name.as_ref().map(Name::as_bytes).into(),
         ])?;
         Ok(id)
     }

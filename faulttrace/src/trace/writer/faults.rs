@@ -4,7 +4,7 @@ use super::Written;
 use super::dictionary::Dictionary;
 use super::histories;
 use super::statements::{Cell, Statements};
-use crate::model::{Fault, Name, Record, Sample, Sleep, Start, Stuck, Waker};
+use crate::model::{Fault, Io, Name, Record, Sample, Sleep, Start, Stuck, Waker};
 use crate::process::page_bytes;
 use crate::trace::rows::{At, relative};
 
@@ -145,6 +145,9 @@ impl Faults {
         if let Some(history) = &fault.history {
             histories::history(history, id, self.base_ns, dictionary, rows)?;
         }
+        if let Some(io) = &fault.io {
+            add_io(id, io, dictionary, rows)?;
+        }
         match sleep {
             Some(sleep) if !is_all_of(sleep, fault) => {
                 rows.sleep
@@ -175,6 +178,32 @@ impl Faults {
             at.into(),
         ])
     }
+}
+
+/// Writes what devices did for the fault of this number.
+fn add_io(
+    id: i64,
+    io: &Io,
+    dictionary: &mut Dictionary,
+    rows: &mut Statements<'_>,
+) -> rusqlite::Result<()> {
+    let device = match &io.device {
+        None => None,
+        Some(device) => Some(dictionary.device(device, rows)?),
+    };
+    rows.io.row([
+        id.into(),
+        device.into(),
+        io.requests.into(),
+        io.shared.into(),
+        io.elsewhere.into(),
+        io.completed.into(),
+        io.bytes.into(),
+        io.queued_ns.into(),
+        io.served_ns.into(),
+        io.last.map(|last| last.queued_ns).into(),
+        io.last.map(|last| last.served_ns).into(),
+    ])
 }
 
 /// Whether the fault slept just once, so that nothing more needs saying.

@@ -23,8 +23,9 @@ pub(super) struct Limit {
 
 /// What is left out of processes and losses when the faults of their time are gone: processes that
 /// have ended; losses are added up, so that none is forgotten.
-const FORGET_BEFORE: [&str; 9] = [
+const FORGET_BEFORE: [&str; 10] = [
     "DELETE FROM sleeps WHERE fault <= ?1",
+    "DELETE FROM fault_io WHERE fault <= ?1",
     "DELETE FROM samples WHERE id <= ?1",
     "DELETE FROM histories WHERE fault <= ?1",
     "DELETE FROM cache_fill_by WHERE fill <= ?1",
@@ -47,6 +48,7 @@ const UNUSED: &str = "
       UNION SELECT remover FROM histories WHERE remover IS NOT NULL
       UNION SELECT filler FROM histories WHERE filler IS NOT NULL
       UNION SELECT process FROM cache_fill_by);
+    DELETE FROM devices WHERE id NOT IN (SELECT device FROM fault_io WHERE device IS NOT NULL);
     DELETE FROM files WHERE id NOT IN (SELECT file FROM sites WHERE file IS NOT NULL);
     DELETE FROM stacks WHERE id NOT IN (SELECT user_stack FROM sites WHERE user_stack IS NOT NULL
       UNION SELECT kernel_stack FROM sites WHERE kernel_stack IS NOT NULL);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::history::HistoryPart;
+use super::io::IoPart;
 use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};
 use crate::model::{
@@ -132,6 +133,7 @@ pub(in crate::view) struct FaultLine<'a> {
     end_ns: u64,
     longest_sleep: Option<SleepPart<'a>>,
     history: Option<HistoryPart<'a>>,
+    io: Option<IoPart<'a>>,
     // Last, because they are long.
     #[serde(flatten)]
     stacks: StacksPart,
@@ -151,6 +153,7 @@ impl<'a> FaultLine<'a> {
             end_ns: fault.end_ns,
             longest_sleep: fault.longest_sleep.as_ref().map(SleepPart::new),
             history: fault.history.as_deref().map(HistoryPart::new),
+            io: fault.io.as_deref().map(IoPart::new),
             stacks: StacksPart::new(&fault.facts, stacks),
         }
     }

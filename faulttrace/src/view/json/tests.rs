@@ -1,6 +1,7 @@
 //! What is written, against docs/json.md.
 
 pub(in crate::view) mod docs;
+mod history;
 mod stalls;
 
 use std::collections::BTreeSet;
@@ -13,8 +14,8 @@ use serde_json::Value;
 use super::Json;
 use crate::model::summary::{Limits, Summary, samples};
 use crate::model::{
-    Access, Cause, End, Fault, Frame, LossClass, MappingKind, Mode, Name, Past, Place, Record,
-    Stack, Stuck, Transport, Waker,
+    Access, Cause, End, Fault, Frame, LossClass, MappingKind, Mode, Name, Place, Record, Stack,
+    Stuck, Transport, Waker,
 };
 use crate::view::View as _;
 use docs::{DOCS, check_record, nullable};
@@ -104,7 +105,7 @@ fn all_known() -> Vec<Record> {
     vec![
         samples::start(),
         Record::Process(Arc::new(samples::process())),
-        samples::record(samples::fault()),
+        samples::record(samples::fault_with_io()),
         stuck(samples::stuck()),
         samples::lost(LossClass::Unreadable, "user_stack", 3),
         samples::process_end(),
@@ -163,30 +164,6 @@ fn every_record_has_the_documented_fields() {
         (&4800.into(), &4801.into(), &"server-io".into())
     );
     assert_eq!(waker["syscall"], "writev");
-}
-
-#[test]
-fn the_past_of_a_page_is_told_as_far_as_it_is_known() {
-    let past = |past| {
-        let mut fault = samples::fault();
-        let history = fault.history.as_mut().unwrap();
-        history.past = past;
-        let line = one(samples::record(fault));
-        check_record(&line);
-        line["history"].clone()
-    };
-    let refault = past(samples::history().past);
-    assert_eq!(nulls(&refault), BTreeSet::new());
-    assert_eq!(
-        (&refault["past"], &refault["how"]),
-        (&"refault".into(), &"memcg_reclaim".into())
-    );
-    assert_eq!(refault["removed_by"]["syscall"], "read");
-    assert_eq!(refault["filled"]["pages"], 262_144);
-    let first = past(Past::FirstTouch);
-    assert_eq!(first["past"], "first_touch");
-    assert_eq!(nulls(&first).len(), 6, "{first}");
-    assert_eq!(past(Past::Unknown)["past"], "unknown");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A report for programs: one JSON object. The schema is docs/report-json.md; the tests compare it
 //! with what is written here.
 
+mod devices;
 mod parts;
 mod section;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{Common, StuckPart, TallyPart, others};
 use crate::view::report::advice::AdvisedPart;
+use devices::DeviceRow;
 pub(super) use parts::share;
 use section::Section;
 
@@ -39,6 +41,7 @@ struct ReportLine<'a> {
     total: Section<'a>,
     processes: Vec<Section<'a>>,
     processes_others: Option<TallyPart>,
+    devices: Option<Vec<DeviceRow<'a>>>,
     still_stuck: Vec<StuckPart<'a>>,
     #[serde(flatten)]
     common: Common,
@@ -73,6 +76,10 @@ impl<'a> ReportLine<'a> {
             total,
             processes,
             processes_others: beyond.and_then(|beyond| others(&beyond.tally)),
+            devices: report
+                .devices
+                .as_ref()
+                .map(|devices| DeviceRow::all(devices, options.top)),
             still_stuck: summary
                 .still_stuck()
                 .into_iter()

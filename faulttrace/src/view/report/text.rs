@@ -1,5 +1,6 @@
 //! A report for people, in the look of the live summary.
 
+mod devices;
 mod files;
 mod tables;
 #[cfg(test)]
@@ -62,6 +63,9 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
         sections(&entries, report, &labels, lost, out);
     }
     history::fills(page, report.summary.fills(), out);
+    if let Some(found) = &report.devices {
+        devices::devices(page, found, report.options.top, out);
+    }
     summary::still_stuck(&entries, &report.summary, labels.shown(), out);
     summary::losses(page, &report.summary, out);
     quality(page, report, out);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::TextOptions;
 use super::coalesce::{Group, Rest};
+use super::devices;
 use super::history;
 use super::line::{Line, Page, Paint};
 use super::stack::{self, Above};
@@ -73,6 +74,9 @@ impl Entries {
         self.detail(&waited_fault(fault), out);
         if let Some(past) = history::past(fault) {
             self.detail(&past, out);
+        }
+        if let Some(io) = &fault.io {
+            self.detail(&devices::work(io), out);
         }
         self.detail(&words::access(facts), out);
         self.stacks(facts, out);

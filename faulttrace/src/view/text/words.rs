@@ -97,6 +97,17 @@ pub(in crate::view) fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{s}")
 }
 
+/// Bytes, with the largest unit of which they are a whole number.
+pub(in crate::view) fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let whole = bytes >> shift;
+        if whole > 0 && whole << shift == bytes {
+            return format!("{whole} {unit}");
+        }
+    }
+    format!("{bytes} B")
+}
+
 /// A name that the target chose, bounded.
 pub(in crate::view) fn name(name: &Name) -> String {
     escaped(name.as_bytes(), MAX_NAME)
@@ -265,6 +276,14 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "id_reused" => "faults of a new process with the id of a target that has ended",
         "ended_while_attaching" => "minor faults that ended while faulttrace attached or detached",
         "filtered_majors" => "of these: major faults",
+        "ring_full_io" => {
+            "faults without what devices did for them, as the ring buffer was full (--ring-size)"
+        }
+        "io_full" => "reads of faults that could not be followed to their device, for want of room",
+        "io_completions_unseen" => {
+            "faults that waited for a read of their own whose completion was not seen"
+        }
+        "io_chains_cut" => "requests of more reads than were looked at for those of faults",
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
@@ -295,15 +314,4 @@ pub(in crate::view) fn about(bytes: u64) -> String {
         }
     }
     size(bytes)
-}
-
-/// Bytes, with the largest unit of which they are a whole number.
-pub(in crate::view) fn size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        let whole = bytes >> shift;
-        if whole > 0 && whole << shift == bytes {
-            return format!("{whole} {unit}");
-        }
-    }
-    format!("{bytes} B")
 }

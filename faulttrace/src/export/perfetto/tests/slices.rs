@@ -19,6 +19,7 @@ fn trace(records: &[Record]) -> Read {
 fn unplaced() -> Fault {
     Fault {
         longest_sleep: None,
+        io: None,
         ..samples::fault()
     }
 }

@@ -17,6 +17,7 @@ fn measure(begin_ns: u64, duration_ns: u64) -> Measure {
         offset: None,
         longest_sleep: None,
         history: None,
+        io: None,
     }
 }
 

@@ -168,6 +168,7 @@ fn hostile_numbers_neither_panic_nor_take_memory() {
                 offset: Some(evil(&mut random)),
                 longest_sleep: None,
                 history: None,
+                io: None,
             };
             let site = &sites[usize::try_from(at).unwrap()];
             analysis.fault(u64::MAX - at * 3, site, &measure);

@@ -1,9 +1,34 @@
-//! The columns of what `--evictions` adds.
+//! The tables of what `--evictions` adds.
 
-use super::{Column, ID, RECORD, REFERENCE, column};
+use super::{Column, ID, NONE, RECORD, REFERENCE, Table, column};
+
+pub(super) const HISTORIES: Table = Table {
+    name: "histories",
+    since: 2,
+    meaning: "What is known of the page of a fault before it was read (`--evictions`).",
+    columns: HISTORY,
+    constraint: NONE,
+};
+
+pub(super) const CACHE_FILLS: Table = Table {
+    name: "cache_fills",
+    since: 2,
+    meaning: "What came into the page cache and left it in some time, of all processes \
+                  (`--evictions`).",
+    columns: FILL,
+    constraint: NONE,
+};
+
+pub(super) const CACHE_FILL_BY: Table = Table {
+    name: "cache_fill_by",
+    since: 2,
+    meaning: "Who added most in that time.",
+    columns: FILL_BY,
+    constraint: (",\n  PRIMARY KEY (fill, position)", " WITHOUT ROWID"),
+};
 
 /// The past of a fault's page.
-pub(super) const HISTORIES: &[Column] = &[
+const HISTORY: &[Column] = &[
     column("fault", ID, "`faults.id`"),
     column(
         "watched_rel_ns",
@@ -54,7 +79,7 @@ pub(super) const HISTORIES: &[Column] = &[
 ];
 
 /// What came and went.
-pub(super) const CACHE_FILLS: &[Column] = &[
+const FILL: &[Column] = &[
     column("id", ID, RECORD),
     column(
         "begin_rel_ns",
@@ -76,7 +101,7 @@ pub(super) const CACHE_FILLS: &[Column] = &[
 ];
 
 /// Who brought it.
-pub(super) const CACHE_FILL_BY: &[Column] = &[
+const FILL_BY: &[Column] = &[
     column("fill", REFERENCE, "`cache_fills.id`"),
     column("position", "INTEGER NOT NULL", "0 added most"),
     column(

@@ -94,6 +94,9 @@ pub(in crate::view) fn check_record(record: &Value) {
     for by in record["by"].as_array().into_iter().flatten() {
         check(by, &documented("filled_by"));
     }
+    if !record["io"].is_null() {
+        check(&record["io"], &documented("io"));
+    }
     for target in record["targets"].as_array().into_iter().flatten() {
         check(target, &documented("target"));
     }

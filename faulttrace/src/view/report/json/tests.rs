@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::write_json;
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::{Options, Report};
+use crate::model::summary::samples;
 use crate::view::json::tests::docs::{
     Fields, check, check_pasts, check_record, documented, documented_in, joined,
 };
@@ -31,6 +32,9 @@ fn written(report: &Report) -> Value {
     }
     for still in list(&value["still_stuck"]) {
         check(still, &documented("still_stuck"));
+    }
+    for device in value["devices"].as_array().into_iter().flatten() {
+        check(device, &fields("device"));
     }
     check(&value["quality"], &fields("quality"));
     maybe(&value["cache_fills"], "cache_fills");
@@ -185,4 +189,36 @@ fn hostile_names_are_escaped_and_hostile_numbers_written() {
     assert_eq!(report["total"]["duration_ns"], u64::MAX);
     let path = &report["total"]["by_file"]["rows"][0]["path"];
     assert_eq!(path, r"\x1b[2J\r\n14:03:07.123 \xff\u{202e}");
+}
+
+#[test]
+fn devices_are_told_where_reads_were_followed() {
+    let options = Options::default();
+    let without = analyse(
+        options.clone(),
+        &[samples::start(), samples::record(samples::fault())],
+    );
+    assert!(written(&without)["devices"].is_null());
+    let mut unknown = samples::fault_with_io();
+    if let Some(io) = &mut unknown.io {
+        io.device = None;
+    }
+    let records = [
+        samples::start(),
+        samples::record(samples::fault_with_io()),
+        samples::record(samples::fault()),
+        samples::record(unknown),
+    ];
+    let report = written(&analyse(options, &records));
+    let devices = list(&report["devices"]);
+    assert_eq!(devices.len(), 2);
+    assert_eq!(devices[0]["device"], "259:1");
+    assert_eq!(devices[0]["device_name"], "nvme0n1");
+    assert_eq!(devices[0]["verdict"], "slow");
+    assert_eq!(
+        (&devices[0]["faults"], &devices[0]["requests"]),
+        (&1.into(), &3.into())
+    );
+    assert!(devices[1]["device"].is_null());
+    assert_eq!(devices[1]["faults"], 1);
 }

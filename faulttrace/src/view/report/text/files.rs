@@ -6,7 +6,7 @@ use crate::model::analysis::{
 };
 use crate::model::summary::ProcessSummary;
 use crate::view::text::line::{Page, Paint};
-use crate::view::text::words::{self, duration, plural};
+use crate::view::text::words::{self, duration, plural, size};
 
 /// The files that cost most, as far as offsets in them are known.
 pub(super) fn files(
@@ -158,5 +158,5 @@ const _: () = assert!(WINDOW_BYTES == 16 << 20);
 
 fn step_text(step: i64) -> String {
     let way = if step < 0 { "backward" } else { "forward" };
-    format!("by {} {way}", words::size(step.unsigned_abs()))
+    format!("by {} {way}", size(step.unsigned_abs()))
 }

@@ -1,0 +1,216 @@
+//! Reads that threads in a fault hand to block devices (`--io`), and what of them is told at the
+//! fault's end. What devices do with them is in `device.rs`.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use faulttrace_ebpf::{Inflight, IoEvent, counter, flag, kind};
+
+use crate::config::{self, current, member, traced};
+use crate::device::{self, NOTHING, OP_MASK, OP_READ};
+use crate::end;
+use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, FaultIo, Slot, what};
+use crate::stack::{self, Where};
+
+/// `BIO_CLONED` of include/linux/blk_types.h: a part, or a copy for another device, of a read that was
+/// queued before.
+const CLONED: u16 = 1 << 1;
+
+/// Tracepoint block:block_bio_queue([queue,] bio): the current thread wants something of a device.
+#[inline(always)]
+pub fn queued(ctx: *mut c_void) {
+    let Some((bio, tid, fault)) = read_of_fault(ctx) else {
+        return;
+    };
+    let Some(io) = of_fault(tid, fault) else {
+        maps::count(counter::IO_FULL);
+        return;
+    };
+    let flags: u16 = member(bio as *const u8, &config::OFF_BIO_FLAGS);
+    if flags & CLONED == 0 {
+        let size: u32 = member(bio as *const u8, &config::OFF_BIO_SIZE);
+        io.asked_bytes += u64::from(size);
+    }
+    if io.asked_device == 0 && config::BIO_HAS_BDEV.load() != 0 {
+        let bdev: u64 = member(bio as *const u8, &config::OFF_BIO_BDEV);
+        io.asked_device = member(bdev as *const u8, &config::OFF_BDEV_DEV);
+    }
+    remember(bio, tid, fault);
+}
+
+/// Tracepoint block:block_split([queue,] bio, sector): what was queued is more than the device takes at
+/// once. `bio` is its first part, the rest goes on under the name by which it was queued.
+#[inline(always)]
+pub fn split(ctx: *mut c_void) {
+    if !maps::any_io() {
+        return;
+    }
+    if let Some((bio, tid, fault)) = read_of_fault(ctx)
+        && maps::io_of(tid, fault).is_some()
+    {
+        remember(bio, tid, fault);
+    }
+}
+
+/// The tracepoint's read, the thread, and which of its faults it is in.
+#[inline(always)]
+fn read_of_fault(ctx: *mut c_void) -> Option<(u64, u32, u64)> {
+    let (tgid, tid) = current();
+    if !traced(tgid, tid) {
+        return None;
+    }
+    let bio = device::first_own_argument(ctx);
+    let operation: u32 = member(bio as *const u8, &config::OFF_BIO_OPF);
+    if operation & OP_MASK != OP_READ {
+        return None;
+    }
+    Some((bio, tid, present_fault(ctx, tid)?))
+}
+
+/// What tells the fault that the current thread is in from its others; `None` if it is in none.
+#[inline(always)]
+fn present_fault(ctx: *mut c_void, tid: u32) -> Option<u64> {
+    let slot = maps::slot()?;
+    let scratch = maps::scratch()?;
+    // An interrupt works for others, whomever it has interrupted.
+    if !config::on_own_stack(ctx, &mut scratch.word) {
+        return None;
+    }
+    let light = config::LIGHT.load() != 0;
+    let by_exception = config::entered_by_fault();
+    let (expected, mut fault) = if slot.tid == tid && slot.what != what::MARK {
+        (slot.what, name_of_slot(slot))
+    } else if maps::any_inflight()
+        && let Some(entry) = maps::inflight(tid)
+    {
+        (kind_of(entry.flags), name_of(entry))
+    } else if light && by_exception {
+        (what::USER, 0)
+    } else {
+        return None;
+    };
+    if light {
+        fault = u64::from(config::completed_faults());
+    }
+    // Nothing may have told that the fault is over: then this is a system call's own read.
+    if by_exception {
+        return (expected == what::USER || light).then_some(fault);
+    }
+    if expected == what::USER {
+        return None;
+    }
+    let stack = stack::capture_kernel(ctx, scratch, expected);
+    let still = match stack.at {
+        Where::InFault => expected == what::KERNEL,
+        Where::InGup => expected == what::FILE,
+        _ => false,
+    };
+    still.then_some(fault)
+}
+
+#[inline(always)]
+fn kind_of(flags: u32) -> u32 {
+    if flags & flag::GUP != 0 {
+        what::FILE
+    } else if flags & flag::KERNEL_MODE != 0 {
+        what::KERNEL
+    } else {
+        what::USER
+    }
+}
+
+/// What tells a fault from others of its thread: when it began, or with `LIGHT`, where that is not always
+/// known, how many came before it.
+#[inline(always)]
+pub fn name_of_slot(slot: &Slot) -> u64 {
+    if config::LIGHT.load() != 0 {
+        u64::from(slot.completed)
+    } else if slot.what == what::FILE {
+        slot.file_ns
+    } else {
+        slot.start_ns
+    }
+}
+
+/// The same of a fault that left the CPU.
+#[inline(always)]
+pub fn name_of(entry: &Inflight) -> u64 {
+    if config::LIGHT.load() != 0 {
+        u64::from(entry.completed)
+    } else {
+        entry.start_ns
+    }
+}
+
+/// The numbers of a fault of the current thread, begun if there are none. `None`: no room.
+#[inline(always)]
+fn of_fault(tid: u32, fault: u64) -> Option<&'static mut FaultIo> {
+    if maps::fault_io(tid).is_none() {
+        let _ = FAULT_IO.insert(tid, &NOTHING, u64::from(BPF_NOEXIST));
+    }
+    let io = maps::fault_io(tid)?;
+    if io.fault != fault {
+        *io = FaultIo { fault, ..NOTHING };
+    }
+    Some(io)
+}
+
+/// Enters a read, so that it is found in its request.
+#[inline(always)]
+fn remember(bio: u64, tid: u32, fault: u64) {
+    let read = Bio {
+        fault,
+        // SAFETY: a helper without arguments.
+        queued_ns: unsafe { bpf_ktime_get_ns() },
+        tid,
+        padding: 0,
+    };
+    match BIOS.insert(bio, &read, u64::from(BPF_NOEXIST)) {
+        Ok(()) => maps::io_changed(1),
+        // Of one that the block layer gave up before it was in a request.
+        Err(-17) => {
+            let _ = BIOS.insert(bio, &read, 0);
+        }
+        Err(_) => maps::count(counter::IO_FULL),
+    }
+}
+
+/// Sends what was read for a fault, right before the fault itself; `start_ns` is how userspace knows
+/// which.
+#[inline(always)]
+pub fn send(tid: u32, fault: u64, start_ns: u64) {
+    let Some(io) = maps::io_of(tid, fault) else {
+        return;
+    };
+    // What is completed from here on is not its.
+    io.fault = 0;
+    let wake = end::wake_flags();
+    let Some(mut record) = EVENTS.reserve::<IoEvent>(0) else {
+        maps::count(counter::IO_LOST);
+        return;
+    };
+    let (bytes, device) = if io.requests == 0 {
+        (io.asked_bytes, io.asked_device)
+    } else if io.asked_bytes < io.issued_bytes {
+        (io.issued_bytes, io.device)
+    } else {
+        (io.asked_bytes, io.device)
+    };
+    record.write(IoEvent {
+        kind: kind::IO,
+        tid,
+        start_ns,
+        bytes,
+        queued_ns: io.queued_ns,
+        served_ns: io.served_ns,
+        last: io.last,
+        device,
+        requests: io.requests as u32,
+        shared: io.shared as u32,
+        elsewhere: io.elsewhere as u32,
+        completed: io.completed as u32,
+        padding: 0,
+    });
+    record.submit(wake);
+}

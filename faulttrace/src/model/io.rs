@@ -1,0 +1,280 @@
+//! What block devices did for the reads that faults began (`--io`), and what that adds up to for each
+//! device: whether it is slow, or has more to do than it gets done.
+
+use std::collections::HashMap;
+
+use super::{Name, Start};
+
+/// A block device: a disk, not a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// As in `/sys/block`; `None` if it could not be read.
+    pub name: Option<Name>,
+}
+
+/// What block devices did for the reads that a fault began.
+///
+/// A request is *queued* from the moment the thread handed its first read to the block layer until the
+/// driver got it (tracepoints `block_bio_queue`, `block_rq_issue`), and *served* from then until the
+/// device had done with it (`block_rq_complete`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Io {
+    /// The device of its first request; without any, the device that was asked. `None`: not known.
+    pub device: Option<Device>,
+    /// Requests that drivers had got by the end of the fault.
+    pub requests: u32,
+    /// Of those: with reads of others in them.
+    pub shared: u32,
+    /// Of those: to other devices than `device`.
+    pub elsewhere: u32,
+    /// Of those: completed by the end of the fault. Nobody waits for the rest, which is readahead.
+    pub completed: u32,
+    /// What the thread asked for.
+    pub bytes: u64,
+    /// Sum over the requests that were completed, ns.
+    pub queued_ns: u64,
+    /// Sum over the requests that were completed, ns.
+    pub served_ns: u64,
+    /// The request that was completed last; `None` if none was, or if its times are too long to be
+    /// kept (some four minutes).
+    pub last: Option<Served>,
+}
+
+/// The job whose rung tells whether reads were followed.
+const JOB: &str = "io_queued";
+
+impl Start {
+    /// Whether reads that faults begin are followed to their devices (`--io`).
+    pub fn follows_io(&self) -> bool {
+        let done = |(job, rung): &(String, String)| job == JOB && rung != "none";
+        self.rungs.iter().any(done)
+    }
+}
+
+/// The times of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// Until the driver got it, ns.
+    pub queued_ns: u64,
+    /// From then until it was completed, ns.
+    pub served_ns: u64,
+}
+
+/// What faults waited for at a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceTotals {
+    /// Faults that began reads.
+    pub faults: u64,
+    /// Requests that drivers had got by the ends of these faults.
+    pub requests: u64,
+    /// Of those: completed by then.
+    pub completed: u64,
+    /// Of `requests`: with reads of others in them.
+    pub shared: u64,
+    /// Of `requests`: to other devices, as the fault began reads of several.
+    pub elsewhere: u64,
+    /// What the faults asked for.
+    pub bytes: u64,
+    /// Sum over the requests that were completed, ns.
+    pub queued_ns: u64,
+    /// Sum over the requests that were completed, ns.
+    pub served_ns: u64,
+    /// The longest that the last request of a fault was queued, ns.
+    pub max_queued_ns: u64,
+    /// The longest that the last request of a fault was served, ns.
+    pub max_served_ns: u64,
+}
+
+/// What takes the time of a device's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Requests wait for their turn: the device, or what limits it, has more to do than it gets done.
+    Busy,
+    /// The device itself, however little it has to do.
+    Slow,
+    /// Neither: a request takes no longer than on disks that are fast.
+    Quick,
+}
+
+/// A share of the time in the queue from which on it is what takes the time, percent.
+const BUSY_PERCENT: u128 = 50;
+/// Requests that take less than this in the mean are quick, ns: disks without moving parts do.
+const QUICK_NS: u128 = 1_000_000;
+
+impl Verdict {
+    /// Stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Busy => "busy",
+            Verdict::Slow => "slow",
+            Verdict::Quick => "quick",
+        }
+    }
+}
+
+impl DeviceTotals {
+    /// Adds a fault.
+    pub fn add(&mut self, io: &Io) {
+        self.faults += 1;
+        self.requests += u64::from(io.requests);
+        self.completed += u64::from(io.completed);
+        self.shared += u64::from(io.shared);
+        self.elsewhere += u64::from(io.elsewhere);
+        self.bytes = self.bytes.saturating_add(io.bytes);
+        self.queued_ns = self.queued_ns.saturating_add(io.queued_ns);
+        self.served_ns = self.served_ns.saturating_add(io.served_ns);
+        if let Some(last) = io.last {
+            self.max_queued_ns = self.max_queued_ns.max(last.queued_ns);
+            self.max_served_ns = self.max_served_ns.max(last.served_ns);
+        }
+    }
+
+    /// What takes the time; `None` if no request was completed.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let queued = u128::from(self.queued_ns);
+        let all = queued + u128::from(self.served_ns);
+        let mean_ns = all.checked_div(u128::from(self.completed))?;
+        Some(if mean_ns < QUICK_NS {
+            Verdict::Quick
+        } else if queued * 100 >= all * BUSY_PERCENT {
+            Verdict::Busy
+        } else {
+            Verdict::Slow
+        })
+    }
+
+    /// Mean over the requests that were completed, ns; `None` if none was.
+    pub fn mean_queued_ns(&self) -> Option<u64> {
+        self.queued_ns.checked_div(self.completed)
+    }
+
+    /// Mean over the requests that were completed, ns; `None` if none was.
+    pub fn mean_served_ns(&self) -> Option<u64> {
+        self.served_ns.checked_div(self.completed)
+    }
+}
+
+/// How many devices are told apart.
+const MAX_DEVICES: usize = 1024;
+
+/// Totals of each device.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    known: HashMap<Device, DeviceTotals>,
+    /// Of devices beyond what is told apart, and of those that are not known.
+    others: DeviceTotals,
+}
+
+impl Devices {
+    /// Adds a fault.
+    pub fn add(&mut self, io: &Io) {
+        let Some(device) = &io.device else {
+            return self.others.add(io);
+        };
+        if let Some(totals) = self.known.get_mut(device) {
+            totals.add(io);
+        } else if self.known.len() < MAX_DEVICES {
+            self.known.entry(device.clone()).or_default().add(io);
+        } else {
+            self.others.add(io);
+        }
+    }
+
+    /// Those whose requests took longest first.
+    pub fn ranked(&self) -> Vec<(&Device, &DeviceTotals)> {
+        let mut all: Vec<_> = self.known.iter().collect();
+        all.sort_by_key(|(device, totals)| {
+            let took = totals.queued_ns.saturating_add(totals.served_ns);
+            (std::cmp::Reverse(took), *device)
+        });
+        all
+    }
+
+    /// No fault began a read.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.others.faults == 0
+    }
+
+    /// Of devices beyond what is told apart, and of those that are not known.
+    pub fn others(&self) -> &DeviceTotals {
+        &self.others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn io(minor: u32, queued_ns: u64, served_ns: u64) -> Io {
+        Io {
+            device: Some(Device {
+                major: 7,
+                minor,
+                name: None,
+            }),
+            requests: 1,
+            shared: 0,
+            elsewhere: 0,
+            completed: 1,
+            bytes: 4096,
+            queued_ns,
+            served_ns,
+            last: Some(Served {
+                queued_ns,
+                served_ns,
+            }),
+        }
+    }
+
+    fn verdict(queued_ns: u64, served_ns: u64) -> Option<Verdict> {
+        let mut totals = DeviceTotals::default();
+        totals.add(&io(0, queued_ns, served_ns));
+        totals.verdict()
+    }
+
+    #[test]
+    fn a_busy_device_is_told_from_a_slow_one() {
+        assert_eq!(verdict(MS / 10, 20 * MS), Some(Verdict::Slow));
+        assert_eq!(verdict(20 * MS, MS / 10), Some(Verdict::Busy));
+        assert_eq!(verdict(20 * MS, 20 * MS), Some(Verdict::Busy));
+        assert_eq!(verdict(20_000, 80_000), Some(Verdict::Quick));
+        assert_eq!(DeviceTotals::default().verdict(), None);
+    }
+
+    #[test]
+    fn devices_are_told_apart_as_far_as_there_is_room() {
+        let mut devices = Devices::default();
+        for minor in 0..2000 {
+            devices.add(&io(minor, 1, u64::from(minor)));
+        }
+        let mut unknown = io(0, 5, 6);
+        unknown.device = None;
+        devices.add(&unknown);
+        let ranked = devices.ranked();
+        assert_eq!(ranked.len(), MAX_DEVICES);
+        assert_eq!(ranked[0].0.minor, 1023);
+        assert_eq!(devices.others().faults, 2000 - 1024 + 1);
+        let all: u64 = ranked.iter().map(|(_, totals)| totals.faults).sum();
+        assert_eq!(all + devices.others().faults, 2001);
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let mut totals = DeviceTotals::default();
+        let mut huge = io(0, u64::MAX, u64::MAX);
+        huge.bytes = u64::MAX;
+        totals.add(&huge);
+        totals.add(&huge);
+        assert_eq!(totals.verdict(), Some(Verdict::Busy));
+        huge.completed = 0;
+        let mut none = DeviceTotals::default();
+        none.add(&huge);
+        assert_eq!((none.verdict(), none.mean_queued_ns()), (None, None));
+    }
+}

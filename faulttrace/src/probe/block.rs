@@ -1,0 +1,140 @@
+//! What following reads to their devices (`--io`) takes of the kernel: its tracepoints, and where its
+//! block layer keeps things.
+
+use btf_rs::Btf;
+
+use super::offsets::{offset_of, tracepoint_arguments};
+use super::{JOBS, KernelTypes};
+
+/// Jobs that only `--io` has.
+const IO_JOBS: [&str; 5] = [
+    "io_completed",
+    "io_without_request",
+    "io_issued",
+    "io_split",
+    "io_queued",
+];
+
+/// Whether a job is done for `--io` alone.
+pub fn is_io_job(name: &str) -> bool {
+    IO_JOBS.contains(&name)
+}
+
+/// Offsets of members in the block layer's structures, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockTypes {
+    /// `bio.bi_next`.
+    pub bio_next: u64,
+    /// `bio.bi_opf`.
+    pub bio_opf: u64,
+    /// `bio.bi_flags`.
+    pub bio_flags: u64,
+    /// `bio.bi_iter.bi_size`.
+    pub bio_size: u64,
+    /// `bio.bi_bdev` and in it `block_device.bd_dev`; since kernel commit 309dca309fc3 (5.12).
+    pub bio_device: Option<(u64, u64)>,
+    /// `request.cmd_flags`.
+    pub request_flags: u64,
+    /// `request.bio`.
+    pub request_bio: u64,
+    /// `request.__data_len`.
+    pub request_data_len: u64,
+    /// Where the disk of a request is.
+    pub disk: DiskOf,
+    /// `gendisk.major`.
+    pub disk_major: u64,
+    /// `gendisk.first_minor`.
+    pub disk_first_minor: u64,
+    /// The tracepoints pass the queue first, as before kernel commits a54895fa057c and e8a676d61c07
+    /// (5.11).
+    pub passes_queue: bool,
+}
+
+/// Where the disk of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskOf {
+    /// `request.q`, and in it `request_queue.disk`: since kernel commit d152c682f03c (5.15).
+    Queue(u64, u64),
+    /// `request.rq_disk`.
+    Request(u64),
+}
+
+/// Reads them; else what is missing.
+pub(super) fn block_types(btf: &Btf) -> Result<BlockTypes, &'static str> {
+    let member = |structure, name| offset_of(btf, structure, name);
+    let needed = |structure, name, what| member(structure, name).map_err(|_| what);
+    let queue = member("request", "q").and_then(|q| Ok((q, member("request_queue", "disk")?)));
+    let disk = match queue {
+        Ok((queue, disk)) => DiskOf::Queue(queue, disk),
+        Err(_) => DiskOf::Request(needed("request", "rq_disk", "request.rq_disk")?),
+    };
+    let device =
+        member("bio", "bi_bdev").and_then(|bdev| Ok((bdev, member("block_device", "bd_dev")?)));
+    Ok(BlockTypes {
+        bio_next: needed("bio", "bi_next", "bio.bi_next")?,
+        bio_opf: needed("bio", "bi_opf", "bio.bi_opf")?,
+        bio_flags: needed("bio", "bi_flags", "bio.bi_flags")?,
+        bio_size: needed("bio", "bi_iter", "bio.bi_iter")?
+            + needed("bvec_iter", "bi_size", "bvec_iter.bi_size")?,
+        bio_device: device.ok(),
+        request_flags: needed("request", "cmd_flags", "request.cmd_flags")?,
+        request_bio: needed("request", "bio", "request.bio")?,
+        request_data_len: needed("request", "__data_len", "request.__data_len")?,
+        disk,
+        disk_major: needed("gendisk", "major", "gendisk.major")?,
+        disk_first_minor: needed("gendisk", "first_minor", "gendisk.first_minor")?,
+        // void *__data, [queue,] request
+        passes_queue: tracepoint_arguments(btf, "block_rq_issue").is_some_and(|count| count >= 3),
+    })
+}
+
+/// What of the kernel `--io` lacks; `None` if it has all.
+pub(super) fn lacks(types: &KernelTypes) -> Option<String> {
+    if let Err(what) = types.block {
+        return Some(format!("the kernel's types have no {what}"));
+    }
+    let missing = JOBS
+        .iter()
+        .find(|job| is_io_job(job.name) && !types.has_tracepoint(job.tracepoint))?;
+    Some(format!(
+        "there is no tracepoint block:{}",
+        missing.tracepoint
+    ))
+}
+
+/// Values of the programs' globals.
+pub(super) fn words(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u64)> {
+    let (bdev, dev) = types.bio_device.unwrap_or_default();
+    let (queue, disk) = match types.disk {
+        DiskOf::Queue(queue, disk) => (queue, disk),
+        DiskOf::Request(disk) => (0, disk),
+    };
+    [
+        ("OFF_BIO_NEXT", types.bio_next),
+        ("OFF_BIO_OPF", types.bio_opf),
+        ("OFF_BIO_FLAGS", types.bio_flags),
+        ("OFF_BIO_SIZE", types.bio_size),
+        ("OFF_BIO_BDEV", bdev),
+        ("OFF_BDEV_DEV", dev),
+        ("OFF_REQUEST_FLAGS", types.request_flags),
+        ("OFF_REQUEST_BIO", types.request_bio),
+        ("OFF_REQUEST_DATA_LEN", types.request_data_len),
+        ("OFF_REQUEST_QUEUE", queue),
+        ("OFF_HOLDER_DISK", disk),
+        ("OFF_DISK_MAJOR", types.disk_major),
+        ("OFF_DISK_FIRST_MINOR", types.disk_first_minor),
+    ]
+    .into_iter()
+}
+
+/// The same, of those that are yes or no.
+pub(super) fn numbers(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u32)> {
+    let of_queue = matches!(types.disk, DiskOf::Queue(..));
+    [
+        ("BIO_HAS_BDEV", u32::from(types.bio_device.is_some())),
+        ("DISK_OF_QUEUE", u32::from(of_queue)),
+        ("BLOCK_PASSES_QUEUE", u32::from(types.passes_queue)),
+        ("IO", 1),
+    ]
+    .into_iter()
+}

@@ -1,0 +1,197 @@
+//! What has to be done in the kernel: each job, its tracepoint and its programs.
+
+use std::fmt;
+
+/// How a job is done. Best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// A program at the return of a kernel function.
+    Fexit,
+    /// A typed tracepoint program.
+    TpBtf,
+    /// A raw tracepoint program.
+    RawTracepoint,
+    /// A perf software event, period 1, on each CPU.
+    PerfEvent,
+    /// A program run once for each of the kernel's objects.
+    Iterator,
+    /// No program, but other jobs tell most of it (`--light`).
+    Inferred,
+    /// No program: the job is done without, or not at all; `doctor` says what that costs.
+    None,
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Rung::Fexit => "fexit",
+            Rung::TpBtf => "tp_btf",
+            Rung::RawTracepoint => "raw_tracepoint",
+            Rung::PerfEvent => "perf_event",
+            Rung::Iterator => "iterator",
+            Rung::Inferred => "inferred",
+            Rung::None => "none",
+        })
+    }
+}
+
+/// A tracepoint that a program attaches to, and what for.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// Stable name, as in `doctor` and JSON.
+    pub name: &'static str,
+    /// The tracepoint.
+    pub tracepoint: &'static str,
+    /// The typed program.
+    pub typed: &'static str,
+    /// The same on a raw tracepoint.
+    pub raw: &'static str,
+    /// Without it nothing true can be said.
+    pub required: bool,
+}
+
+const fn job(
+    name: &'static str,
+    tracepoint: &'static str,
+    programs: (&'static str, &'static str),
+    required: bool,
+) -> Job {
+    Job {
+        name,
+        tracepoint,
+        typed: programs.0,
+        raw: programs.1,
+        required,
+    }
+}
+
+/// The job whose absence leaves the page's place to the memory map.
+pub const FILE_PAGES: &str = "which_page";
+/// Its tracepoint.
+pub(super) const FILE_FAULT: &str = "mm_filemap_fault";
+
+/// The jobs of `--evictions`.
+pub const EVICTION_JOBS: [&str; 2] = ["page_cached", "page_uncached"];
+/// Their tracepoints.
+pub(super) const PAGE_ADDED: &str = "mm_filemap_add_to_page_cache";
+pub(super) const PAGE_REMOVED: &str = "mm_filemap_delete_from_page_cache";
+
+/// The job that `--light` does without.
+pub(super) const FAULT_BEGINS: &str = "user_fault_begins";
+/// The job whose absence leaves the ends of minor faults to whatever proves them over. Its best rung
+/// is no tracepoint, but the return of [`HANDLER`].
+///
+/// That one alone, though `rseq_update` would add some exact ends: of faults that a signal interrupts
+/// between two tries, and of some that began before. They are few, most of them end within
+/// microseconds of what is said of them, and every switch to a thread with rseq would pay for it.
+pub const FAULT_ENDS: &str = "fault_ends";
+/// The kernel function that handles a fault.
+pub const HANDLER: &str = "handle_mm_fault";
+
+/// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
+/// that nothing is left behind by a fault that straddles the attaching.
+pub const JOBS: [Job; 17] = [
+    // Only with `--io`.
+    job(
+        "io_completed",
+        "block_rq_complete",
+        ("block_rq_complete", "block_rq_complete_raw"),
+        false,
+    ),
+    job(
+        "io_without_request",
+        "block_bio_complete",
+        ("block_bio_complete", "block_bio_complete_raw"),
+        false,
+    ),
+    job(
+        "io_issued",
+        "block_rq_issue",
+        ("block_rq_issue", "block_rq_issue_raw"),
+        false,
+    ),
+    job(
+        "io_split",
+        "block_split",
+        ("block_split", "block_split_raw"),
+        false,
+    ),
+    job(
+        "io_queued",
+        "block_bio_queue",
+        ("block_bio_queue", "block_bio_queue_raw"),
+        false,
+    ),
+    job(
+        "thread_exits",
+        "sched_process_exit",
+        ("process_exit", "process_exit_raw"),
+        true,
+    ),
+    job(
+        "process_execs",
+        "sched_process_exec",
+        ("process_exec", "process_exec_raw"),
+        true,
+    ),
+    job(
+        "process_forks",
+        "sched_process_fork",
+        ("process_fork", "process_fork_raw"),
+        true,
+    ),
+    job(
+        "process_renames",
+        "task_rename",
+        ("task_rename", "task_rename_raw"),
+        false,
+    ),
+    job(
+        "page_cached",
+        PAGE_ADDED,
+        ("page_cached", "page_cached_raw"),
+        false,
+    ),
+    job(
+        "page_uncached",
+        PAGE_REMOVED,
+        ("page_uncached", "page_uncached_raw"),
+        false,
+    ),
+    job(
+        FILE_PAGES,
+        FILE_FAULT,
+        ("filemap_fault", "filemap_fault_raw"),
+        false,
+    ),
+    job(
+        FAULT_ENDS,
+        "rseq_update",
+        ("rseq_update", "rseq_update_raw"),
+        false,
+    ),
+    job(
+        "thread_woken",
+        "sched_waking",
+        ("sched_waking", "sched_waking_raw"),
+        true,
+    ),
+    job(
+        "thread_switches",
+        "sched_switch",
+        ("sched_switch", "sched_switch_raw"),
+        true,
+    ),
+    job(
+        "kernel_fault_begins",
+        "page_fault_kernel",
+        ("page_fault_kernel", "page_fault_kernel_raw"),
+        false,
+    ),
+    job(
+        FAULT_BEGINS,
+        "page_fault_user",
+        ("page_fault_user", "page_fault_user_raw"),
+        true,
+    ),
+];

@@ -1,0 +1,171 @@
+//! What devices did for faults: a table with a row for some of the faults, gone through beside them.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
+
+use super::others::name;
+use super::scan::Scan;
+use super::{Errors, Order};
+use crate::model::{Device, Io, Served};
+use crate::trace::Result;
+use crate::trace::schema;
+
+/// Devices that are remembered.
+const MAX_DEVICES: usize = 1024;
+
+const COLUMNS: &str = "device, requests, shared, elsewhere, completed, bytes, queued_ns, served_ns, \
+                       last_queued_ns, last_served_ns";
+
+/// The statements.
+pub(super) struct Ios<'c> {
+    rows: Option<Statement<'c>>,
+    device: Option<Statement<'c>>,
+    order: Order,
+}
+
+/// The rows, in the order of the faults.
+pub(super) struct Begun<'s, 'c> {
+    scan: Option<Scan<'s>>,
+    device: Option<&'s mut Statement<'c>>,
+    devices: HashMap<i64, Device>,
+    order: Order,
+    errors: Errors<'s>,
+    next: Option<(i64, Option<i64>, Io)>,
+}
+
+impl<'c> Ios<'c> {
+    /// Of a file of this minor version.
+    pub(super) fn new(
+        db: &'c Connection,
+        order: Order,
+        minor: i32,
+        errors: Errors<'_>,
+    ) -> Result<Self> {
+        let mut ios = Self {
+            rows: None,
+            device: None,
+            order,
+        };
+        if schema::table("fault_io").is_some_and(|table| table.is_in(minor)) {
+            let prepare = |sql: &str| db.prepare(sql).map_err(|error| errors.database(error));
+            ios.rows = Some(prepare(&format!(
+                "SELECT rowid, {COLUMNS} FROM fault_io NOT INDEXED ORDER BY rowid {}",
+                order.sql()
+            ))?);
+            ios.device = Some(prepare(
+                "SELECT major, minor, name FROM devices NOT INDEXED WHERE rowid = ?",
+            )?);
+        }
+        Ok(ios)
+    }
+
+    pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s, 'c>> {
+        let order = self.order;
+        let scan = match &mut self.rows {
+            None => None,
+            Some(rows) => Some(Scan::new(rows, "fault_io", order, size, errors)?),
+        };
+        let mut begun = Begun {
+            scan,
+            device: self.device.as_mut(),
+            devices: HashMap::new(),
+            order,
+            errors,
+            next: None,
+        };
+        begun.advance()?;
+        Ok(begun)
+    }
+}
+
+impl Begun<'_, '_> {
+    /// Of the fault of this number, which comes after all that were asked for before.
+    pub(super) fn of(&mut self, fault: i64) -> Result<Option<Box<Io>>> {
+        while let Some((id, ..)) = &self.next {
+            let is_later = match self.order {
+                Order::OldestFirst => *id > fault,
+                Order::NewestFirst => *id < fault,
+            };
+            if is_later {
+                break;
+            }
+            let taken = self.next.take();
+            self.advance()?;
+            if let Some((id, device, mut io)) = taken
+                && id == fault
+            {
+                io.device = self.device(device)?;
+                return Ok(Some(Box::new(io)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        let Some(scan) = &mut self.scan else {
+            return Ok(());
+        };
+        self.next = match scan.next()? {
+            None => None,
+            Some((id, row)) => {
+                let read = read(row).map_err(|error| self.errors.row("fault_io", id, &error));
+                let (device, io) = read?;
+                Some((id, device, io))
+            }
+        };
+        Ok(())
+    }
+
+    fn device(&mut self, id: Option<i64>) -> Result<Option<Device>> {
+        let (Some(id), Some(statement)) = (id, &mut self.device) else {
+            return Ok(None);
+        };
+        if let Some(known) = self.devices.get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        let read = |row: &Row<'_>| {
+            Ok(Device {
+                major: row.get(0)?,
+                minor: row.get(1)?,
+                name: name(row, 2)?,
+            })
+        };
+        let found = statement.query_row([id], read).optional();
+        let found = found.map_err(|error| self.errors.row("devices", id, &error))?;
+        let Some(device) = found else {
+            let what = format!("there is no row {id} of devices");
+            return Err(self.errors.damaged(what));
+        };
+        if self.devices.len() >= MAX_DEVICES {
+            self.devices.clear();
+        }
+        self.devices.insert(id, device.clone());
+        Ok(Some(device))
+    }
+}
+
+/// A row, without its device.
+fn read(row: &Row<'_>) -> rusqlite::Result<(Option<i64>, Io)> {
+    let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    let optional = |index| {
+        row.get::<_, Option<i64>>(index)
+            .map(|value| value.map(i64::cast_unsigned))
+    };
+    let last = optional(9)?.zip(optional(10)?);
+    let io = Io {
+        device: None,
+        requests: row.get(2)?,
+        shared: row.get(3)?,
+        elsewhere: row.get(4)?,
+        completed: row.get(5)?,
+        bytes: number(6)?,
+        queued_ns: number(7)?,
+        served_ns: number(8)?,
+        last: last.map(|(queued_ns, served_ns)| Served {
+            queued_ns,
+            served_ns,
+        }),
+    };
+    Ok((row.get(1)?, io))
+}

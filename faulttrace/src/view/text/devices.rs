@@ -1,0 +1,98 @@
+//! What devices did for a fault, in words.
+
+use super::words::{duration, name, plural, size};
+use crate::model::{Device, Io, Served};
+
+/// `loop0 (7:0)`.
+pub(in crate::view) fn device(device: &Device) -> String {
+    let numbers = format!("{}:{}", device.major, device.minor);
+    match &device.name {
+        Some(text) => format!("{} ({numbers})", name(text)),
+        None => numbers,
+    }
+}
+
+/// `device loop0: 128 KiB in 1 request, queued 200 µs, served 9.80 ms`.
+pub(in crate::view) fn work(io: &Io) -> String {
+    let named = io.device.as_ref();
+    let mut text = match named.map(|known| known.name.as_ref().map_or_else(|| device(known), name))
+    {
+        Some(known) => format!("device {known}: "),
+        None => "a device that is not known: ".to_owned(),
+    };
+    text += &format!(
+        "{} in {}",
+        size(io.bytes),
+        plural(u64::from(io.requests), "request")
+    );
+    if io.shared > 0 && io.requests == 1 {
+        text += ", shared with others";
+    } else if io.shared > 0 {
+        text += &format!(", {} shared with others", io.shared);
+    }
+    if io.elsewhere > 0 {
+        text += &format!(", {} of them to other devices", io.elsewhere);
+    }
+    text + &times(io)
+}
+
+fn times(io: &Io) -> String {
+    let times = |times: Served| {
+        format!(
+            "queued {}, served {}",
+            duration(times.queued_ns),
+            duration(times.served_ns)
+        )
+    };
+    match (io.requests, io.completed, io.last) {
+        (0, ..) => ": the device took none within the fault, or works without".to_owned(),
+        (_, 0, _) => ", none of them completed within the fault".to_owned(),
+        (1, 1, Some(last)) => format!(", {}", times(last)),
+        (_, completed, last) => {
+            let last = last.map_or_else(|| "took too long to be told".to_owned(), times);
+            format!(", {completed} completed within the fault; the last: {last}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::summary::samples;
+
+    #[test]
+    fn what_devices_did_is_told_in_words() {
+        let mut io = samples::io();
+        assert_eq!(
+            work(&io),
+            "device nvme0n1: 128 KiB in 3 requests, 1 shared with others, 2 completed within the \
+             fault; the last: queued 200 µs, served 11.0 ms"
+        );
+        (io.requests, io.completed) = (1, 1);
+        assert_eq!(
+            work(&io),
+            "device nvme0n1: 128 KiB in 1 request, shared with others, queued 200 µs, served 11.0 ms"
+        );
+        (io.shared, io.completed, io.last) = (0, 0, None);
+        assert_eq!(
+            work(&io),
+            "device nvme0n1: 128 KiB in 1 request, none of them completed within the fault"
+        );
+        io.requests = 0;
+        io.device = None;
+        assert_eq!(
+            work(&io),
+            "a device that is not known: 128 KiB in 0 requests: the device took none within the \
+             fault, or works without"
+        );
+    }
+
+    #[test]
+    fn a_name_is_escaped() {
+        let mut io = samples::io();
+        if let Some(device) = &mut io.device {
+            device.name = Some(crate::model::Name::from("a\x1b[31m"));
+        }
+        assert!(!work(&io).contains('\x1b'));
+    }
+}

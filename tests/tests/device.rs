@@ -1,0 +1,306 @@
+//! `--io`: what devices did for the reads that faults began, beside what the kernel's own tracer and
+//! the device's own counters say.
+
+use faulttrace_tests::harness::blocks::{BlockEvents, BlockRead};
+use faulttrace_tests::harness::disk::{
+    LoopDevice, LoopDisk, bytes_read, create, evict, numbers, set_depth,
+};
+use faulttrace_tests::harness::record::{Fault, Io, Record};
+use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::tracer::{Trace, Tracer, run_to_end};
+use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::harness::{Bench, start};
+use serde_json::Value;
+
+const PAGE: u64 = 4096;
+const TOUCHES: usize = 400;
+const STRIDE: usize = 7;
+
+/// The faults that began reads, with what devices did for them.
+fn with_io<'a>(trace: &'a Trace, pid: u32, device: &str) -> Vec<(&'a Fault, &'a Io)> {
+    let faults = trace.faults(pid);
+    faults.iter().for_each(|fault| fault.check_parts());
+    let with = faults.into_iter().filter_map(|fault| {
+        let io = fault.io.as_ref()?;
+        (io.device.as_deref() == Some(device)).then_some((fault, io))
+    });
+    with.collect()
+}
+
+/// Sum over these faults.
+fn sum(faults: &[(&Fault, &Io)], of: impl Fn(&Io) -> u64) -> u64 {
+    faults.iter().map(|(_, io)| of(io)).sum()
+}
+
+/// Queued and served, ns, of one thread's faults with a read each, and the same by the kernel's tracer.
+/// Now and then a CPU of the reference machine runs no BPF program for a while, so that a completion goes
+/// unseen; that is told, and such faults are left out on both sides.
+fn totals(trace: &Trace, faults: &[(&Fault, &Io)], reads: &[BlockRead]) -> [(u64, u64); 2] {
+    assert_eq!(faults.len(), reads.len(), "a read for each fault");
+    let [mut ours, mut theirs] = [(0, 0); 2];
+    let mut unseen = 0;
+    for ((_, io), read) in faults.iter().zip(reads) {
+        let times = read.issued_us.zip(read.completed_us);
+        let (Some((issued, completed)), 1) = (times, io.completed) else {
+            unseen += 1;
+            continue;
+        };
+        ours.0 += io.queued_ns;
+        ours.1 += io.served_ns;
+        theirs.0 += (issued - read.queued_us) * 1000;
+        theirs.1 += (completed - issued) * 1000;
+    }
+    let told: u64 = trace
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Lost(lost) if lost.reason == "io_completions_unseen" => Some(lost.count),
+            _ => None,
+        })
+        .sum();
+    assert_eq!(told, unseen, "completions that were not seen are told");
+    trace.check(unseen * 20 <= reads.len() as u64, || {
+        format!("{unseen} of {} completions were not seen", reads.len())
+    });
+    [ours, theirs]
+}
+
+/// Panics unless both are the same but for some percent, and so much in addition.
+fn agree(what: &str, ours: u64, theirs: u64, percent: u64, slack: u64) {
+    eprintln!("{what}: {ours}, by the kernel's tracer {theirs}");
+    let most = theirs * percent / 100 + slack;
+    assert!(
+        ours.abs_diff(theirs) <= most,
+        "{what}: {ours}, not {theirs}"
+    );
+}
+
+fn touch(file: &str, more: &[&str]) -> Work {
+    let (touches, stride) = (format!("--touches={TOUCHES}"), format!("--stride={STRIDE}"));
+    Work::start([&["touch", file, &touches, &stride], more].concat())
+}
+
+/// Cold touches of single pages, traced with these options.
+fn single_pages(disk: &LoopDisk, options: &[&str]) {
+    let file = disk.path().join("data");
+    let path = file.to_str().expect("our own path");
+    let mut work = touch(path, &[]);
+    evict(&file);
+    let device = numbers(disk.name());
+    let tracer = Tracer::of_with(work.pid(), &[&["--no-symbols", "--io"], options].concat());
+    let events = BlockEvents::of(&device);
+    let before = bytes_read(disk.name());
+    work.run();
+    let read = bytes_read(disk.name()) - before;
+    let trace = tracer.stop();
+    trace.check_nothing_lost();
+    let reads = events.reads_of(&work.ready.tids);
+    let faults = with_io(&trace, work.pid(), &device);
+    let on_file = |(fault, _): &&(&Fault, &Io)| fault.facts.path.as_deref() == Some(path);
+    trace.check(faults.iter().filter(on_file).count() >= TOUCHES, || {
+        format!("{options:?}: {} of {TOUCHES} began a read", faults.len())
+    });
+    let mut waited_ns = 0;
+    for (fault, io) in faults.iter().filter(on_file) {
+        assert_eq!(io.device_name.as_deref(), Some(disk.name()), "{fault:?}");
+        let counts = (io.requests, io.shared, io.elsewhere);
+        assert!(
+            counts == (1, 0, 0) && io.bytes == PAGE,
+            "one read of one page: {fault:?}"
+        );
+        assert_eq!(fault.facts.cause(), "file_read", "{fault:?}");
+        waited_ns += fault.blocked_ns;
+    }
+    // The thread falls asleep a little after it has handed over its read.
+    let device_ns = sum(&faults, |io| io.queued_ns + io.served_ns);
+    eprintln!("{options:?}: devices {device_ns} ns, blocked {waited_ns} ns");
+    trace.check(device_ns <= waited_ns + TOUCHES as u64 * 200_000, || {
+        format!("{device_ns} ns for reads, but blocked for {waited_ns} ns")
+    });
+    let bytes = sum(&faults, |io| io.bytes);
+    assert_eq!(
+        bytes,
+        reads.iter().map(|read| read.bytes).sum::<u64>(),
+        "{options:?}: what the thread queued"
+    );
+    assert!(
+        bytes <= read && read <= bytes + bytes / 20,
+        "{options:?}: {bytes} bytes, the device counts {read}"
+    );
+    let [ours, theirs] = totals(&trace, &faults, &reads);
+    agree("served", ours.1, theirs.1, 5, 0);
+    // Some µs each, of which the kernel's tracer tells whole ones.
+    let slack = faults.len() as u64 * 2_000;
+    agree("queued", ours.0, theirs.0, 5, slack);
+    work.exit();
+}
+
+#[test]
+fn single_pages_are_single_requests_as_the_kernel_counts_them() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 64, 128);
+    create(&disk.path().join("data"), TOUCHES * STRIDE);
+    for options in [&[][..], &["--light"], &["--probe-rung", "raw"]] {
+        single_pages(&disk, options);
+    }
+}
+
+#[test]
+fn readahead_is_more_bytes_than_the_fault_waits_for() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 128, 4096);
+    let file = disk.path().join("data");
+    create(&file, 16_384);
+    let path = file.to_str().expect("our own path");
+    let mut work = Work::start(["touch", path, "--touches=16384", "--sequential"]);
+    evict(&file);
+    let device = numbers(disk.name());
+    let tracer = Tracer::of_with(work.pid(), &["--no-symbols", "--io"]);
+    let events = BlockEvents::of(&device);
+    work.run();
+    let trace = tracer.stop();
+    trace.check_nothing_lost();
+    let queued: u64 = events
+        .reads_of(&work.ready.tids)
+        .iter()
+        .map(|read| read.bytes)
+        .sum();
+    let faults = with_io(&trace, work.pid(), &device);
+    let bytes = sum(&faults, |io| io.bytes);
+    let several = faults.iter().filter(|(_, io)| io.requests > 1).count();
+    eprintln!(
+        "{} faults, {bytes} of {queued} bytes, {several} with several requests",
+        faults.len()
+    );
+    // What is read ahead by a fault that did not sleep is not reported.
+    trace.check(!faults.is_empty() && several > 0 && bytes <= queued, || {
+        format!("{bytes} of {queued} bytes")
+    });
+    let most = faults.iter().map(|(_, io)| io.bytes).max();
+    assert!(most >= Some(1 << 20), "readahead of 4 MiB: {most:?}");
+    work.exit();
+}
+
+#[test]
+fn reads_in_system_calls_are_followed() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 64, 128);
+    let (file, source) = (disk.path().join("data"), disk.path().join("source"));
+    create(&file, 512);
+    create(&source, 512);
+    let mut work = Work::start(["gup".as_ref(), file.as_os_str(), source.as_os_str()]);
+    evict(&file);
+    let device = numbers(disk.name());
+    let tracer = Tracer::of_with(work.pid(), &["--io"]);
+    work.run();
+    let trace = tracer.stop();
+    trace.check_nothing_lost();
+    let faults = with_io(&trace, work.pid(), &device);
+    let gup = faults.iter().filter(|(fault, _)| fault.facts.mode == "gup");
+    let (gup, all) = (gup.count(), trace.faults(work.pid()).len());
+    eprintln!("{gup} faults in system calls began reads, of {all}");
+    trace.check(gup > 0, || {
+        format!("none of {all} faults began a read in a system call")
+    });
+    // A read of its own, of which the system call's fault knows nothing.
+    let bytes = sum(&faults, |io| io.bytes);
+    trace.check(bytes <= 512 * PAGE, || {
+        format!("{bytes} bytes, more than there are")
+    });
+    work.exit();
+}
+
+/// The report's row of this device.
+fn device_row(trace: &Trace, name: &str) -> Value {
+    let saved = trace.saved.as_ref().expect("saved").path();
+    let saved = saved.to_str().expect("our own path");
+    let ended = run_to_end(["report", "--json", saved]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = run_to_end(["report", saved]).stdout;
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let rows = report["devices"].as_array().expect("it was asked for");
+    let row = rows.iter().find(|row| row["device_name"] == name);
+    let row = row
+        .unwrap_or_else(|| panic!("no {name} in {rows:?}"))
+        .clone();
+    let verdict = format!("{}: ", row["verdict"].as_str().unwrap_or_default());
+    assert!(text.contains(&verdict), "{verdict} in\n{text}");
+    row
+}
+
+/// Part of the time that requests were queued, percent.
+fn queued_percent(faults: &[(&Fault, &Io)]) -> u64 {
+    let (queued, served) = (
+        sum(faults, |io| io.queued_ns),
+        sum(faults, |io| io.served_ns),
+    );
+    eprintln!(
+        "{} faults: queued {queued} ns, served {served} ns",
+        faults.len()
+    );
+    queued * 100 / (queued + served).max(1)
+}
+
+/// A device each of whose reads takes 10 ms.
+fn slow(bench: &Bench) {
+    let slow = SlowFs::mount(bench, &Options::default());
+    let device = LoopDevice::over(slow.file());
+    let mut work = Work::start(["touch", device.node(), "--touches=100", "--stride=5"]);
+    let tracer = Tracer::of_with(work.pid(), &["--no-symbols", "--io"]);
+    work.run();
+    let trace = tracer.stop();
+    let faults = with_io(&trace, work.pid(), &numbers(device.name()));
+    trace.check(faults.len() >= 100, || format!("{} of 100", faults.len()));
+    let percent = queued_percent(&faults);
+    assert!(percent < 20, "a slow device: {percent} % queued");
+    for (fault, io) in faults.iter().filter(|(_, io)| io.completed > 0) {
+        assert!(io.served_ns >= 10_000_000, "{fault:?}");
+    }
+    assert_eq!(device_row(&trace, device.name())["verdict"], "slow");
+    work.exit();
+}
+
+/// A device that takes four requests at once, and is given sixteen.
+fn busy(bench: &Bench) {
+    let disk = LoopDisk::new(bench, 128, 128);
+    let (file, other) = (disk.path().join("data"), disk.path().join("other"));
+    create(&file, TOUCHES * STRIDE);
+    create(&other, 16_384);
+    set_depth(disk.name(), 4);
+    let path = file.to_str().expect("our own path");
+    let mut work = touch(path, &[]);
+    evict(&file);
+    let other = other.to_str().expect("our own path");
+    let mut busy = Work::start(["direct", other, "--threads=16", "--pages=64"]);
+    let device = numbers(disk.name());
+    let tracer = Tracer::of_with(work.pid(), &["--no-symbols", "--io"]);
+    busy.go();
+    let events = BlockEvents::of(&device);
+    work.run();
+    busy.say("stop");
+    busy.done();
+    let trace = tracer.stop();
+    let reads = events.reads_of(&work.ready.tids);
+    let faults = with_io(&trace, work.pid(), &device);
+    trace.check(faults.len() >= TOUCHES, || {
+        format!("{} of {TOUCHES}", faults.len())
+    });
+    let percent = queued_percent(&faults);
+    let [ours, theirs] = totals(&trace, &faults, &reads);
+    agree("served", ours.1, theirs.1, 5, 0);
+    agree("queued", ours.0, theirs.0, 5, 0);
+    assert!(percent > 50, "a busy device: {percent} % queued");
+    let row = device_row(&trace, disk.name());
+    let quick = row["verdict"] == "quick";
+    assert!(quick || row["verdict"] == "busy", "{row}");
+    assert!(row["queued_share"].as_f64() > Some(0.5), "{row}");
+    work.exit();
+    busy.exit();
+}
+
+#[test]
+fn a_busy_device_is_told_from_a_slow_one() {
+    let bench = start();
+    slow(&bench);
+    busy(&bench);
+}
