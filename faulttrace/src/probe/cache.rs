@@ -105,7 +105,9 @@ impl PageCache {
     /// out.
     pub fn fills(&self) -> Vec<FillOf> {
         let sum = |(tgid, values): (u32, aya::maps::PerCpuValues<Plain<Fill>>)| {
-            let named = values.iter().find(|Plain(fill)| fill.pages > 0)?;
+            // A program names the value of its own CPU alone, where the process was first seen.
+            let named = values.iter().find(|Plain(fill)| fill.comm[0] != 0);
+            let named = named.or_else(|| values.iter().next())?;
             Some(FillOf {
                 tgid,
                 pages: values.iter().map(|Plain(fill)| fill.pages).sum(),
