@@ -5,12 +5,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use faulttrace_ebpf::{Inflight, IoEvent, counter, flag, kind};
+use faulttrace_ebpf::{Inflight, IoEvent, counter, kind};
 
 use crate::config::{self, current, member, traced};
 use crate::device::{self, NOTHING, OP_MASK, OP_READ};
 use crate::end;
 use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, FaultIo, Slot, what};
+use crate::sched::kind_of;
 use crate::stack::{self, Where};
 
 /// `BIO_CLONED` of include/linux/blk_types.h: a part, or a copy for another device, of a read that was
@@ -107,17 +108,6 @@ fn present_fault(ctx: *mut c_void, tid: u32) -> Option<u64> {
         _ => false,
     };
     still.then_some(fault)
-}
-
-#[inline(always)]
-fn kind_of(flags: u32) -> u32 {
-    if flags & flag::GUP != 0 {
-        what::FILE
-    } else if flags & flag::KERNEL_MODE != 0 {
-        what::KERNEL
-    } else {
-        what::USER
-    }
 }
 
 /// What tells a fault from others of its thread: when it began, or with `LIGHT`, where that is not always

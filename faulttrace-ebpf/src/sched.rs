@@ -218,8 +218,9 @@ fn over(tid: u32, slot: &Slot, entry: &mut Inflight, another: bool, dying: bool,
     end::finish(tid, entry, end_ns, more);
 }
 
+/// What an entry with these flags is about: one of `maps::what`.
 #[inline(always)]
-fn kind_of(flags: u32) -> u32 {
+pub fn kind_of(flags: u32) -> u32 {
     if flags & flag::GUP != 0 {
         what::FILE
     } else if flags & flag::KERNEL_MODE != 0 {

@@ -6,6 +6,7 @@
 //! number that makes no sense is an error that says where.
 
 mod ahead;
+mod beside;
 mod check;
 mod histories;
 mod ios;

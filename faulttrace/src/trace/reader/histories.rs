@@ -2,17 +2,16 @@
 
 use rusqlite::{Connection, Row, Statement};
 
+use super::beside::{self, Beside};
 use super::others::{name, text};
-use super::scan::Scan;
 use super::sites::Sites;
 use super::{Errors, Order};
 use crate::model::{Filled, History, How, Name, Past, Removal, Task};
 use crate::trace::Result;
 use crate::trace::rows::absolute;
-use crate::trace::schema;
 
 const TABLE: &str = "histories";
-const COLUMNS: &str = "fault, watched_rel_ns, past, removed_rel_ns, cached_rel_ns, how, remover, \
+const COLUMNS: &str = "watched_rel_ns, past, removed_rel_ns, cached_rel_ns, how, remover, \
                        syscall, distance_pages, filler, filler_pages, filled_pages";
 
 /// The statement that reads them, if the file can have any.
@@ -22,12 +21,7 @@ pub(super) struct Histories<'c> {
 }
 
 /// All of them, one after the other.
-pub(super) struct Begun<'s> {
-    scan: Option<Scan<'s>>,
-    order: Order,
-    errors: Errors<'s>,
-    next: Option<(i64, Columns)>,
-}
+pub(super) struct Begun<'s>(Beside<'s, Columns>);
 
 /// A row.
 struct Columns {
@@ -55,35 +49,13 @@ impl<'c> Histories<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let is_there = schema::table(TABLE).is_some_and(|table| table.is_in(minor));
-        let select = || {
-            let direction = order.sql();
-            db.prepare(&format!(
-                "SELECT {COLUMNS} FROM {TABLE} NOT INDEXED ORDER BY rowid {direction}"
-            ))
-        };
-        let statement = is_there.then(select).transpose();
-        Ok(Self {
-            statement: statement.map_err(|error| errors.database(error))?,
-            order,
-        })
+        let statement = beside::select(db, (TABLE, COLUMNS), order, minor, errors)?;
+        Ok(Self { statement, order })
     }
 
     pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s>> {
-        let order = self.order;
-        let scan = self
-            .statement
-            .as_mut()
-            .map(|statement| Scan::new(statement, TABLE, order, size, errors))
-            .transpose()?;
-        let mut begun = Begun {
-            scan,
-            order,
-            errors,
-            next: None,
-        };
-        begun.advance()?;
-        Ok(begun)
+        let table = (TABLE, Columns::read as fn(&Row<'_>) -> _);
+        Beside::new(self.statement.as_mut(), table, self.order, size, errors).map(Begun)
     }
 }
 
@@ -95,34 +67,11 @@ impl Begun<'_> {
         sites: &mut Sites<'_>,
         base_ns: u64,
     ) -> Result<Option<Box<History>>> {
-        let order = self.order;
-        let is_before = |id: i64| match order {
-            Order::OldestFirst => id < fault,
-            Order::NewestFirst => id > fault,
-        };
-        // Of faults that are not there.
-        while self.next.as_ref().is_some_and(|(id, _)| is_before(*id)) {
-            self.advance()?;
-        }
-        let Some((_, columns)) = self.next.take_if(|(id, _)| *id == fault) else {
+        let Some(columns) = self.0.of(fault)? else {
             return Ok(None);
         };
-        self.advance()?;
-        columns
-            .history(fault, sites, base_ns)
-            .map(|history| Some(Box::new(history)))
-    }
-
-    fn advance(&mut self) -> Result<()> {
-        self.next = None;
-        let Some(scan) = &mut self.scan else {
-            return Ok(());
-        };
-        if let Some((id, row)) = scan.next()? {
-            let columns = Columns::read(row).map_err(|error| self.errors.row(TABLE, id, &error))?;
-            self.next = Some((id, columns));
-        }
-        Ok(())
+        let history = columns.history(fault, sites, base_ns);
+        history.map(|history| Some(Box::new(history)))
     }
 }
 

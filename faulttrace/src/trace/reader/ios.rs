@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
+use super::beside::{self, Beside};
 use super::others::name;
-use super::scan::Scan;
 use super::{Errors, Order};
 use crate::model::{Device, Io, Served};
 use crate::trace::Result;
-use crate::trace::schema;
 
 /// Devices that are remembered.
 const MAX_DEVICES: usize = 1024;
 
 const COLUMNS: &str = "device, requests, shared, elsewhere, completed, bytes, queued_ns, served_ns, \
                        last_queued_ns, last_served_ns";
+
+const TABLE: &str = "fault_io";
 
 /// The statements.
 pub(super) struct Ios<'c> {
@@ -26,12 +27,10 @@ pub(super) struct Ios<'c> {
 
 /// The rows, in the order of the faults.
 pub(super) struct Begun<'s, 'c> {
-    scan: Option<Scan<'s>>,
+    rows: Beside<'s, (Option<i64>, Io)>,
     device: Option<&'s mut Statement<'c>>,
     devices: HashMap<i64, Device>,
-    order: Order,
     errors: Errors<'s>,
-    next: Option<(i64, Option<i64>, Io)>,
 }
 
 impl<'c> Ios<'c> {
@@ -42,79 +41,37 @@ impl<'c> Ios<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let mut ios = Self {
-            rows: None,
-            device: None,
+        let rows = beside::select(db, (TABLE, COLUMNS), order, minor, errors)?;
+        let device = rows.as_ref().map(|_| {
+            db.prepare("SELECT major, minor, name FROM devices NOT INDEXED WHERE rowid = ?")
+        });
+        let device = device.transpose().map_err(|error| errors.database(error))?;
+        Ok(Self {
+            rows,
+            device,
             order,
-        };
-        if schema::table("fault_io").is_some_and(|table| table.is_in(minor)) {
-            let prepare = |sql: &str| db.prepare(sql).map_err(|error| errors.database(error));
-            ios.rows = Some(prepare(&format!(
-                "SELECT rowid, {COLUMNS} FROM fault_io NOT INDEXED ORDER BY rowid {}",
-                order.sql()
-            ))?);
-            ios.device = Some(prepare(
-                "SELECT major, minor, name FROM devices NOT INDEXED WHERE rowid = ?",
-            )?);
-        }
-        Ok(ios)
+        })
     }
 
     pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s, 'c>> {
-        let order = self.order;
-        let scan = match &mut self.rows {
-            None => None,
-            Some(rows) => Some(Scan::new(rows, "fault_io", order, size, errors)?),
-        };
-        let mut begun = Begun {
-            scan,
+        let table = (TABLE, read as fn(&Row<'_>) -> _);
+        Ok(Begun {
+            rows: Beside::new(self.rows.as_mut(), table, self.order, size, errors)?,
             device: self.device.as_mut(),
             devices: HashMap::new(),
-            order,
             errors,
-            next: None,
-        };
-        begun.advance()?;
-        Ok(begun)
+        })
     }
 }
 
 impl Begun<'_, '_> {
     /// Of the fault of this number, which comes after all that were asked for before.
     pub(super) fn of(&mut self, fault: i64) -> Result<Option<Box<Io>>> {
-        while let Some((id, ..)) = &self.next {
-            let is_later = match self.order {
-                Order::OldestFirst => *id > fault,
-                Order::NewestFirst => *id < fault,
-            };
-            if is_later {
-                break;
-            }
-            let taken = self.next.take();
-            self.advance()?;
-            if let Some((id, device, mut io)) = taken
-                && id == fault
-            {
-                io.device = self.device(device)?;
-                return Ok(Some(Box::new(io)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn advance(&mut self) -> Result<()> {
-        let Some(scan) = &mut self.scan else {
-            return Ok(());
+        let Some((device, mut io)) = self.rows.of(fault)? else {
+            return Ok(None);
         };
-        self.next = match scan.next()? {
-            None => None,
-            Some((id, row)) => {
-                let read = read(row).map_err(|error| self.errors.row("fault_io", id, &error));
-                let (device, io) = read?;
-                Some((id, device, io))
-            }
-        };
-        Ok(())
+        io.device = self.device(device)?;
+        Ok(Some(Box::new(io)))
     }
 
     fn device(&mut self, id: Option<i64>) -> Result<Option<Device>> {

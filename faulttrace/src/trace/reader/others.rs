@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement};
 
+use super::beside;
 use super::scan::Scan;
 use super::sites::Sites;
 use super::{Errors, Order, samples};
@@ -14,7 +15,6 @@ use crate::model::{
 };
 use crate::trace::Result;
 use crate::trace::rows::absolute;
-use crate::trace::schema;
 
 /// Bytes of the longest name that makes sense: some demangled ones are long, none is this long.
 const MAX_NAME: usize = 64 << 10;
@@ -94,20 +94,12 @@ impl<'c> Others<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let direction = order.sql();
-        let is_there = |name| schema::table(name).is_some_and(|table| table.is_in(minor));
-        let there = TABLES.into_iter().filter(|(name, ..)| is_there(name));
-        let statement = |(table, columns, read): Table| {
-            let statement = db.prepare(&format!(
-                "SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid {direction}"
-            ))?;
-            Ok((statement, table, read))
-        };
-        let statements: rusqlite::Result<_> = there.map(statement).collect();
-        Ok(Self {
-            statements: statements.map_err(|error| errors.database(error))?,
-            order,
-        })
+        let mut statements = Vec::with_capacity(TABLES.len());
+        for (table, columns, read) in TABLES {
+            let statement = beside::select(db, (table, columns), order, minor, errors)?;
+            statements.extend(statement.map(|statement| (statement, table, read)));
+        }
+        Ok(Self { statements, order })
     }
 
     pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s>> {
