@@ -12,7 +12,7 @@ use faulttrace_ebpf::{
 
 use crate::config::{self, REMOVER_RANGES, argument, current, current_task, member};
 use crate::pages;
-use crate::stack::{capture_into, within};
+use crate::stack::{capture_into, note, seen, within};
 
 /// Pages that processes have added.
 #[map]
@@ -48,7 +48,7 @@ pub fn added(ctx: *mut c_void) {
     if !pages::is_watched(&file) {
         return;
     }
-    if note(folio, file, false) {
+    if prepare(folio, file, false) {
         pages::note_added(pages);
     }
 }
@@ -68,7 +68,7 @@ pub fn removed(ctx: *mut c_void) {
     if !pages::is_watched(&file) {
         return;
     }
-    if note(folio, file, true) {
+    if prepare(folio, file, true) {
         note_remover(ctx, reclaim != 0);
         pages::note_removed(pages);
     }
@@ -76,7 +76,7 @@ pub fn removed(ctx: *mut c_void) {
 
 /// Prepares what is to be noted of the pages of a folio; `false` if there is no room.
 #[inline(always)]
-fn note(folio: *const u8, file: FileKey, removed: bool) -> bool {
+fn prepare(folio: *const u8, file: FileKey, removed: bool) -> bool {
     let Some(noting) = pages::noting() else {
         return false;
     };
@@ -130,22 +130,19 @@ extern "C" fn how_removed(len: u32) -> u32 {
     };
     // SAFETY: as above.
     let scratch = unsafe { &mut *scratch };
-    // The result is kept in memory, where the verifier does not follow each of its values.
-    let first = &raw mut scratch.first;
-    // SAFETY: a valid pointer, here and below.
-    unsafe { first.write_volatile(REMOVER_RANGES as u64) };
+    note(&mut scratch.first, REMOVER_RANGES as u64);
     let mut index = 0;
     while index < MAX_FRAMES {
         if index >= len as usize {
             break;
         }
         let at = u64::from(remover_of(scratch.frames[index]));
-        if at < unsafe { first.read_volatile() } {
-            unsafe { first.write_volatile(at) };
+        if at < seen(&scratch.first) {
+            note(&mut scratch.first, at);
         }
         index += 1;
     }
-    let first = unsafe { first.read_volatile() } as usize;
+    let first = seen(&scratch.first) as usize;
     if first < REMOVER_RANGES {
         config::remover(first, 2) as u32
     } else {

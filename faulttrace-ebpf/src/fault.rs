@@ -295,6 +295,16 @@ fn flags_without_sleep(slot: &Slot, begun: bool, more: u32) -> u32 {
     flags
 }
 
+/// Tells what is known of a fault's page and of its reads, right before the fault.
+#[inline(always)]
+fn tell_beside(slot: &Slot, flags: u32, begun: bool, tid: u32, start_ns: u64) {
+    let file = (slot.inode, slot.device);
+    pages::tell(flags, file, slot.page_offset, tid, start_ns);
+    if begun && config::IO.load() != 0 {
+        io::send(tid, io::name_of_slot(slot), start_ns);
+    }
+}
+
 /// A major fault that never left the CPU. `more` are flags to add.
 #[inline(always)]
 fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) {
@@ -320,16 +330,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
             kernel_stack = stack::plain_kernel_stack_id(ctx, scratch);
         }
     }
-    pages::tell(
-        flags,
-        (slot.inode, slot.device),
-        slot.page_offset,
-        tid,
-        start_ns,
-    );
-    if begun && config::IO.load() != 0 {
-        io::send(tid, io::name_of_slot(slot), start_ns);
-    }
+    tell_beside(slot, flags, begun, tid, start_ns);
     end::emit(flags, || FaultEvent {
         kind: kind::FAULT,
         flags,

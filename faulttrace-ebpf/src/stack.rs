@@ -166,17 +166,17 @@ extern "C" fn scan_stack(len: u32) -> u32 {
     1
 }
 
-/// Reads a result of [`scan_stack`]. Volatile keeps it in memory, where the verifier does not follow each
+/// Reads a result of a loop over a stack. Volatile keeps it in memory, where the verifier does not follow each
 /// of its values on a path of its own.
 #[inline(always)]
-fn seen(field: &u64) -> u64 {
+pub fn seen(field: &u64) -> u64 {
     // SAFETY: a valid reference.
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// Writes a result of [`scan_stack`]; see [`seen`].
+/// Writes a result of a loop over a stack; see [`seen`].
 #[inline(always)]
-fn note(field: &mut u64, value: u64) {
+pub fn note(field: &mut u64, value: u64) {
     // SAFETY: a valid reference.
     unsafe { core::ptr::write_volatile(field, value) }
 }
