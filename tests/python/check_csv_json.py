@@ -13,6 +13,11 @@ import json
 import sys
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+IO = (
+    "device", "device_name", "requests", "shared", "elsewhere", "completed", "bytes", "queued_ns",
+    "served_ns", "last_queued_ns", "last_served_ns",
+)
+HISTORY = ("past", "watched_ns", "removed_ns", "cached_ns", "how", "distance_pages")
 SUMMED = ("duration_ns", "blocked_ns", "runqueue_ns", "on_cpu_ns", "switches")
 # The stacks are text in one, arrays in the other.
 STACKS = ("user_stack", "kernel_stack")
@@ -39,6 +44,17 @@ def bare(text):
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
+def beside(fault):
+    """What devices did and what became of the page, as columns that begin with io_ and history_."""
+    io, history = fault.get("io") or {}, fault.get("history") or {}
+    by, filled = history.get("removed_by") or {}, history.get("filled") or {}
+    columns = {f"io_{name}": io.get(name) for name in IO}
+    columns |= {f"history_{name}": history.get(name) for name in HISTORY}
+    columns |= {f"history_removed_by_{name}": by.get(name) for name in ("pid", "thread")}
+    columns |= {f"history_filled_{name}": filled.get(name) for name in ("pid", "name")}
+    return columns
+
+
 def totals(faults):
     total = {"faults": len(faults), "majors": sum(f["major"] == "true" for f in faults)}
     for field in SUMMED:
@@ -63,7 +79,8 @@ def main():
     ragged = [index for index, row in enumerate(rows) if None in row or None in row.values()]
     faults = [line for line in lines if line["type"] == "fault"]
     flat = [
-        {name: cell(value) for name, value in {**fault, **woken(fault)}.items()} for fault in faults
+        {name: cell(value) for name, value in {**fault, **woken(fault), **beside(fault)}.items()}
+        for fault in faults
     ]
     rows = [{name: bare(text) for name, text in row.items()} for row in rows]
     differences = [] if len(rows) == len(flat) else [f"{len(rows)} rows, {len(flat)} faults"]
