@@ -13,6 +13,7 @@ const LONGEST_PAUSE_NS: u64 = 60_000_000_000;
 const UNDECIDED_NS: u64 = 50_000_000;
 
 /// What was reported of one fault.
+#[derive(Clone, Copy)]
 struct Reported {
     start_ns: u64,
     count: u32,
@@ -54,9 +55,24 @@ impl StuckThreads {
                 Verdict::Wait
             };
         }
+        self.report(entry, now_ns, false)
+            .map_or(Verdict::Wait, Verdict::Report)
+    }
+
+    /// Looks at one entry for the last time: whoever is stuck is reported once more, however long the
+    /// last report lies back, so that all that is known of it goes until now. `None` if it is not.
+    pub(super) fn look_last(&mut self, entry: &Inflight, now_ns: u64) -> Option<u32> {
+        if entry.in_ns != 0 {
+            return None;
+        }
+        self.report(entry, now_ns, true)
+    }
+
+    /// Which report of this fault is due, if any is.
+    fn report(&mut self, entry: &Inflight, now_ns: u64, is_last: bool) -> Option<u32> {
         let elapsed_ns = now_ns.saturating_sub(entry.start_ns);
         if elapsed_ns < self.after_ns {
-            return Verdict::Wait;
+            return None;
         }
         let fresh = Reported {
             start_ns: entry.start_ns,
@@ -65,19 +81,15 @@ impl StuckThreads {
         };
         let known = self.reported.entry(entry.tid).or_insert(fresh);
         if known.start_ns != entry.start_ns {
-            *known = Reported {
-                start_ns: entry.start_ns,
-                count: 0,
-                next_ns: 0,
-            };
+            *known = fresh;
         }
-        if now_ns < known.next_ns {
-            return Verdict::Wait;
+        if now_ns < known.next_ns && !is_last {
+            return None;
         }
         known.count += 1;
         // Each pause is as long as the fault so far, so the reports thin out.
         known.next_ns = now_ns + elapsed_ns.clamp(1, LONGEST_PAUSE_NS);
-        Verdict::Report(known.count)
+        Some(known.count)
     }
 
     /// Whether this fault has been reported.
@@ -125,6 +137,16 @@ mod tests {
         );
         stuck.keep_only(&[]);
         assert!(stuck.is_empty());
+    }
+
+    #[test]
+    fn at_the_end_all_that_are_stuck_are_reported_once_more() {
+        let mut stuck = StuckThreads::new(Duration::from_millis(100));
+        assert_eq!(stuck.look(&entry(MS, 0), 200 * MS), Verdict::Report(1));
+        assert_eq!(stuck.look(&entry(MS, 0), 210 * MS), Verdict::Wait);
+        assert_eq!(stuck.look_last(&entry(MS, 0), 211 * MS), Some(2));
+        assert_eq!(stuck.look_last(&entry(MS, 205 * MS), 211 * MS), None);
+        assert_eq!(stuck.look_last(&entry(150 * MS, 0), 211 * MS), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::sync::mpsc::Sender;
 
 use self::samples::{Now, Samples};
 use super::accounting::Accounts;
-use super::stuck::{StuckThreads, Verdict};
+use super::stuck::StuckThreads;
 use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
 use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
@@ -194,8 +194,8 @@ impl Tracer {
             self.hand_over(&mut progress);
         }
         let now_ns = Clock::monotonic_ns();
-        for entry in still.iter().filter(|entry| entry.in_ns == 0) {
-            if let Verdict::Report(report) = self.stuck.look(entry, now_ns) {
+        for entry in &still {
+            if let Some(report) = self.stuck.look_last(entry, now_ns) {
                 let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
                 progress.batch.push(Record::Stuck(Arc::new(stuck)));
             }

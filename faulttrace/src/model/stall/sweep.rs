@@ -360,7 +360,10 @@ impl Sweep {
     ) {
         let open = std::mem::take(&mut self.stuck);
         let until_ns = open.values().map(|open| open.until_ns).max();
-        self.cut_ns = until_ns.filter(|_| cut);
+        // A sample may know of later than the last report does, which may not have been written.
+        self.cut_ns = until_ns
+            .filter(|_| cut)
+            .map(|until| until.max(self.cursor_ns));
         for (tid, open) in open {
             self.ends(tid, open.until_ns);
         }

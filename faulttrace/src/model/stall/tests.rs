@@ -203,6 +203,14 @@ fn what_goes_on_when_tracing_ends_is_not_over() {
     let last = told.last().unwrap();
     assert_eq!((window(last), last.over), ((0, 400, 2, 2, 2), false));
     assert_eq!(stalls.totals(last.pid).unwrap().count, 1);
+    // A sample may be the last that is known of them.
+    let (_, told) = fold(&[
+        goes_on(1, 0, 120 * MS, 1),
+        goes_on(2, 0, 120 * MS, 1),
+        sample(200 * MS, 190 * MS, 2),
+    ]);
+    let last = told.last().unwrap();
+    assert_eq!((window(last), last.over), ((0, 190, 2, 2, 2), false));
     // The end of the process ends them.
     let mut records = records.to_vec();
     records.push(samples::process_end());
