@@ -11,6 +11,7 @@ use faulttrace_ebpf::{
 };
 
 use crate::config::{self, REMOVER_RANGES, argument, current, current_task, member};
+use crate::maps;
 use crate::pages;
 use crate::stack::{capture_into, note, seen, within};
 
@@ -106,10 +107,7 @@ fn note_remover(ctx: *mut c_void, reclaim: bool) {
     let (Some(noting), Some(scratch)) = (pages::noting(), REMOVER_SCRATCH.get_ptr_mut(0)) else {
         return;
     };
-    let mm: u64 = member(current_task(), &config::OFF_TASK_MM);
-    if mm != 0 {
-        noting.removal.syscall = config::system_call();
-    }
+    noting.removal.syscall = config::own_system_call();
     // SAFETY: the value lives as long as the map and belongs to this CPU.
     let len = capture_into(ctx, unsafe { &mut (*scratch).frames }, 0);
     let how = how_removed(len);
@@ -204,8 +202,8 @@ fn lru_of(folio: *const u8) -> u64 {
 #[inline(always)]
 fn grow(lru: u64, pages: u64) {
     if let Some(age) = AGES.get_ptr_mut(lru) {
-        // SAFETY: an atomic add to an aligned map value, see `maps::inflight_changed`.
-        unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) age, in(reg) pages) }
+        // SAFETY: values of an LRU map stay mapped while a program runs.
+        maps::add(unsafe { &mut *age }, pages);
     } else {
         let _ = AGES.insert(lru, pages, 0);
     }

@@ -325,7 +325,8 @@ pub fn file_id(inode: u64) -> (u64, u32) {
     )
 }
 
-/// Number of the system call that the current thread is in, or `NO_SYSCALL`.
+/// Number of the system call that the current thread is in, or `NO_SYSCALL`. Only for a thread of a
+/// process that is traced; see [`own_system_call`].
 #[inline(always)]
 pub fn system_call() -> u32 {
     let Some(registers) = user_registers(current_task()) else {
@@ -338,6 +339,17 @@ pub fn system_call() -> u32 {
     } else {
         NO_SYSCALL
     }
+}
+
+/// The system call that the current task itself is in, whatever task that may be. Threads of the kernel
+/// have no registers of user mode; those that a system call made to work for it in the kernel alone
+/// (io_uring, vhost) have a copy of their maker's without an address to return to
+/// (arch/x86/kernel/process.c, copy_thread).
+#[inline(always)]
+pub fn own_system_call() -> u32 {
+    let ip: u64 =
+        user_registers(current_task()).map_or(0, |registers| member(registers, &OFF_REGS_IP));
+    if ip == 0 { NO_SYSCALL } else { system_call() }
 }
 
 /// Whether the program runs on the current task's own kernel stack, judged by its context, which the

@@ -159,7 +159,7 @@ fn remember(bio: u64, tid: u32, fault: u64) {
     match BIOS.insert(bio, &read, u64::from(BPF_NOEXIST)) {
         Ok(()) => maps::io_changed(1),
         // Of one that the block layer gave up before it was in a request.
-        Err(-17) => {
+        Err(maps::EXISTS) => {
             let _ = BIOS.insert(bio, &read, 0);
         }
         Err(_) => maps::count(counter::IO_FULL),

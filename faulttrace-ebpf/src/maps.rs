@@ -275,6 +275,9 @@ pub fn vm_fault_below() -> Option<&'static mut u64> {
         .map(|below| unsafe { &mut *below })
 }
 
+/// Negative `EEXIST`, by which `BPF_NOEXIST` says that there is an entry (errno(3)).
+pub const EXISTS: i32 = -17;
+
 /// Keeps `INFLIGHT_COUNT` true.
 #[inline(always)]
 pub fn inflight_changed(by: i64) {

@@ -180,14 +180,13 @@ extern "C" fn removed_one(index: u64) -> u32 {
 #[inline(always)]
 fn enter(noting: &mut Noting) -> u32 {
     if let Some(entered) = PAGES_ENTERED.get_ptr_mut(0) {
-        // SAFETY: an atomic add to an aligned map value, see `maps::inflight_changed`.
-        unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) entered, in(reg) 1) }
+        // SAFETY: the value lives as long as the map, and is only ever added to.
+        maps::add(unsafe { &mut *entered }, 1);
     }
     u32::from(PAGES.insert(&noting.key, &noting.fresh, 0).is_ok())
 }
 
-/// Tells what is known of the page of a fault, right before the fault itself is told. `ids`: process
-/// and thread, device.
+/// Tells what is known of the page of a fault, right before the fault itself is told.
 ///
 /// A function of its own for the room that it takes on the stack of the programs.
 #[unsafe(no_mangle)]

@@ -251,9 +251,9 @@ fn store(scratch: &mut Scratch, len: u32, tgid: u32, id: u64) -> u64 {
     }
     scratch.stack.len = len;
     scratch.stack.tgid = tgid;
-    // EEXIST: another CPU was first with the same stack.
+    // Another CPU may have been first with the same stack.
     match STACKS.insert(id, &scratch.stack, u64::from(BPF_NOEXIST)) {
-        Ok(()) | Err(-17) => id,
+        Ok(()) | Err(maps::EXISTS) => id,
         Err(_) => {
             maps::count(counter::STACKS_FULL);
             debug!(tgid, "no room for another stack of process {}", tgid);

@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use faulttrace_ebpf::{Inflight, MAX_FRAMES, NO_SYSCALL, STACK_SLOTS, counter, flag, waker};
+use faulttrace_ebpf::{Inflight, MAX_FRAMES, STACK_SLOTS, counter, flag, waker};
 
 use crate::config::{self, INTERRUPT_RANGES, OUTERMOST_RANGES, current};
 use crate::maps;
@@ -20,25 +20,11 @@ pub fn note_waker(ctx: *mut c_void, entry: &mut Inflight) {
     if kind == waker::TASK {
         (to.tgid, to.tid) = current();
         to.comm = bpf_get_current_comm().unwrap_or_default();
-        to.syscall = system_call();
+        to.syscall = config::own_system_call();
     } else if kind == waker::UNKNOWN {
         maps::count(counter::WAKERS_UNKNOWN);
     }
     to.kind = kind;
-}
-
-/// The system call that the current task itself is in. Threads of the kernel have no registers of user
-/// mode; those that a system call made to work for it in the kernel alone (io_uring, vhost) have a copy
-/// of their maker's without an address to return to (arch/x86/kernel/process.c, copy_thread).
-#[inline(always)]
-fn system_call() -> u32 {
-    let ip: u64 = config::user_registers(config::current_task()).map_or(0, |registers| {
-        config::member(registers, &config::OFF_REGS_IP)
-    });
-    if ip == 0 {
-        return NO_SYSCALL;
-    }
-    config::system_call()
 }
 
 /// `context_tells`: on which stack the context lies can be believed.
