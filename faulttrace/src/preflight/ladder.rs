@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use super::facts::{Facts, Lockdown};
 use crate::probe::{
-    EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, KernelTypes, Rung, STUCK_JOB,
-    is_io_job,
+    FAULT_ENDS, HANDLER, JOBS, Job, KernelTypes, Need, Rung, STUCK_JOB, evictions_lack,
 };
 
 /// A job of the probe and the rung it takes here.
@@ -19,36 +18,30 @@ pub(super) struct JobRung {
     pub(super) note: Cow<'static, str>,
 }
 
-/// Whether the kernel has all that `--evictions` needs, as far as its types tell.
-fn evictions_possible(types: &KernelTypes) -> bool {
-    let jobs = JOBS
-        .iter()
-        .filter(|job| EVICTION_JOBS.contains(&job.name) || job.name == FILE_PAGES);
-    let mut tracepoints = jobs.map(|job| types.has_tracepoint(job.tracepoint));
-    types.folio.is_some() && tracepoints.all(|there| there)
-}
-
 /// Whether the job can be done with what the kernel has.
 fn is_possible(job: &Job, types: &KernelTypes) -> bool {
-    let readable = !is_io_job(job.name) || types.block.is_ok();
-    let followed = !EVICTION_JOBS.contains(&job.name) || evictions_possible(types);
-    readable && followed && types.has_tracepoint(job.tracepoint)
+    match job.need {
+        Need::Evictions => evictions_lack(types).is_none(),
+        Need::Io => types.block.is_ok() && types.has_tracepoint(job.tracepoint),
+        Need::Required | Need::Useful => types.has_tracepoint(job.tracepoint),
+    }
 }
 
 /// What to say of a job that can be done, or cannot.
 fn note(job: &Job, there: bool) -> &'static str {
+    match (job.need, there) {
+        (Need::Evictions, true) => return "only with --evictions",
+        (Need::Evictions, false) => return "--evictions is not to be had (kernel 6.12 has it)",
+        (Need::Io, true) => return "only with --io",
+        (Need::Io, false) => return "--io cannot work without it",
+        (Need::Required | Need::Useful, _) => {}
+    }
     match (job.tracepoint, there) {
         ("mm_filemap_fault", false) => {
             "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
         }
         ("page_fault_kernel", false) => "faults inside system calls are not seen",
-        (_, true) if EVICTION_JOBS.contains(&job.name) => "only with --evictions",
-        (_, false) if EVICTION_JOBS.contains(&job.name) => {
-            "--evictions is not to be had (kernel 6.12 has it)"
-        }
-        _ if !is_io_job(job.name) => "",
-        (_, false) => "--io cannot work without it",
-        (_, true) => "only with --io",
+        _ => "",
     }
 }
 
@@ -65,7 +58,7 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
                 name: job.name,
                 attached_to: job.tracepoint,
                 rung: if there { Rung::TpBtf } else { Rung::None },
-                required: job.required,
+                required: job.need == Need::Required,
                 note: note(job, there).into(),
             }
         })
@@ -143,7 +136,7 @@ mod tests {
         let job = job.expect("one of the jobs");
         assert_eq!(note(job, true), "only with --io");
         assert_eq!(note(job, false), "--io cannot work without it");
-        assert!(!job.required);
+        assert_eq!(job.need, Need::Io);
     }
 
     fn rseq(rung: Rung) -> JobRung {

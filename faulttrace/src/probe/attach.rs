@@ -7,11 +7,8 @@ use aya::programs::perf_event::{
 use aya::programs::{BtfTracePoint, FExit, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::util::online_cpus;
 
-use super::jobs::{
-    EVICTION_JOBS, FAULT_BEGINS, FAULT_ENDS, FILE_FAULT, HANDLER, JOBS, Job, PAGE_ADDED,
-    PAGE_REMOVED, Rung,
-};
-use super::{Ends, Error, Probe, Tracepoints, block, chain, kernel, learn, maps};
+use super::jobs::{FAULT_BEGINS, FAULT_ENDS, FILE_FAULT, HANDLER, JOBS, Job, Need, Rung};
+use super::{Ends, Error, Probe, Tracepoints, block, cache, chain, kernel, learn, maps};
 
 /// The program at its return.
 const HANDLED_PROGRAM: &str = "fault_handled";
@@ -57,7 +54,11 @@ impl Probe {
         if self.settings.light && !pages {
             return Err(Error::LightUnavailable);
         }
-        self.check_evictions(pages)?;
+        if self.settings.evictions
+            && let Some(lack) = self.evictions_lack()
+        {
+            return Err(Error::EvictionsUnavailable(lack));
+        }
         if self.settings.io
             && let Some(lack) = block::lacks(&self.types)
         {
@@ -94,23 +95,13 @@ impl Probe {
         Ok(())
     }
 
-    /// Whether pages can be followed, if that is asked for. `pages`: which page a fault is about is told.
-    fn check_evictions(&self, pages: bool) -> Result<(), Error> {
-        let lacking = [
-            (!pages).then_some("the tracepoint filemap:mm_filemap_fault"),
-            (!self.types.has_tracepoint(PAGE_ADDED))
-                .then_some("the tracepoint filemap:mm_filemap_add_to_page_cache"),
-            (!self.types.has_tracepoint(PAGE_REMOVED))
-                .then_some("the tracepoint filemap:mm_filemap_delete_from_page_cache"),
-            self.types
-                .folio
-                .is_none()
-                .then_some("struct folio as it is known"),
-        ];
-        match lacking.into_iter().flatten().next() {
-            Some(lacking) if self.settings.evictions => Err(Error::EvictionsUnavailable(lacking)),
-            _ => Ok(()),
-        }
+    /// What `--evictions` lacks here; which page a fault is about may be forced to be unknown.
+    fn evictions_lack(&self) -> Option<String> {
+        let forced = self.settings.forced.no_pages;
+        let pages = || format!("the tracepoint filemap:{FILE_FAULT}");
+        forced
+            .then(pages)
+            .or_else(|| cache::evictions_lack(&self.types))
     }
 
     /// How a job may be done with these settings on this kernel, best first.
@@ -183,8 +174,7 @@ impl Probe {
             });
         }
         // Who asks for these is not to take their absence for there being nothing.
-        let asked_for = EVICTION_JOBS.contains(&job.name) || block::is_io_job(job.name);
-        if (job.required || asked_for) && !attempt.refused.is_empty() {
+        if job.need != Need::Useful && !attempt.refused.is_empty() {
             return Err(Error::Program {
                 job: job.name,
                 reason: attempt.reasons(),
@@ -201,14 +191,15 @@ impl Probe {
         let names = self.settings.filter.comm.is_some();
         let children = kernel::mode(&self.settings.filter) == faulttrace_ebpf::filter::SET
             && (names || self.settings.filter.follow);
-        match job.tracepoint {
-            FILE_FAULT if self.settings.forced.no_pages => false,
-            PAGE_ADDED | PAGE_REMOVED => self.settings.evictions,
-            _ if block::is_io_job(job.name) => self.settings.io,
-            "task_rename" => names,
-            "sched_process_fork" => children,
+        match (job.need, job.tracepoint) {
+            (Need::Evictions, _) => self.settings.evictions,
+            (Need::Io, _) => self.settings.io,
+            (_, FILE_FAULT) if self.settings.forced.no_pages => false,
+            (_, "task_rename") => names,
+            (_, "sched_process_fork") => children,
             // A required one is tried all the same, so that the kernel's own words are shown.
-            tracepoint => job.required || self.types.has_tracepoint(tracepoint),
+            (Need::Required, _) => true,
+            (Need::Useful, tracepoint) => self.types.has_tracepoint(tracepoint),
         }
     }
 

@@ -4,21 +4,7 @@
 use btf_rs::Btf;
 
 use super::offsets::{offset_of, tracepoint_arguments};
-use super::{JOBS, KernelTypes};
-
-/// Jobs that only `--io` has.
-const IO_JOBS: [&str; 5] = [
-    "io_completed",
-    "io_without_request",
-    "io_issued",
-    "io_split",
-    "io_queued",
-];
-
-/// Whether a job is done for `--io` alone.
-pub fn is_io_job(name: &str) -> bool {
-    IO_JOBS.contains(&name)
-}
+use super::{KernelTypes, Need};
 
 /// Offsets of members in the block layer's structures, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +79,8 @@ pub(super) fn lacks(types: &KernelTypes) -> Option<String> {
     if let Err(what) = types.block {
         return Some(format!("the kernel's types have no {what}"));
     }
-    let missing = JOBS
-        .iter()
-        .find(|job| is_io_job(job.name) && !types.has_tracepoint(job.tracepoint))?;
-    Some(format!(
-        "there is no tracepoint block:{}",
-        missing.tracepoint
-    ))
+    let tracepoint = types.missing(Need::Io)?;
+    Some(format!("there is no tracepoint block:{tracepoint}"))
 }
 
 /// Values of the programs' globals.

@@ -4,8 +4,9 @@ use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap};
 use aya::{Ebpf, EbpfLoader, Pod};
 use faulttrace_ebpf::{COMM_LEN, FileKey, Fill, cache_total};
 
-use super::Error;
+use super::jobs::FILE_FAULT;
 use super::maps::{refused, take};
+use super::{Error, KernelTypes, Need};
 
 /// How many pages the programs remember before they may forget some.
 pub(super) const PAGES_KEPT: u32 = PAGES_ROOM - PAGES_ROOM / 8;
@@ -24,6 +25,22 @@ pub(super) fn size(loader: &mut EbpfLoader<'_>, wanted: bool) {
     for name in MAPS {
         loader.map_max_entries(name, 1);
     }
+}
+
+/// What of the kernel `--evictions` lacks; `None` if it has all.
+pub fn evictions_lack(types: &KernelTypes) -> Option<String> {
+    let missing = match types.has_tracepoint(FILE_FAULT) {
+        false => Some(FILE_FAULT),
+        true => types.missing(Need::Evictions),
+    };
+    let tracepoint = missing.map(|name| format!("the tracepoint filemap:{name}"));
+    let folio = || {
+        types
+            .folio
+            .is_none()
+            .then(|| "struct folio as it is known".to_owned())
+    };
+    tracepoint.or_else(folio)
 }
 
 /// A key or value by the wire format.

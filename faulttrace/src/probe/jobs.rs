@@ -46,35 +46,40 @@ pub struct Job {
     pub typed: &'static str,
     /// The same on a raw tracepoint.
     pub raw: &'static str,
-    /// Without it nothing true can be said.
-    pub required: bool,
+    /// Who needs it.
+    pub need: Need,
+}
+
+/// Who needs a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Everybody: without it nothing true can be said.
+    Required,
+    /// Nobody: it is done where the kernel lets it.
+    Useful,
+    /// Those alone who ask for `--evictions`.
+    Evictions,
+    /// Those alone who ask for `--io`.
+    Io,
 }
 
 const fn job(
     name: &'static str,
     tracepoint: &'static str,
     programs: (&'static str, &'static str),
-    required: bool,
+    need: Need,
 ) -> Job {
     Job {
         name,
         tracepoint,
         typed: programs.0,
         raw: programs.1,
-        required,
+        need,
     }
 }
 
-/// The job whose absence leaves the page's place to the memory map.
-pub const FILE_PAGES: &str = "which_page";
-/// Its tracepoint.
+/// The tracepoint of the job whose absence leaves the page's place to the memory map.
 pub(super) const FILE_FAULT: &str = "mm_filemap_fault";
-
-/// The jobs of `--evictions`.
-pub const EVICTION_JOBS: [&str; 2] = ["page_cached", "page_uncached"];
-/// Their tracepoints.
-pub(super) const PAGE_ADDED: &str = "mm_filemap_add_to_page_cache";
-pub(super) const PAGE_REMOVED: &str = "mm_filemap_delete_from_page_cache";
 
 /// The job that `--light` does without.
 pub(super) const FAULT_BEGINS: &str = "user_fault_begins";
@@ -91,107 +96,106 @@ pub const HANDLER: &str = "handle_mm_fault";
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
 pub const JOBS: [Job; 17] = [
-    // Only with `--io`.
     job(
         "io_completed",
         "block_rq_complete",
         ("block_rq_complete", "block_rq_complete_raw"),
-        false,
+        Need::Io,
     ),
     job(
         "io_without_request",
         "block_bio_complete",
         ("block_bio_complete", "block_bio_complete_raw"),
-        false,
+        Need::Io,
     ),
     job(
         "io_issued",
         "block_rq_issue",
         ("block_rq_issue", "block_rq_issue_raw"),
-        false,
+        Need::Io,
     ),
     job(
         "io_split",
         "block_split",
         ("block_split", "block_split_raw"),
-        false,
+        Need::Io,
     ),
     job(
         "io_queued",
         "block_bio_queue",
         ("block_bio_queue", "block_bio_queue_raw"),
-        false,
+        Need::Io,
     ),
     job(
         "thread_exits",
         "sched_process_exit",
         ("process_exit", "process_exit_raw"),
-        true,
+        Need::Required,
     ),
     job(
         "process_execs",
         "sched_process_exec",
         ("process_exec", "process_exec_raw"),
-        true,
+        Need::Required,
     ),
     job(
         "process_forks",
         "sched_process_fork",
         ("process_fork", "process_fork_raw"),
-        true,
+        Need::Required,
     ),
     job(
         "process_renames",
         "task_rename",
         ("task_rename", "task_rename_raw"),
-        false,
+        Need::Useful,
     ),
     job(
         "page_cached",
-        PAGE_ADDED,
+        "mm_filemap_add_to_page_cache",
         ("page_cached", "page_cached_raw"),
-        false,
+        Need::Evictions,
     ),
     job(
         "page_uncached",
-        PAGE_REMOVED,
+        "mm_filemap_delete_from_page_cache",
         ("page_uncached", "page_uncached_raw"),
-        false,
+        Need::Evictions,
     ),
     job(
-        FILE_PAGES,
+        "which_page",
         FILE_FAULT,
         ("filemap_fault", "filemap_fault_raw"),
-        false,
+        Need::Useful,
     ),
     job(
         FAULT_ENDS,
         "rseq_update",
         ("rseq_update", "rseq_update_raw"),
-        false,
+        Need::Useful,
     ),
     job(
         "thread_woken",
         "sched_waking",
         ("sched_waking", "sched_waking_raw"),
-        true,
+        Need::Required,
     ),
     job(
         "thread_switches",
         "sched_switch",
         ("sched_switch", "sched_switch_raw"),
-        true,
+        Need::Required,
     ),
     job(
         "kernel_fault_begins",
         "page_fault_kernel",
         ("page_fault_kernel", "page_fault_kernel_raw"),
-        false,
+        Need::Useful,
     ),
     job(
         FAULT_BEGINS,
         "page_fault_user",
         ("page_fault_user", "page_fault_user_raw"),
-        true,
+        Need::Required,
     ),
 ];

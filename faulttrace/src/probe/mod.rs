@@ -22,10 +22,10 @@ use aya::maps::{MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use faulttrace_ebpf::filter;
 
-pub use block::{BlockTypes, DiskOf, is_io_job};
-pub use cache::{CacheTotals, FillOf, PageCache};
+pub use block::{BlockTypes, DiskOf};
+pub use cache::{CacheTotals, FillOf, PageCache, evictions_lack};
 pub use found::STUCK_JOB;
-pub use jobs::{EVICTION_JOBS, FAULT_ENDS, FILE_PAGES, HANDLER, JOBS, Job, Rung};
+pub use jobs::{FAULT_ENDS, HANDLER, JOBS, Job, Need, Rung};
 pub use maps::{Counters, RawStack};
 pub use offsets::{FolioTypes, KernelTypes, NoFexit};
 
@@ -73,7 +73,7 @@ pub enum Error {
     #[error(
         "--evictions needs {0}, which this kernel lacks (6.12 has it); run without --evictions"
     )]
-    EvictionsUnavailable(&'static str),
+    EvictionsUnavailable(String),
     /// `--io` where it cannot work.
     #[error(
         "--io cannot follow reads to their devices on this kernel: {0}; run without --io, or on a kernel built with CONFIG_BLOCK and tracepoints"

@@ -6,8 +6,8 @@ use std::fs;
 
 use btf_rs::{Btf, BtfType, Type};
 
-use super::Error;
 use super::block::{BlockTypes, block_types};
+use super::{Error, Need};
 
 /// Where the running kernel tells its types.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -179,6 +179,13 @@ impl KernelTypes {
             .iter()
             .position(|job| job.tracepoint == tracepoint);
         index.is_some_and(|index| self.tracepoints & (1 << index) != 0)
+    }
+
+    /// The first tracepoint that those miss here who need it.
+    pub(super) fn missing(&self, need: Need) -> Option<&'static str> {
+        let mut needed = super::JOBS.iter().filter(|job| job.need == need);
+        let missing = needed.find(|job| !self.has_tracepoint(job.tracepoint));
+        missing.map(|job| job.tracepoint)
     }
 
     /// Reads them from any kernel's BTF.
