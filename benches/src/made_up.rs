@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use faulttrace::model::{
     Access, Cause, End, Facts, Fault, Frame, MappingKind, Mode, Name, Place, ProcessInfo, Sleep,
-    Stack, Start, Waker,
+    Stack, Start, Task, Waker,
 };
 
 /// Threads that fault.
@@ -147,12 +147,12 @@ impl MadeUp {
         self.plan(end_ns, thread);
         let major = self.random.below(4) > 0;
         let waker = match self.random.below(10) {
-            0 => Waker::Task {
+            0 => Waker::Task(Task {
                 pid: 900,
                 tid: 901,
                 name: self.server.clone(),
                 syscall: None,
-            },
+            }),
             _ => Waker::Interrupt,
         };
         Some(Fault {

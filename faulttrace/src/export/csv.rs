@@ -12,7 +12,9 @@ use ::csv::{ByteRecord, WriterBuilder};
 use super::names;
 use super::{Error, Export};
 use crate::model::summary::Summary;
-use crate::model::{Access, Cause, Fault, History, Io, MappingKind, Name, Record, Stack, Waker};
+use crate::model::{
+    Access, Cause, Device, Fault, History, Io, MappingKind, Name, Record, Stack, Waker, known_id,
+};
 use crate::view::escape::Escaped;
 
 /// The columns.
@@ -141,24 +143,23 @@ impl Csv {
     /// What became of its page before, in columns that begin with `history_`.
     fn history(&mut self, history: Option<&History>) {
         let removal = history.and_then(History::removal);
-        let known = |id: u32| (id != 0).then_some(id);
         self.word(history.map_or("", |history| history.past.as_str()));
         self.option(history.and_then(|history| history.watched_ns));
         self.option(removal.map(|removal| removal.removed_ns));
         self.option(removal.and_then(|removal| removal.cached_ns));
         self.word(removal.map_or("", |removal| removal.how.as_str()));
-        self.option(removal.and_then(|removal| known(removal.by.pid)));
+        self.option(removal.and_then(|removal| known_id(removal.by.pid)));
         self.name(removal.map(|removal| &removal.by.name));
         self.option(removal.and_then(|removal| removal.distance_pages));
         let filled = removal.and_then(|removal| removal.filled.as_ref());
-        self.option(filled.and_then(|filled| known(filled.pid)));
+        self.option(filled.and_then(|filled| known_id(filled.pid)));
         self.name(filled.map(|filled| &filled.name));
     }
 
     /// What devices did for it, in columns that begin with `io_`.
     fn io(&mut self, io: Option<&Io>) {
         let device = io.and_then(|io| io.device.as_ref());
-        self.option(device.map(|device| format!("{}:{}", device.major, device.minor)));
+        self.option(device.map(Device::numbers));
         self.name(device.and_then(|device| device.name.as_ref()));
         self.option(io.map(|io| io.requests));
         self.option(io.map(|io| io.shared));
@@ -174,22 +175,15 @@ impl Csv {
 
     /// Who ended the longest sleep.
     fn waker(&mut self, waker: Option<&Waker>) {
-        let Some(Waker::Task {
-            pid,
-            tid,
-            name,
-            syscall,
-        }) = waker
-        else {
+        let Some(Waker::Task(task)) = waker else {
             self.word(waker.map_or("", |_| "interrupt"));
             return (0..4).for_each(|_| self.word(""));
         };
-        let known = |id: u32| (id != 0).then_some(id);
         self.word("task");
-        self.option(known(*pid));
-        self.option(known(*tid));
-        self.name(Some(name));
-        self.name(syscall.as_ref());
+        self.option(known_id(task.pid));
+        self.option(known_id(task.tid));
+        self.name(Some(&task.name));
+        self.name(task.syscall.as_ref());
     }
 
     fn word(&mut self, text: &str) {

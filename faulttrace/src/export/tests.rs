@@ -10,7 +10,7 @@ use super::{Error, Export, Kind, start};
 use crate::model::summary::{Summary, samples};
 use crate::model::{
     Cause, End, Fault, LossClass, MappingKind, Name, ProcessEnd, ProcessInfo, Record, Sleep, Stack,
-    Waker,
+    Task, Waker,
 };
 
 pub(super) use samples::{T0, record};
@@ -111,12 +111,12 @@ pub(super) fn hostile_fault(number: u32, name: &[u8]) -> Fault {
         after_ns: 50_000,
         blocked_ns: 12_100_000,
         runqueue_ns: 200_000,
-        waker: Some(Waker::Task {
+        waker: Some(Waker::Task(Task {
             pid: 17,
             tid: 18,
             name: name.clone(),
             syscall: Some(name),
-        }),
+        })),
     });
     fault
 }
@@ -220,12 +220,12 @@ fn some_fault(thread: u32, begin_ns: u64, stacks: &[Arc<Stack>], dice: &mut Dice
     }
     let stack = usize::try_from(dice.roll(25)).unwrap();
     facts.user_stack = stacks.get(stack).cloned();
-    let waker = Waker::Task {
+    let waker = Waker::Task(Task {
         pid: u32::try_from(dice.roll(2)).unwrap() * 4700,
         tid: 4700,
         name: Name::from("main"),
         syscall: None,
-    };
+    });
     if blocked + unplaced > 0 && dice.roll(5) > 0 {
         fault.longest_sleep = Some(Sleep {
             after_ns: before,

@@ -10,12 +10,11 @@ use syscalls::Sysno;
 
 use super::clock::Clock;
 use super::history::history;
-
 use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
 use crate::model::{
     Access, Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck,
-    Waker,
+    Task, Waker,
 };
 use crate::probe::RawStack;
 use crate::process::{FileHint, Labels, page_bytes};
@@ -369,12 +368,12 @@ fn waker(
 ) -> Option<Waker> {
     match woken_by.kind {
         waker::INTERRUPT => Some(Waker::Interrupt),
-        waker::TASK => Some(Waker::Task {
+        waker::TASK => Some(Waker::Task(Task {
             pid: woken_by.tgid,
             tid: woken_by.tid,
             name: name_of(&woken_by.comm),
             syscall: syscall_name(woken_by.syscall),
-        }),
+        })),
         _ => None,
     }
 }
@@ -448,12 +447,12 @@ mod tests {
         assert_eq!(woken_by(waker::UNKNOWN), None);
         assert_eq!(woken_by(waker::INTERRUPT), Some(Waker::Interrupt));
         assert_eq!(woken_by(77), None);
-        let task = Waker::Task {
+        let task = Waker::Task(Task {
             pid: 7,
             tid: 0,
             name: Name::from(""),
             syscall: Some(Name::from("mprotect")),
-        };
+        });
         assert_eq!(woken_by(waker::TASK), Some(task));
     }
 }

@@ -16,6 +16,13 @@ pub struct Device {
     pub name: Option<Name>,
 }
 
+impl Device {
+    /// Its numbers as the kernel writes them: `259:0`.
+    pub(crate) fn numbers(&self) -> String {
+        format!("{}:{}", self.major, self.minor)
+    }
+}
+
 /// What block devices did for the reads that a fault began.
 ///
 /// A request is *queued* from the moment the thread handed its first read to the block layer until the

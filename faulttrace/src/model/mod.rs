@@ -27,6 +27,11 @@ pub use site::{Measure, Site};
 pub use stall::Stall;
 pub(crate) use stall_threads::Faulting;
 
+/// An id that may be none, which is 0.
+pub(crate) fn known_id(id: u32) -> Option<u32> {
+    (id != 0).then_some(id)
+}
+
 /// One item of the stream that every view consumes, in the order it happened.
 #[derive(Debug, Clone)]
 pub enum Record {
@@ -279,17 +284,7 @@ pub enum Waker {
     /// that has finished, a timer.
     Interrupt,
     /// A task, in its own work or in a system call.
-    Task {
-        /// Process id (tgid); 0 if it has none in the tracer's pid namespace.
-        pid: u32,
-        /// Thread id; 0 if it has none in the tracer's pid namespace.
-        tid: u32,
-        /// The thread's `comm`.
-        name: Name,
-        /// The system call that it was in, without prefix (`mprotect`); `None` if in none, or in one
-        /// that is not known.
-        syscall: Option<Name>,
-    },
+    Task(Task),
 }
 
 /// A fault that is not over.

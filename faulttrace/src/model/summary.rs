@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::stall::{Stall, Stalls};
 use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub(crate) use backward::Later;
-pub use pasts::{Fills, Pasts, Sums, Waited, Who};
+pub use pasts::{AVOIDED, Fills, Pasts, Sums, Waited, Who};
 pub use process::{ProcessSummary, StillStuck};
 pub use remainder::Remainder;
 use room::Room;

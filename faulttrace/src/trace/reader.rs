@@ -27,7 +27,7 @@ use rusqlite::{Connection, Row};
 
 use super::rows::absolute;
 use super::{Error, Result, schema};
-use crate::model::{Measure, Name, Record, Site, Sleep, Start, Waker};
+use crate::model::{Measure, Name, Record, Site, Sleep, Start, Task, Waker};
 use ahead::Ahead;
 use histories::Histories;
 use ios::Ios;
@@ -348,12 +348,12 @@ impl Fault {
             Some(0) => Some(Waker::Interrupt),
             Some(thread) => {
                 let thread = sites.thread(thread)?;
-                Some(Waker::Task {
+                Some(Waker::Task(Task {
                     pid: thread.pid,
                     tid: thread.tid,
                     name: thread.name,
                     syscall: self.waker_syscall.clone(),
-                })
+                }))
             }
         };
         Ok(Some(Sleep {

@@ -13,7 +13,7 @@ use super::{Error, Options, Order, State, Trace, Writer, schema};
 use crate::model::summary::samples;
 use crate::model::{
     Cause, End, Fault, History, LossClass, Name, Past, Place, ProcessEnd, Record, Sleep, Start,
-    Stuck, Transport, Waker,
+    Stuck, Task, Transport, Waker,
 };
 use crate::view::{Json, View as _};
 
@@ -34,12 +34,12 @@ fn start() -> Start {
 fn bare() -> Fault {
     let mut bare = samples::fault();
     if let Some(sleep) = &mut bare.longest_sleep {
-        sleep.waker = Some(Waker::Task {
+        sleep.waker = Some(Waker::Task(Task {
             pid: 0,
             tid: 0,
             name: Name::from("outside"),
             syscall: None,
-        });
+        }));
     }
     bare.facts.place = Place::default();
     bare.facts.address = None;
@@ -108,12 +108,12 @@ fn records() -> Vec<Record> {
         after_ns: 70_000,
         blocked_ns: 9 * MS,
         runqueue_ns: 0,
-        waker: Some(Waker::Task {
+        waker: Some(Waker::Task(Task {
             pid: 77,
             tid: 78,
             name: Name::from(&b"fuse\xff"[..]),
             syscall: Some(Name::from("writev")),
-        }),
+        })),
     });
     if let Some(io) = &mut twice.io {
         (io.device, io.last) = (None, None);
@@ -482,11 +482,11 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
             fault.facts.begin_approximate = false;
             fault.history = None;
             if let Some(Sleep {
-                waker: Some(Waker::Task { syscall, .. }),
+                waker: Some(Waker::Task(task)),
                 ..
             }) = &mut fault.longest_sleep
             {
-                *syscall = None;
+                task.syscall = None;
             }
             fault.io = None;
         }

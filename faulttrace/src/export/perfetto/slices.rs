@@ -82,13 +82,13 @@ impl Slices {
         stream: &mut Stream,
         out: &mut dyn Write,
     ) -> Result<Option<u64>, Error> {
-        let Some(Waker::Task { pid, tid, name, .. }) = &sleep.waker else {
+        let Some(Waker::Task(task)) = &sleep.waker else {
             return Ok(None);
         };
-        let track = if *pid == 0 {
+        let track = if task.pid == 0 {
             tracks.outside(stream, out)?
         } else {
-            tracks.thread(*pid, *tid, name, stream, out)?
+            tracks.thread(task.pid, task.tid, &task.name, stream, out)?
         };
         self.flows += 1;
         let mut arguments = Arguments::new(stream);
@@ -219,20 +219,17 @@ fn arguments(fault: &Fault, cut_ns: u64, stream: &mut Stream) -> Vec<DebugAnnota
     if let Some(sleep) = &fault.longest_sleep {
         match &sleep.waker {
             Some(Waker::Interrupt) => list.text("woken_by", "an interrupt"),
-            Some(Waker::Task { tid: 0, name, .. }) => {
-                list.text("woken_by", &names::thread(name));
-            }
-            Some(Waker::Task { tid, name, .. }) => {
-                list.text("woken_by", &format!("{}[{tid}]", names::thread(name)));
+            Some(Waker::Task(task)) => {
+                let mut text = names::thread(&task.name);
+                if task.tid != 0 {
+                    text += &format!("[{}]", task.tid);
+                }
+                list.text("woken_by", &text);
+                if let Some(syscall) = &task.syscall {
+                    list.text("waker_syscall", &names::thread(syscall));
+                }
             }
             None => {}
-        }
-        if let Some(Waker::Task {
-            syscall: Some(syscall),
-            ..
-        }) = &sleep.waker
-        {
-            list.text("waker_syscall", &names::thread(syscall));
         }
     }
     facts_into(&fault.facts, &mut list);

@@ -101,13 +101,10 @@ pub struct RemovedFindings {
     /// Who, but the process itself, added most to the page cache while most of them were in it, and how
     /// many.
     pub filled: Option<(Who, u64)>,
-    /// So much more memory would have avoided 50, 90 and 99 % of them, bytes; `None` if that is not
+    /// So much more memory would have avoided so many of them as `AVOIDED` has per cent, bytes; `None` if that is not
     /// known, or would not have helped.
     pub more_bytes: Option<[u64; 3]>,
 }
-
-/// The parts of the refaults that a process could have had less of with more memory.
-const AVOIDED: [f64; 3] = [50.0, 90.0, 99.0];
 
 impl RemovedFindings {
     /// What reclaim took from a process, and what was dropped.
@@ -129,10 +126,9 @@ impl RemovedFindings {
         reclaimed.filled = filled
             .find(|(who, _)| who.pid != pid)
             .map(|(who, waited)| (who.clone(), waited.faults));
-        let [p50, p90, p99] = AVOIDED.map(|percent| pasts.pages_more(percent));
-        let pages = p50.zip(p90).zip(p99);
-        reclaimed.more_bytes = pages
-            .map(|((p50, p90), p99)| [p50, p90, p99].map(|pages| pages.saturating_mul(page_bytes)));
+        reclaimed.more_bytes = pasts
+            .avoided()
+            .map(|avoided| avoided.map(|pages| pages.saturating_mul(page_bytes)));
         Some(both)
     }
 }

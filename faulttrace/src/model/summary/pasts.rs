@@ -12,6 +12,8 @@ use crate::model::{CacheFill, History, How, Name, Past};
 const MAX_ROWS: usize = 1_000;
 /// Significant digits of distances: right to 1 %.
 const DIGITS: u8 = 2;
+/// Of so many per cent of the refaults it is told how much memory would have avoided them.
+pub const AVOIDED: [f64; 3] = [50.0, 90.0, 99.0];
 
 /// Faults, and how long they blocked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,6 +73,16 @@ impl<K: Eq + Hash + Ord + Clone> Sums<K> {
         self.others.add(other.others);
     }
 
+    /// The first rows, and what all others add up to.
+    pub fn top(&self, rows: usize) -> (Vec<(&K, Waited)>, Waited) {
+        let mut first = self.ranked();
+        let mut rest = self.others;
+        for (_, waited) in first.drain(rows.min(first.len())..) {
+            rest.add(waited);
+        }
+        (first, rest)
+    }
+
     /// The rows, what cost most first.
     pub fn ranked(&self) -> Vec<(&K, Waited)> {
         let mut rows: Vec<_> = self.rows.iter().map(|(key, sum)| (key, *sum)).collect();
@@ -79,11 +91,6 @@ impl<K: Eq + Hash + Ord + Clone> Sums<K> {
             cost(other).cmp(&cost(one)).then_with(|| a.cmp(b))
         });
         rows
-    }
-
-    /// What had no room.
-    pub fn others(&self) -> Waited {
-        self.others
     }
 }
 
@@ -194,6 +201,12 @@ impl Pasts {
         let distances = self.distances.as_ref().filter(|all| !all.is_empty())?;
         Some(distances.value_at_percentile(percent).min(distances.max()))
     }
+
+    /// [`Pasts::pages_more`] for each of [`AVOIDED`].
+    pub fn avoided(&self) -> Option<[u64; 3]> {
+        let [p50, p90, p99] = AVOIDED.map(|percent| self.pages_more(percent));
+        Some([p50?, p90?, p99?])
+    }
 }
 
 /// Who filled the page cache, all together.
@@ -293,6 +306,7 @@ mod tests {
             pasts.add(&refault(How::Kswapd, pid, Some(1)), 1);
         }
         assert_eq!(pasts.removed.ranked().len(), MAX_ROWS);
-        assert_eq!(pasts.removed.others().faults, 1_000);
+        let (first, rest) = pasts.removed.top(400);
+        assert_eq!((first.len(), rest.faults), (400, 1_600));
     }
 }

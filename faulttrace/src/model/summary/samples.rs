@@ -113,12 +113,12 @@ pub(crate) fn fault() -> Fault {
             after_ns: 40_000,
             blocked_ns: 12_000_000,
             runqueue_ns: 150_000,
-            waker: Some(Waker::Task {
+            waker: Some(Waker::Task(Task {
                 pid: 4800,
                 tid: 4801,
                 name: Name::from("server-io"),
                 syscall: Some(Name::from("writev")),
-            }),
+            })),
         }),
         history: Some(Box::new(history())),
         io: None,

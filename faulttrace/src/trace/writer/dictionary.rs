@@ -6,7 +6,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::statements::{Cell, Statements};
-use crate::model::{Access, Cause, Device, End, Facts, Frame, MappingKind, Mode, Name, Stack};
+use crate::model::{
+    Access, Cause, Device, End, Facts, Frame, MappingKind, Mode, Name, Stack, known_id,
+};
 use crate::trace::rows::At;
 
 const MAX_THREADS: usize = 65_536;
@@ -161,11 +163,10 @@ impl Dictionary {
             return Ok(id);
         }
         let (id, _) = self.threads.add(key);
-        let known = |id: u32| (id != 0).then_some(id);
         rows.thread.row([
             id.into(),
-            known(pid).into(),
-            known(tid).into(),
+            known_id(pid).into(),
+            known_id(tid).into(),
             name.as_bytes().into(),
         ])?;
         Ok(id)

@@ -118,14 +118,9 @@ impl Faults {
         let (waker, waker_syscall) = match sleep.and_then(|sleep| sleep.waker.as_ref()) {
             None => (None, None),
             Some(Waker::Interrupt) => (Some(INTERRUPT), None),
-            Some(Waker::Task {
-                pid,
-                tid,
-                name,
-                syscall,
-            }) => {
-                let thread = dictionary.thread(*pid, *tid, name, rows)?;
-                (Some(thread), syscall.as_ref().map(Name::as_bytes))
+            Some(Waker::Task(task)) => {
+                let thread = dictionary.thread(task.pid, task.tid, &task.name, rows)?;
+                (Some(thread), task.syscall.as_ref().map(Name::as_bytes))
             }
         };
         rows.fault.row([

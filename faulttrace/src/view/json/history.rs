@@ -5,13 +5,11 @@ use serde::Serialize;
 
 use super::scalar::escaped;
 use crate::model::summary::{Fills, Pasts, Waited, Who};
-use crate::model::{CacheFill, Filled, FilledBy, History, How, Removal, Task};
+use crate::model::{CacheFill, Filled, FilledBy, History, How, Task, known_id};
 use crate::view::escape::Escaped;
 
 /// Rows of a table.
 const TOP: usize = 20;
-/// Of so many per cent of the refaults it is told how much memory would have avoided them.
-pub(in crate::view) const AVOIDED: [f64; 3] = [50.0, 90.0, 99.0];
 
 #[derive(Serialize)]
 pub(super) struct HistoryPart<'a> {
@@ -34,7 +32,7 @@ impl<'a> HistoryPart<'a> {
             removed_ns: removal.map(|removal| removal.removed_ns),
             cached_ns: removal.and_then(|removal| removal.cached_ns),
             how: removal.map(|removal| removal.how.as_str()),
-            removed_by: removal.map(|removal: &Removal| TaskPart::new(&removal.by)),
+            removed_by: removal.map(|removal| TaskPart::new(&removal.by)),
             distance_pages: removal.and_then(|removal| removal.distance_pages),
             filled: removal
                 .and_then(|removal| removal.filled.as_ref())
@@ -43,13 +41,8 @@ impl<'a> HistoryPart<'a> {
     }
 }
 
-/// An id that may be none.
-fn known(id: u32) -> Option<u32> {
-    (id != 0).then_some(id)
-}
-
 #[derive(Serialize)]
-struct TaskPart<'a> {
+pub(super) struct TaskPart<'a> {
     pid: Option<u32>,
     tid: Option<u32>,
     thread: Escaped<'a>,
@@ -57,10 +50,10 @@ struct TaskPart<'a> {
 }
 
 impl<'a> TaskPart<'a> {
-    fn new(task: &'a Task) -> Self {
+    pub(super) fn new(task: &'a Task) -> Self {
         TaskPart {
-            pid: known(task.pid),
-            tid: known(task.tid),
+            pid: known_id(task.pid),
+            tid: known_id(task.tid),
             thread: Escaped(task.name.as_bytes()),
             syscall: escaped(task.syscall.as_ref()),
         }
@@ -78,7 +71,7 @@ struct FilledPart<'a> {
 impl<'a> FilledPart<'a> {
     fn new(filled: &'a Filled) -> Self {
         FilledPart {
-            pid: known(filled.pid),
+            pid: known_id(filled.pid),
             name: Escaped(filled.name.as_bytes()),
             pages: filled.pages,
             of_pages: filled.of_pages,
@@ -100,7 +93,7 @@ pub(super) struct CacheFillLine<'a> {
 impl<'a> CacheFillLine<'a> {
     pub(super) fn new(fill: &'a CacheFill) -> Self {
         let by = |by: &'a FilledBy| FilledByPart {
-            pid: known(by.pid),
+            pid: known_id(by.pid),
             name: Escaped(by.name.as_bytes()),
             pages: by.pages,
         };
@@ -142,8 +135,8 @@ impl<'a> PastsPart<'a> {
         if pasts.is_empty() {
             return None;
         }
-        let (removed, removed_rest) = top(pasts.removed.ranked(), pasts.removed.others());
-        let (filled, filled_rest) = top(pasts.filled.ranked(), pasts.filled.others());
+        let (removed, removed_rest) = pasts.removed.top(TOP);
+        let (filled, filled_rest) = pasts.filled.top(TOP);
         let removed_by = |((how, who), waited): (&'a (How, Who), Waited)| RemovedPart {
             how: how.as_str(),
             who: WhoPart::new(who, waited),
@@ -163,15 +156,6 @@ impl<'a> PastsPart<'a> {
             without_distance: pasts.without_distance,
         })
     }
-}
-
-/// The first rows, and what the others add up to.
-fn top<K>(mut rows: Vec<(K, Waited)>, mut rest: Waited) -> (Vec<(K, Waited)>, Waited) {
-    for (_, waited) in rows.drain(TOP.min(rows.len())..) {
-        rest.faults = rest.faults.saturating_add(waited.faults);
-        rest.blocked_ns = rest.blocked_ns.saturating_add(waited.blocked_ns);
-    }
-    (rows, rest)
 }
 
 #[derive(Serialize)]
@@ -207,7 +191,7 @@ struct WhoPart<'a> {
 impl<'a> WhoPart<'a> {
     fn new(who: &'a Who, waited: Waited) -> Self {
         WhoPart {
-            pid: known(who.pid),
+            pid: known_id(who.pid),
             name: Escaped(who.name.as_bytes()),
             waited: waited.into(),
         }
@@ -224,12 +208,12 @@ struct PagesMore {
 
 impl PagesMore {
     fn of(pasts: &Pasts) -> Option<Self> {
-        let [p50, p90, p99] = AVOIDED.map(|percent| pasts.pages_more(percent));
+        let [p50, p90, p99] = pasts.avoided()?;
         Some(PagesMore {
             of_faults: pasts.with_distance(),
-            p50: p50?,
-            p90: p90?,
-            p99: p99?,
+            p50,
+            p90,
+            p99,
         })
     }
 }
@@ -247,7 +231,7 @@ impl<'a> FillsPart<'a> {
     /// `None` if it was not asked.
     pub(in crate::view) fn of(fills: &'a Fills) -> Option<Self> {
         let by = |(who, pages): (&'a Who, u64)| FilledByPart {
-            pid: known(who.pid),
+            pid: known_id(who.pid),
             name: Escaped(who.name.as_bytes()),
             pages,
         };

@@ -48,7 +48,7 @@ pub(in crate::view) struct DevicePart<'a> {
 impl<'a> DevicePart<'a> {
     pub(in crate::view) fn new(device: Option<&'a Device>) -> Self {
         DevicePart {
-            device: device.map(|device| format!("{}:{}", device.major, device.minor)),
+            device: device.map(Device::numbers),
             device_name: escaped(device.and_then(|device| device.name.as_ref())),
         }
     }

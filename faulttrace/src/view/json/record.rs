@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::history::HistoryPart;
+use super::history::TaskPart;
 use super::io::IoPart;
 use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};
@@ -165,51 +166,23 @@ struct SleepPart<'a> {
     blocked_ns: u64,
     runqueue_ns: u64,
     woken_by: Option<&'static str>,
-    waker: Option<WakerPart<'a>>,
+    waker: Option<TaskPart<'a>>,
 }
 
 impl<'a> SleepPart<'a> {
     fn new(sleep: &'a Sleep) -> Self {
+        let (woken_by, task) = match &sleep.waker {
+            None => (None, None),
+            Some(Waker::Interrupt) => (Some("interrupt"), None),
+            Some(Waker::Task(task)) => (Some("task"), Some(task)),
+        };
         SleepPart {
             after_ns: sleep.after_ns,
             blocked_ns: sleep.blocked_ns,
             runqueue_ns: sleep.runqueue_ns,
-            woken_by: sleep.waker.as_ref().map(|waker| match waker {
-                Waker::Interrupt => "interrupt",
-                Waker::Task { .. } => "task",
-            }),
-            waker: sleep.waker.as_ref().and_then(WakerPart::new),
+            woken_by,
+            waker: task.map(TaskPart::new),
         }
-    }
-}
-
-#[derive(Serialize)]
-struct WakerPart<'a> {
-    pid: Option<u32>,
-    tid: Option<u32>,
-    thread: Escaped<'a>,
-    syscall: Option<Escaped<'a>>,
-}
-
-impl<'a> WakerPart<'a> {
-    /// `None` for what is no task.
-    fn new(waker: &'a Waker) -> Option<Self> {
-        let Waker::Task {
-            pid,
-            tid,
-            name,
-            syscall,
-        } = waker
-        else {
-            return None;
-        };
-        let known = |id: u32| (id != 0).then_some(id);
-        Some(WakerPart {
-            pid: known(*pid),
-            tid: known(*tid),
-            thread: Escaped(name.as_bytes()),
-            syscall: escaped(syscall.as_ref()),
-        })
     }
 }
 

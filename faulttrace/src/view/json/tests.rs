@@ -16,7 +16,7 @@ use super::Json;
 use crate::model::summary::{Limits, Summary, samples};
 use crate::model::{
     Access, Cause, End, Fault, Frame, LossClass, MappingKind, Mode, Name, Place, Record, Stack,
-    Stuck, Transport, Waker,
+    Stuck, Task, Transport, Waker,
 };
 use crate::view::View as _;
 use docs::{DOCS, check_record, nullable};
@@ -180,12 +180,12 @@ fn a_waker_is_a_task_an_interrupt_or_not_known() {
     assert_eq!(interrupt["woken_by"], "interrupt");
     assert_eq!(nulls(&interrupt), BTreeSet::from(["waker"]));
     assert_eq!(nulls(&line(None)), BTreeSet::from(["waker", "woken_by"]));
-    let elsewhere = line(Some(Waker::Task {
+    let elsewhere = line(Some(Waker::Task(Task {
         pid: 0,
         tid: 0,
         name: Name::from("kworker/0:1"),
         syscall: None,
-    }));
+    })));
     assert_eq!(elsewhere["woken_by"], "task");
     let unknown = BTreeSet::from(["pid", "syscall", "tid"]);
     assert_eq!(nulls(&elsewhere["waker"]), unknown);
@@ -330,12 +330,12 @@ fn hostile_names_are_escaped() {
         ..Stack::default()
     };
     fault.facts.user_stack = Some(Arc::new(stack));
-    fault.longest_sleep.as_mut().unwrap().waker = Some(Waker::Task {
+    fault.longest_sleep.as_mut().unwrap().waker = Some(Waker::Task(Task {
         pid: 1,
         tid: 1,
         name: hostile.clone(),
         syscall: Some(hostile.clone()),
-    });
+    }));
     let mut process = samples::process();
     process.name = hostile.clone();
     process.exe = Some(hostile);

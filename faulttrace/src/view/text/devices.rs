@@ -5,7 +5,7 @@ use crate::model::{Device, Io, Served};
 
 /// `loop0 (7:0)`.
 pub(in crate::view) fn device(device: &Device) -> String {
-    let numbers = format!("{}:{}", device.major, device.minor);
+    let numbers = device.numbers();
     match &device.name {
         Some(text) => format!("{} ({numbers})", name(text)),
         None => numbers,

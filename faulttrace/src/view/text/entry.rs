@@ -298,7 +298,7 @@ fn waited_fault(fault: &Fault) -> String {
         fault.facts.cause,
         sleep.and_then(|sleep| sleep.waker.as_ref()),
     ) {
-        (Some(Cause::MmapLock), Some(waker @ Waker::Task { .. })) => format!(
+        (Some(Cause::MmapLock), Some(waker @ Waker::Task(_))) => format!(
             "waited for the lock of the address space, held last by {}",
             words::task(waker, fault.facts.pid)
         ),

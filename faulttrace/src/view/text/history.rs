@@ -3,14 +3,11 @@
 use super::line::{Page, Paint};
 use super::words::{self, duration, plural};
 use crate::model::analysis::PAGE_BYTES;
-use crate::model::summary::{Fills, Pasts, Sums, Waited, Who};
+use crate::model::summary::{AVOIDED, Fills, Pasts, Sums, Waited, Who};
 use crate::model::{Fault, History, How, Past, Removal};
-use crate::view::json::history::AVOIDED;
 
 /// Lines of a table.
 const TOP: usize = 10;
-/// Where labels begin.
-const LABEL: usize = 22;
 
 /// What a fault's page was before; `None` if nothing is known.
 pub(super) fn past(fault: &Fault) -> Option<String> {
@@ -120,12 +117,11 @@ fn row(page: Page, waited: Waited, what: &str, out: &mut Vec<u8>) {
         return;
     }
     let line = page.line().add(&format!(
-        "{:>9}  {:>9}",
+        "{:>9}  {:>9}  ",
         waited.faults,
         duration(waited.blocked_ns)
     ));
-    let pad = LABEL.saturating_sub(20);
-    line.add(&" ".repeat(pad)).add(what).end(out);
+    line.add(what).end(out);
 }
 
 fn table<K: Eq + std::hash::Hash + Ord + Clone>(
@@ -135,34 +131,27 @@ fn table<K: Eq + std::hash::Hash + Ord + Clone>(
     out: &mut Vec<u8>,
     label: impl Fn(&K) -> String,
 ) {
-    let ranked = sums.ranked();
-    if ranked.is_empty() {
+    let (first, rest) = sums.top(TOP);
+    if first.is_empty() {
         return;
     }
     page.say(&format!("  {title}:"), out);
-    for (key, waited) in ranked.iter().take(TOP) {
-        row(page, *waited, &label(key), out);
-    }
-    let mut rest = sums.others();
-    for (_, waited) in ranked.iter().skip(TOP) {
-        rest.faults = rest.faults.saturating_add(waited.faults);
-        rest.blocked_ns = rest.blocked_ns.saturating_add(waited.blocked_ns);
+    for (key, waited) in first {
+        row(page, waited, &label(key), out);
     }
     row(page, rest, "others", out);
 }
 
 /// How much more memory would have avoided refaults.
 fn more_memory(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
-    let counted = pasts.with_distance();
-    if counted == 0 {
+    let Some(avoided) = pasts.avoided() else {
         return;
-    }
+    };
+    let counted = pasts.with_distance();
     let parts: Vec<String> = AVOIDED
         .iter()
-        .filter_map(|percent| {
-            let pages = pasts.pages_more(*percent)?;
-            Some(format!("{percent} % with {}", bytes(pages)))
-        })
+        .zip(avoided)
+        .map(|(percent, pages)| format!("{percent} % with {}", bytes(pages)))
         .collect();
     let text = format!(
         "more memory (for the same cgroup) would have avoided: {}, of {} that reclaim caused",

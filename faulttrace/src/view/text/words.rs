@@ -123,25 +123,19 @@ pub(crate) fn with_id(text: Option<&Name>, id: u32) -> String {
 
 /// A task that woke, of this process if not said otherwise: `w2[4711], in mprotect()`.
 pub(in crate::view) fn task(waker: &Waker, pid: u32) -> String {
-    let Waker::Task {
-        pid: of,
-        tid,
-        name: thread,
-        syscall,
-    } = waker
-    else {
+    let Waker::Task(task) = waker else {
         return "an interrupt".to_owned();
     };
-    let mut text = match tid {
-        0 => name(thread),
-        tid => with_id(Some(thread), *tid),
+    let mut text = match task.tid {
+        0 => name(&task.name),
+        tid => with_id(Some(&task.name), tid),
     };
-    if *of == 0 {
+    if task.pid == 0 {
         text += " outside this pid namespace";
-    } else if *of != pid {
-        text += &format!(" of process {of}");
+    } else if task.pid != pid {
+        text += &format!(" of process {}", task.pid);
     }
-    if let Some(call) = syscall {
+    if let Some(call) = &task.syscall {
         text += &format!(", in {}()", name(call));
     }
     text

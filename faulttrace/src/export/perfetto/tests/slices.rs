@@ -9,7 +9,7 @@ use crate::export::perfetto::stream::Limits;
 use crate::export::tests::{HOSTILE, T0, export, faults, fold, hostile, many, record, run};
 use crate::export::{Kind, names};
 use crate::model::summary::samples;
-use crate::model::{Fault, Record, Sleep, Waker};
+use crate::model::{Fault, Record, Sleep, Task, Waker};
 
 fn trace(records: &[Record]) -> Read {
     read(&export(Kind::Perfetto, records))
@@ -36,12 +36,12 @@ fn slept(waker: Option<Waker>, runqueue_ns: u64) -> Fault {
 }
 
 fn task() -> Option<Waker> {
-    Some(Waker::Task {
+    Some(Waker::Task(Task {
         pid: 31,
         tid: 32,
         name: "kworker".into(),
         syscall: Some("mprotect".into()),
-    })
+    }))
 }
 
 /// Name, begin and end after T0, of all but the notes.
@@ -126,12 +126,12 @@ fn what_has_no_known_place_is_not_placed() {
 
 #[test]
 fn a_waker_without_ids_has_no_thread() {
-    let outside = Some(Waker::Task {
+    let outside = Some(Waker::Task(Task {
         pid: 0,
         tid: 0,
         name: "server".into(),
         syscall: None,
-    });
+    }));
     let read = trace(&[record(slept(outside, 5))]);
     assert_eq!(read.faults()[0].text("woken_by"), "server");
     let (from, _) = read.flows[&1];

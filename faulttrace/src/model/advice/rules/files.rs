@@ -153,26 +153,22 @@ pub(super) fn again(findings: &Findings, file: &FileFindings) -> Option<Advice> 
     let faults = again.faults.min(reads.faults);
     let blocked_ns = again.blocked_ns.min(reads.blocked_ns);
     let bytes = again.again_pages.saturating_mul(findings.page_bytes);
-    let mut advice = avoid(
-        Rule::ReadAgain,
-        file.about(),
-        &Tally {
-            faults,
-            blocked_ns,
-            ..Tally::default()
-        },
-        match how_removed(findings, file) {
-            // What is said of the process says the rest, and how much.
-            true => vec![Action::MlockFile { bytes }],
-            false => vec![
-                Action::MoreMemory,
-                Action::MlockFile { bytes },
-                Action::MoveNeighbour,
-            ],
-        },
-    )?;
+    let lock = Action::MlockFile { bytes };
+    let (actions, only_if) = if how_removed(findings, file) {
+        // What is said of the process says the rest, and how much.
+        (vec![lock], None)
+    } else {
+        let all = vec![Action::MoreMemory, lock, Action::MoveNeighbour];
+        (all, Some(Condition::NotOnPurpose))
+    };
+    let waits = Tally {
+        faults,
+        blocked_ns,
+        ..Tally::default()
+    };
+    let mut advice = avoid(Rule::ReadAgain, file.about(), &waits, actions)?;
     advice.evidence = vec![Evidence::CameAgain { again, bytes }];
-    advice.only_if = (!how_removed(findings, file)).then_some(Condition::NotOnPurpose);
+    advice.only_if = only_if;
     Some(advice)
 }
 

@@ -45,11 +45,8 @@ pub(super) fn swap<'a>(
 
 /// A process that reads again what had been in memory, if it is known how it went.
 pub(super) fn removed(process: &ProcessFindings) -> impl Iterator<Item = Advice> + '_ {
-    let [evicted, dropped] = match &process.removed {
-        Some([evicted, dropped]) => [Some(evicted), Some(dropped)],
-        None => [None, None],
-    };
-    let evicted = evicted.and_then(|found| {
+    let both = process.removed.as_ref();
+    let evicted = both.and_then(|[found, _]| {
         read_again(process, Rule::Evicted, found, || {
             let more = found
                 .more_bytes
@@ -66,8 +63,9 @@ pub(super) fn removed(process: &ProcessFindings) -> impl Iterator<Item = Advice>
             actions
         })
     });
-    let dropped = dropped
-        .and_then(|found| read_again(process, Rule::Dropped, found, || vec![Action::KeepPages]));
+    let dropped = both.and_then(|[_, found]| {
+        read_again(process, Rule::Dropped, found, || vec![Action::KeepPages])
+    });
     evicted.into_iter().chain(dropped)
 }
 

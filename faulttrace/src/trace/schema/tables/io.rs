@@ -1,6 +1,6 @@
 //! What devices did for faults.
 
-use super::{ID, column};
+use super::{ID, NONE, column};
 use crate::trace::schema::Table;
 
 /// The table of devices.
@@ -14,7 +14,7 @@ pub(super) const DEVICES: Table = Table {
         column("minor", "INTEGER NOT NULL", "Minor number"),
         column("name", "TEXT", "As in `/sys/block`; NULL if unknown"),
     ],
-    constraint: ("", ""),
+    constraint: NONE,
 };
 
 /// The table of their work.
@@ -75,5 +75,5 @@ pub(super) const FAULT_IO: Table = Table {
             "Served, of that request, ns; NULL likewise",
         ),
     ],
-    constraint: ("", ""),
+    constraint: NONE,
 };

@@ -2,7 +2,7 @@
 
 use super::{plain, start};
 use crate::model::summary::samples::{fault, record};
-use crate::model::{Cause, Name, Waker};
+use crate::model::{Cause, Name, Task, Waker};
 
 /// What is said of a wait for `mmap_lock` that this task, or nobody known, ended.
 fn waited(waker: Option<Waker>) -> String {
@@ -17,12 +17,12 @@ fn waited(waker: Option<Waker>) -> String {
 }
 
 fn task(pid: u32, tid: u32, syscall: Option<&str>) -> Option<Waker> {
-    Some(Waker::Task {
+    Some(Waker::Task(Task {
         pid,
         tid,
         name: Name::from("w\n2"),
         syscall: syscall.map(Name::from),
-    })
+    }))
 }
 
 #[test]
