@@ -6,14 +6,16 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use faulttrace::ingest::{Clock, Decoded, Enricher, Histories, Stacks, decode, name_of};
+use faulttrace::ingest::{Beside, Clock, Decoded, Enricher, Stacks, decode, name_of};
 use faulttrace::model::{Fault, ProcessEnd, ProcessInfo, Record};
 use faulttrace::probe::RawStack;
 use faulttrace::process::Labels;
 use faulttrace::process::kernel::KernelSymbols;
 use faulttrace::process::maps;
 use faulttrace::process::space::Snapshot;
-use faulttrace_ebpf::{FaultEvent, Inflight, IoEvent, MAX_FRAMES, TaskEvent, flag, kind};
+use faulttrace_ebpf::{
+    FaultEvent, HistoryEvent, Inflight, IoEvent, MAX_FRAMES, TaskEvent, flag, kind,
+};
 
 use crate::consume::Shown;
 
@@ -84,7 +86,7 @@ pub fn ring(mut input: &[u8]) -> usize {
 
 struct Session {
     enricher: Enricher,
-    histories: Histories,
+    histories: Beside<HistoryEvent>,
     recorded: Recorded,
     known: Vec<u32>,
     shown: Shown,
@@ -102,7 +104,7 @@ impl Session {
         let symbols = KernelSymbols::parse(symbols + "ffffffffffffff00 T end\n");
         Self {
             enricher: Enricher::new(clock, Labels::of_maps(symbols, read_map)),
-            histories: Histories::default(),
+            histories: Beside::default(),
             recorded: Recorded::default(),
             known: Vec::new(),
             shown: Shown::default(),
@@ -176,7 +178,9 @@ impl Session {
             }
             Some(Decoded::Io(event)) => self.enricher.io(&event),
             Some(Decoded::Task(event)) => self.task(&event),
-            Some(Decoded::History(event)) => self.histories.keep(&event),
+            Some(Decoded::History(event)) => {
+                self.histories.keep(event.tid, event.start_ns, event);
+            }
         }
     }
 

@@ -1,38 +1,10 @@
 //! The past of pages: from what the programs saw of them to [`History`].
 
-use std::collections::HashMap;
-
-use faulttrace_ebpf::{HistoryEvent, NO_DISTANCE, NO_SYSCALL, PageRemoval, PageState, removal};
+use faulttrace_ebpf::{HistoryEvent, NO_DISTANCE, PageRemoval, PageState, removal};
 
 use super::clock::Clock;
 use super::enrich::{SyscallNames, name_of};
 use crate::model::{History, How, Past, Removal, Task};
-
-/// Histories whose faults have not come; those of faults that were lost would stay.
-const MAX_WAITING: usize = 16_384;
-
-/// Histories on their way to their faults, by thread.
-#[derive(Default)]
-pub struct Histories {
-    waiting: HashMap<u32, HistoryEvent>,
-}
-
-impl Histories {
-    /// Takes what was told of the page of a thread's next fault.
-    pub fn keep(&mut self, event: &HistoryEvent) {
-        if self.waiting.len() >= MAX_WAITING {
-            self.waiting.clear();
-        }
-        self.waiting.insert(event.tid, *event);
-    }
-
-    /// What was told of the page of this fault.
-    pub fn take(&mut self, tid: u32, start_ns: u64) -> Option<HistoryEvent> {
-        self.waiting
-            .remove(&tid)
-            .filter(|event| event.start_ns == start_ns)
-    }
-}
 
 /// What an event says. Who filled the page cache is added elsewhere.
 pub(super) fn history(event: &HistoryEvent, clock: Clock, names: &mut SyscallNames) -> History {
@@ -70,9 +42,7 @@ fn removal_of(page: &PageState, clock: Clock, names: &mut SyscallNames) -> Remov
             pid: *tgid,
             tid: *tid,
             name: name_of(comm),
-            syscall: (*syscall != NO_SYSCALL)
-                .then(|| names.name(*syscall))
-                .flatten(),
+            syscall: names.name(*syscall),
         },
         distance_pages: (page.distance != NO_DISTANCE).then_some(page.distance),
         filled: None,
@@ -95,6 +65,8 @@ fn how_of(how: u32) -> How {
 
 #[cfg(test)]
 mod tests {
+    use faulttrace_ebpf::NO_SYSCALL;
+
     use super::*;
 
     /// The page was added at 20 and removed at 30, added again at 90, for a fault that began at 80.
@@ -160,16 +132,5 @@ mod tests {
         let mut again = event();
         again.page.added_ns = 0;
         assert_eq!(past(&again), Past::Unknown);
-    }
-
-    #[test]
-    fn a_history_goes_to_its_own_fault_alone() {
-        let mut histories = Histories::default();
-        histories.keep(&event());
-        assert!(histories.take(8, 80).is_none());
-        assert!(histories.take(7, 80).is_some());
-        histories.keep(&event());
-        assert!(histories.take(7, 81).is_none(), "its fault was lost");
-        assert!(histories.take(7, 80).is_none());
     }
 }

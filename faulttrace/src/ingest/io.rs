@@ -4,21 +4,19 @@ use std::collections::HashMap;
 
 use faulttrace_ebpf::{IoEvent, LAST_SHIFT, LAST_TOO_LONG};
 
+use super::beside::Beside;
 use crate::model::{Cause, Device, Io, Name, Served};
 use crate::process::devices;
 
 /// Low bits of a device's number that are the minor (include/linux/kdev_t.h).
 const MINOR_BITS: u32 = 20;
-/// Faults can be lost when what belongs to them was not; more threads than this wait for none.
-const MAX_PENDING: usize = 16_384;
 /// Names of devices that are remembered.
 const MAX_NAMES: usize = 1_024;
 
 /// What was read for faults that are still to come, and the names of devices.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// By thread.
-    events: HashMap<u32, IoEvent>,
+    events: Beside<IoEvent>,
     names: HashMap<u32, Option<Name>>,
     unseen: u64,
 }
@@ -26,20 +24,13 @@ pub(super) struct Pending {
 impl Pending {
     /// Keeps it until its fault comes.
     pub(super) fn keep(&mut self, event: IoEvent) {
-        if self.events.len() >= MAX_PENDING {
-            // Their faults were lost, and counted: each would have followed at once.
-            self.events.clear();
-        }
-        self.events.insert(event.tid, event);
+        self.events.keep(event.tid, event.start_ns, event);
     }
 
     /// What was read for the fault of this thread that began at this time and took so long.
     pub(super) fn take(&mut self, tid: u32, start_ns: u64, duration_ns: u64) -> Option<Box<Io>> {
-        if self.events.is_empty() {
-            return None;
-        }
-        let event = self.events.remove(&tid)?;
-        (event.start_ns == start_ns).then(|| Box::new(self.io(&event, duration_ns)))
+        let event = self.events.take(tid, start_ns)?;
+        Some(Box::new(self.io(&event, duration_ns)))
     }
 
     /// Counts a fault that waited for its own read, but of whose requests none was seen to be completed:
@@ -134,13 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_to_its_own_fault_alone() {
+    fn what_devices_did_is_told() {
         let mut pending = Pending::default();
-        assert_eq!(pending.take(1, 5, 10_000), None);
         pending.keep(event(1, 5));
-        pending.keep(event(2, 5));
-        assert_eq!(pending.take(2, 6, 10_000), None, "of an earlier fault");
-        assert_eq!(pending.take(2, 5, 10_000), None, "which is over");
         let io = pending.take(1, 5, 10_000).expect("its own");
         let device = io.device.as_ref().expect("known");
         assert_eq!(
@@ -192,14 +179,5 @@ mod tests {
         );
         pending.check(io.as_deref(), Some(Cause::FileRead));
         assert_eq!((pending.take_unseen(), pending.take_unseen()), (1, 0));
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let mut pending = Pending::default();
-        for tid in 0..100_000 {
-            pending.keep(event(tid, 1));
-        }
-        assert!(pending.events.len() <= MAX_PENDING);
     }
 }

@@ -3,6 +3,7 @@
 //! Decoding trusts no length and no tag. Naming what was found (files, functions) is asked of
 //! `process`; nothing here waits longer than its deadlines.
 
+mod beside;
 mod clock;
 mod decode;
 mod enrich;
@@ -10,7 +11,7 @@ mod history;
 mod io;
 mod kernel_stack;
 
+pub use beside::Beside;
 pub use clock::Clock;
 pub use decode::{Decoded, Malformed, decode};
 pub use enrich::{Enricher, Stacks, name_of};
-pub use history::Histories;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use faulttrace_ebpf::HistoryEvent;
 
 use super::{Error, Progress, Tracer};
-use crate::ingest::{Clock, Histories, name_of};
+use crate::ingest::{Beside, Clock, name_of};
 use crate::model::{CacheFill, Fault, Filled, FilledBy, History, LossClass, Lost, Past, Record};
 use crate::probe::{CacheTotals, FillOf};
 use crate::process::FileId;
@@ -29,7 +29,7 @@ const NOT_WATCHED: &str = "page_history_files_full";
 /// What is remembered for it.
 #[derive(Default)]
 pub(super) struct Cache {
-    histories: Histories,
+    histories: Beside<HistoryEvent>,
     watched: HashSet<FileId>,
     not_watched: u64,
     /// As the programs counted when they were last asked.
@@ -128,7 +128,7 @@ impl Tracer {
 impl Cache {
     /// Keeps what was told of the page of a thread's next fault.
     pub(super) fn keep(&mut self, event: &HistoryEvent) {
-        self.histories.keep(event);
+        self.histories.keep(event.tid, event.start_ns, *event);
     }
 
     /// Whether it was not asked who filled the page cache since then, and is worth asking again.
