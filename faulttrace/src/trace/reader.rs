@@ -27,7 +27,7 @@ use rusqlite::{Connection, Row};
 
 use super::rows::absolute;
 use super::{Error, Result, schema};
-use crate::model::{Measure, Name, Record, Site, Sleep, Start, Task, Waker};
+use crate::model::{Measure, Name, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
 use histories::Histories;
 use ios::Ios;
@@ -347,13 +347,8 @@ impl Fault {
             None => None,
             Some(0) => Some(Waker::Interrupt),
             Some(thread) => {
-                let thread = sites.thread(thread)?;
-                Some(Waker::Task(Task {
-                    pid: thread.pid,
-                    tid: thread.tid,
-                    name: thread.name,
-                    syscall: self.waker_syscall.clone(),
-                }))
+                let task = sites.task(thread, self.waker_syscall.clone())?;
+                Some(Waker::Task(task))
             }
         };
         Ok(Some(Sleep {

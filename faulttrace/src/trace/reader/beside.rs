@@ -8,7 +8,7 @@ use crate::trace::Result;
 use crate::trace::schema;
 
 /// A row, after its number.
-type Read<T> = fn(&Row<'_>) -> rusqlite::Result<T>;
+pub(super) type Read<T> = fn(&Row<'_>) -> rusqlite::Result<T>;
 
 /// Prepares to go through a table in this order; `None` in a file of a version that has it not.
 pub(super) fn select<'c>(
@@ -29,6 +29,54 @@ pub(super) fn select<'c>(
     statement.map_err(|error| errors.database(error))
 }
 
+/// The statement that reads such a table, if the file can have it.
+pub(super) struct Select<'c, T> {
+    statement: Option<Statement<'c>>,
+    table: &'static str,
+    read: Read<T>,
+    order: Order,
+}
+
+impl<'c, T> Select<'c, T> {
+    /// A table, its columns, and how to read a row of them; of a file of this minor version.
+    pub(super) fn new(
+        db: &'c Connection,
+        (table, columns, read): (&'static str, &str, Read<T>),
+        order: Order,
+        minor: i32,
+        errors: Errors<'_>,
+    ) -> Result<Self> {
+        Ok(Self {
+            statement: select(db, (table, columns), order, minor, errors)?,
+            table,
+            read,
+            order,
+        })
+    }
+
+    /// Whether files of this version have the table.
+    pub(super) fn is_there(&self) -> bool {
+        self.statement.is_some()
+    }
+
+    /// Begins to go through it.
+    pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Beside<'s, T>> {
+        let (table, order) = (self.table, self.order);
+        let statement = self.statement.as_mut();
+        let scan = statement.map(|statement| Scan::new(statement, table, order, size, errors));
+        let mut beside = Beside {
+            scan: scan.transpose()?,
+            table,
+            read: self.read,
+            order,
+            errors,
+            next: None,
+        };
+        beside.advance()?;
+        Ok(beside)
+    }
+}
+
 /// The rows of such a table.
 pub(super) struct Beside<'s, T> {
     scan: Option<Scan<'s>>,
@@ -39,28 +87,7 @@ pub(super) struct Beside<'s, T> {
     next: Option<(i64, T)>,
 }
 
-impl<'s, T> Beside<'s, T> {
-    /// `statement` is of [`select`], with this order.
-    pub(super) fn new(
-        statement: Option<&'s mut Statement<'_>>,
-        (table, read): (&'static str, Read<T>),
-        order: Order,
-        size: u64,
-        errors: Errors<'s>,
-    ) -> Result<Self> {
-        let scan = statement.map(|statement| Scan::new(statement, table, order, size, errors));
-        let mut beside = Self {
-            scan: scan.transpose()?,
-            table,
-            read,
-            order,
-            errors,
-            next: None,
-        };
-        beside.advance()?;
-        Ok(beside)
-    }
-
+impl<T> Beside<'_, T> {
     /// The row of this fault, which comes after all that were asked for before.
     pub(super) fn of(&mut self, fault: i64) -> Result<Option<T>> {
         let order = self.order;

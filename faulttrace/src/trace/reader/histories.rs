@@ -1,8 +1,8 @@
 //! The pasts of pages, in the order of their faults.
 
-use rusqlite::{Connection, Row, Statement};
+use rusqlite::{Connection, Row};
 
-use super::beside::{self, Beside};
+use super::beside::{Beside, Read, Select};
 use super::others::{name, text};
 use super::sites::Sites;
 use super::{Errors, Order};
@@ -15,10 +15,7 @@ const COLUMNS: &str = "watched_rel_ns, past, removed_rel_ns, cached_rel_ns, how,
                        syscall, distance_pages, filler, filler_pages, filled_pages";
 
 /// The statement that reads them, if the file can have any.
-pub(super) struct Histories<'c> {
-    statement: Option<Statement<'c>>,
-    order: Order,
-}
+pub(super) struct Histories<'c>(Select<'c, Columns>);
 
 /// All of them, one after the other.
 pub(super) struct Begun<'s>(Beside<'s, Columns>);
@@ -49,13 +46,12 @@ impl<'c> Histories<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let statement = beside::select(db, (TABLE, COLUMNS), order, minor, errors)?;
-        Ok(Self { statement, order })
+        let table = (TABLE, COLUMNS, Columns::read as Read<_>);
+        Select::new(db, table, order, minor, errors).map(Self)
     }
 
     pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s>> {
-        let table = (TABLE, Columns::read as fn(&Row<'_>) -> _);
-        Beside::new(self.statement.as_mut(), table, self.order, size, errors).map(Begun)
+        self.0.begin(size, errors).map(Begun)
     }
 }
 
@@ -131,15 +127,7 @@ impl Removed {
                 name: Name::default(),
                 syscall: self.syscall,
             },
-            Some(id) => {
-                let thread = sites.thread(id)?;
-                Task {
-                    pid: thread.pid,
-                    tid: thread.tid,
-                    name: thread.name,
-                    syscall: self.syscall,
-                }
-            }
+            Some(id) => sites.task(id, self.syscall)?,
         };
         let filled = match self.filler {
             None => None,

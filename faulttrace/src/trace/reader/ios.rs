@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
-use super::beside::{self, Beside};
+use super::beside::{Beside, Read, Select};
 use super::others::name;
 use super::{Errors, Order};
 use crate::model::{Device, Io, Served};
@@ -20,9 +20,8 @@ const TABLE: &str = "fault_io";
 
 /// The statements.
 pub(super) struct Ios<'c> {
-    rows: Option<Statement<'c>>,
+    rows: Select<'c, (Option<i64>, Io)>,
     device: Option<Statement<'c>>,
-    order: Order,
 }
 
 /// The rows, in the order of the faults.
@@ -41,22 +40,19 @@ impl<'c> Ios<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let rows = beside::select(db, (TABLE, COLUMNS), order, minor, errors)?;
-        let device = rows.as_ref().map(|_| {
-            db.prepare("SELECT major, minor, name FROM devices NOT INDEXED WHERE rowid = ?")
-        });
-        let device = device.transpose().map_err(|error| errors.database(error))?;
+        let table = (TABLE, COLUMNS, read as Read<_>);
+        let rows = Select::new(db, table, order, minor, errors)?;
+        let select = "SELECT major, minor, name FROM devices NOT INDEXED WHERE rowid = ?";
+        let device = rows.is_there().then(|| db.prepare(select)).transpose();
         Ok(Self {
             rows,
-            device,
-            order,
+            device: device.map_err(|error| errors.database(error))?,
         })
     }
 
     pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s, 'c>> {
-        let table = (TABLE, read as fn(&Row<'_>) -> _);
         Ok(Begun {
-            rows: Beside::new(self.rows.as_mut(), table, self.order, size, errors)?,
+            rows: self.rows.begin(size, errors)?,
             device: self.device.as_mut(),
             devices: HashMap::new(),
             errors,

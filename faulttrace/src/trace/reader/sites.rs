@@ -10,7 +10,7 @@ use super::Errors;
 use super::others::name;
 use crate::model::{
     Access, CacheFill, Cause, End, Facts, FilledBy, Frame, MappingKind, Mode, Name, Place, Site,
-    Stack,
+    Stack, Task,
 };
 use crate::trace::Result;
 use crate::trace::rows::At;
@@ -261,6 +261,17 @@ impl<'c> Sites<'c> {
     pub(super) fn thread(&mut self, id: i64) -> Result<Thread> {
         self.forget_if_full();
         self.load_thread(id)
+    }
+
+    /// A thread, in this system call.
+    pub(super) fn task(&mut self, id: i64, syscall: Option<Name>) -> Result<Task> {
+        let thread = self.thread(id)?;
+        Ok(Task {
+            pid: thread.pid,
+            tid: thread.tid,
+            name: thread.name,
+            syscall,
+        })
     }
 
     /// Who added most to the page cache in the time of this row of `cache_fills`.
