@@ -6,6 +6,8 @@
 mod attach;
 mod block;
 mod cache;
+#[cfg(test)]
+mod depth;
 mod found;
 mod interrupts;
 mod jobs;
