@@ -184,19 +184,21 @@ impl Tracer {
     /// Detach, drain, account. The order matters: after detaching nothing is added to the ring, so
     /// that received + lost = emitted can be checked.
     fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
-        let still = self.probe.inflight();
-        self.samples.ask_last(&Now::new(&still, &self.stuck));
+        let before = self.probe.inflight();
         self.end_ns = Clock::monotonic_ns();
+        self.samples
+            .ask_last(&Now::new(&before, &self.stuck), self.end_ns);
         self.probe.detach_majors()?;
         self.accounts.read_ends();
         self.probe.detach();
         while self.drain(&mut progress)? > 0 {
             self.hand_over(&mut progress);
         }
-        let now_ns = Clock::monotonic_ns();
+        // Of what is in there still, nobody can have told the end.
+        let still = self.probe.inflight();
         for entry in &still {
-            if let Some(report) = self.stuck.look_last(entry, now_ns) {
-                let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
+            if let Some(report) = self.stuck.look_last(entry, self.end_ns) {
+                let stuck = self.enricher.stuck(entry, self.end_ns, report, &self.probe);
                 progress.batch.push(Record::Stuck(Arc::new(stuck)));
             }
         }
