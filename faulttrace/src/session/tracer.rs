@@ -186,8 +186,8 @@ impl Tracer {
     fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
         let before = self.probe.inflight();
         self.end_ns = Clock::monotonic_ns();
-        self.samples
-            .ask_last(&Now::new(&before, &self.stuck), self.end_ns);
+        let now = Now::new(&before, &self.stuck, self.end_ns);
+        self.samples.ask_last(&now);
         self.probe.detach_majors()?;
         self.accounts.read_ends();
         self.probe.detach();
@@ -203,7 +203,8 @@ impl Tracer {
             }
         }
         self.ask_fills(&mut progress)?;
-        self.samples.take_last(&Now::new(&still, &self.stuck));
+        let now = Now::new(&still, &self.stuck, self.end_ns);
+        self.samples.take_last(&now);
         self.release_samples(0, &mut progress);
         self.tell_losses(&mut progress)?;
         let accounts = std::mem::take(&mut self.accounts).close();

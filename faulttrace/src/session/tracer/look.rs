@@ -69,12 +69,14 @@ impl Tracer {
         }
         if due {
             let entries = self.probe.inflight();
-            self.samples.ask(&Now::new(&entries, &self.stuck));
+            self.samples
+                .ask(&Now::new(&entries, &self.stuck, self.end_ns));
         }
         let mut entries = None;
         while let Some(answer) = self.samples.answer() {
             let entries = entries.get_or_insert_with(|| self.probe.inflight());
-            self.samples.take(&answer, &Now::new(entries, &self.stuck));
+            self.samples
+                .take(&answer, &Now::new(entries, &self.stuck, self.end_ns));
         }
     }
 

@@ -69,8 +69,6 @@ pub(in crate::session) struct Samples {
     overflow: bool,
     left_out: u64,
     late: u64,
-    /// When the programs begin to be detached, by their clock, once that is known.
-    end_ns: Option<u64>,
 }
 
 /// What is known of the moment.
@@ -78,6 +76,9 @@ pub(super) struct Now<'a> {
     pub(super) ns: u64,
     pub(super) entries: &'a [Inflight],
     pub(super) stuck: &'a StuckThreads,
+    /// From then on nothing tells what begins and ends: the programs are detached. The largest number
+    /// before that is known.
+    pub(super) end_ns: u64,
 }
 
 impl Samples {
@@ -115,7 +116,6 @@ impl Samples {
             overflow: false,
             left_out: 0,
             late: 0,
-            end_ns: None,
         }
     }
 
@@ -232,8 +232,7 @@ impl Samples {
         let Some(watched) = self.watched.get_mut(&pid) else {
             return;
         };
-        let known_ns = self.end_ns.map_or(read_ns, |end_ns| end_ns.min(read_ns));
-        let settled_ns = settled(pid, known_ns, now);
+        let settled_ns = settled(pid, read_ns.min(now.end_ns), now);
         let asleep = now
             .entries
             .iter()
@@ -302,9 +301,7 @@ impl Samples {
     }
 
     /// Asks for all there is once more, before the programs are detached.
-    /// From `end_ns` on nothing tells what begins and ends.
-    pub(super) fn ask_last(&mut self, now: &Now<'_>, end_ns: u64) {
-        self.end_ns = Some(end_ns);
+    pub(super) fn ask_last(&mut self, now: &Now<'_>) {
         for watched in self.watched.values_mut() {
             watched.sampled_ns = None;
         }
@@ -367,11 +364,12 @@ fn settled(pid: u32, known_ns: u64, now: &Now<'_>) -> u64 {
 
 impl<'a> Now<'a> {
     /// Now, with these threads in faults.
-    pub(super) fn new(entries: &'a [Inflight], stuck: &'a StuckThreads) -> Self {
+    pub(super) fn new(entries: &'a [Inflight], stuck: &'a StuckThreads, end_ns: u64) -> Self {
         Now {
             ns: Clock::monotonic_ns(),
             entries,
             stuck,
+            end_ns,
         }
     }
 }

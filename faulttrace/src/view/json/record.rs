@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::history::HistoryPart;
-use super::history::TaskPart;
+use super::history::{HistoryPart, TaskPart};
 use super::io::IoPart;
 use super::scalar::{Hex, escaped};
 use super::stacks::{StackCache, StackJson};

@@ -17,6 +17,7 @@ fn now<'a>(ms: u64, entries: &'a [Inflight], stuck: &'a StuckThreads) -> Now<'a>
         ns: ms * MS,
         entries,
         stuck,
+        end_ns: u64::MAX,
     }
 }
 
@@ -76,7 +77,11 @@ fn a_sample_waits_for_what_was_in_the_ring() {
 fn nothing_is_settled_after_the_end() {
     let stuck = StuckThreads::new(Duration::from_millis(100));
     let mut samples = samples(None);
-    samples.ask_last(&now(1_000, &[], &stuck), 900 * MS);
+    let after = Now {
+        end_ns: 900 * MS,
+        ..now(1_000, &[], &stuck)
+    };
+    samples.ask_last(&after);
     let all = released(&mut samples);
     assert_eq!(all[0].time_ns, 1_000 * MS);
     assert_eq!(all[0].settled_ns, 900 * MS - MARGIN_NS);
