@@ -11,6 +11,16 @@ use std::ptr;
 /// The page size that all offsets of the tests assume, bytes.
 pub const PAGE: usize = 4096;
 
+/// Keeps in memory all that is mapped now, so that of what the process maps, only what comes later can
+/// be taken away (mlockall(2)).
+pub fn keep_what_is_mapped() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    match unsafe { libc::mlockall(libc::MCL_CURRENT) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// One `mmap`ed range, unmapped on drop.
 #[derive(Debug)]
 pub struct Mapping {

@@ -73,6 +73,9 @@ impl Matrix {
             *self.cells.entry(key).or_default() += 1;
         }
         let listed = touches.values().map(Vec::len).sum::<usize>();
+        if all_slept {
+            tell_unmatched(known.scenario, &touches, &matched);
+        }
         eprintln!(
             "{}: {} faults of {listed} touches",
             known.scenario,
@@ -160,6 +163,18 @@ fn touch_of<'a>(fault: &Fault, touches: &Places<'a>, offset_ns: u64) -> Option<&
     let mut during = there
         .filter(|touch| (touch.begin_ns - SLACK_NS..=touch.end_ns + SLACK_NS).contains(&began_ns));
     during.next().copied()
+}
+
+/// Prints which touches have no fault in this set of threads and beginnings.
+fn tell_unmatched(scenario: &str, touches: &Places<'_>, matched: &BTreeSet<(u32, u64)>) {
+    for ((tid, address), there) in touches {
+        for touch in there {
+            if !matched.contains(&(*tid, touch.begin_ns)) {
+                let took_ns = touch.end_ns - touch.begin_ns;
+                eprintln!("{scenario}: {tid} at {address:#x} took {took_ns} ns without a fault");
+            }
+        }
+    }
 }
 
 /// The functions of its kernel stack, innermost first.

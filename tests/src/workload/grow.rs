@@ -1,6 +1,6 @@
 //! Memory that grows beyond the limit of its memory cgroup.
 
-use crate::mem::{Mapping, PAGE};
+use crate::mem::{Mapping, PAGE, keep_what_is_mapped};
 use crate::truth::{Counters, Worker};
 use crate::workload::protocol::{done_then_exit, ready_then_go, ready_to_touch};
 use crate::workload::tid;
@@ -23,8 +23,10 @@ pub struct GrowArgs {
 
 /// Runs the workload.
 pub fn run(args: &GrowArgs) {
-    let memory = Mapping::anonymous(args.pages * PAGE).expect("anonymous memory");
     let mut slept = Vec::with_capacity(args.pages + args.waits);
+    // Else a write may sleep for the program's own code or data, swapped out for the pages before.
+    keep_what_is_mapped().expect("mlockall");
+    let memory = Mapping::anonymous(args.pages * PAGE).expect("anonymous memory");
     ready_then_go(&ready_to_touch(vec![tid()], &memory));
     let before = Counters::now();
     for _ in 0..args.rounds {
