@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{LruHashMap, LruPerCpuHashMap, PerCpuArray};
 use faulttrace_ebpf::{
@@ -95,6 +95,8 @@ fn prepare(folio: *const u8, file: FileKey, removed: bool) -> bool {
             syscall: NO_SYSCALL,
             tgid,
             tid,
+            // SAFETY: a helper without arguments.
+            cgroup: unsafe { bpf_get_current_cgroup_id() },
             comm: bpf_get_current_comm().unwrap_or_default(),
         };
     }

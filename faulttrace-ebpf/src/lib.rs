@@ -286,6 +286,8 @@ pub struct PageRemoval {
     pub tgid: u32,
     /// Thread id; likewise.
     pub tid: u32,
+    /// The thread's cgroup (version 2); 0 = not known.
+    pub cgroup: u64,
     /// The thread's name.
     pub comm: [u8; COMM_LEN],
 }
@@ -455,7 +457,7 @@ const _: () = {
     assert!(size_of::<FaultEvent>() == 4 * 4 + 12 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<UserRegisters>() == 2 * 4 + 3 * 8);
-    assert!(size_of::<PageRemoval>() == 4 * 4 + COMM_LEN);
+    assert!(size_of::<PageRemoval>() == 4 * 4 + 8 + COMM_LEN);
     assert!(size_of::<PageState>() == 6 * 8 + size_of::<PageRemoval>());
     assert!(size_of::<HistoryEvent>() == 4 * 4 + 2 * 8 + size_of::<PageState>());
     assert!(size_of::<Fill>() == 8 + COMM_LEN);

@@ -60,6 +60,7 @@ const UNSEEN: PageState = PageState {
         syscall: NO_SYSCALL,
         tgid: 0,
         tid: 0,
+        cgroup: 0,
         comm: [0; COMM_LEN],
     },
 };

@@ -50,6 +50,13 @@ fn read_in(group: &MemoryGroup, file: &Path) -> u32 {
     run(command.args([&input, "of=/dev/null", "bs=1M", "status=none"]))
 }
 
+/// Its cgroup of version 2, as the kernel says.
+fn cgroup(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the cgroups of a process");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    path.map(str::to_owned)
+}
+
 /// The faults of a round on the file, by when they ended.
 fn round<'t>(
     trace: &'t Trace,
@@ -127,7 +134,7 @@ fn each_kind_of_removal_is_told_with_who_did_it() {
     let bench = start();
     let file = cold(&bench, "data", PAGES);
     let big = cold(&bench, "big", BIG);
-    let group = MemoryGroup::new();
+    let group = MemoryGroup::with_pressure();
     group.limit(32 * MIB);
     let mut blows = blows(&group, &file, &big);
     let rounds = format!("--rounds={}", blows.len() + 1);
@@ -143,6 +150,7 @@ fn each_kind_of_removal_is_told_with_who_did_it() {
     }
     let trace = tracer.stop();
     let pid = work.pid();
+    let cgroups = [cgroup(pid), cgroup(std::process::id())];
     work.exit();
     let of_round = |index: usize| round(&trace, pid, &file, &bounds, index);
     let mut matrix = Matrix::default();
@@ -151,8 +159,10 @@ fn each_kind_of_removal_is_told_with_who_did_it() {
     }
     for (index, ((name, how, _), who)) in blows.iter().zip(&who).enumerate() {
         for fault in of_round(index + 1) {
-            let by = remover(fault).and_then(|by| by.pid);
-            matrix.add(name, fault, past(fault) == *how && by == Some(*who));
+            // The first is done by a process of the target's cgroup, the others by this one.
+            let expected = (Some(*who), cgroups[index.min(1)].as_ref());
+            let by = remover(fault).map(|by| (by.pid, by.cgroup.as_ref()));
+            matrix.add(name, fault, past(fault) == *how && by == Some(expected));
         }
     }
     matrix.check(&trace, PAGES * (blows.len() + 1));
@@ -166,7 +176,12 @@ fn each_kind_of_removal_is_told_with_who_did_it() {
         format!("{filled} of {} name who filled the page cache", first.len())
     });
     check_times(&first, bounds[1]);
-    // The same is in the report.
+    let hows: Vec<_> = blows.iter().map(|(_, how, _)| *how).collect();
+    check_report(&trace, pid, &hows);
+}
+
+/// The same is in the report.
+fn check_report(trace: &Trace, pid: u32, hows: &[&str]) {
     let saved = trace.saved.as_ref().expect("it was saved").path();
     let pasts = report(&saved, &[])["total"]["pasts"].clone();
     assert_eq!(
@@ -183,7 +198,7 @@ fn each_kind_of_removal_is_told_with_who_did_it() {
     );
     let removed = pasts["removed_by"].as_array().expect("a list");
     let told = |how: &str| removed.iter().any(|row| row["how"] == how);
-    assert!(blows.iter().all(|(_, how, _)| told(how)), "{removed:?}");
+    assert!(hows.iter().all(|how| told(how)), "{removed:?}");
 }
 
 /// What was done, and what is told of it.

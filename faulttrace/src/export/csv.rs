@@ -18,7 +18,7 @@ use crate::model::{
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 52] = [
+const HEADER: [&str; 53] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -68,6 +68,7 @@ const HEADER: [&str; 52] = [
     "history_how",
     "history_removed_by_pid",
     "history_removed_by_thread",
+    "history_removed_by_cgroup",
     "history_distance_pages",
     "history_filled_pid",
     "history_filled_name",
@@ -150,6 +151,7 @@ impl Csv {
         self.word(removal.map_or("", |removal| removal.how.as_str()));
         self.option(removal.and_then(|removal| known_id(removal.by.pid)));
         self.name(removal.map(|removal| &removal.by.name));
+        self.name(removal.and_then(|removal| removal.cgroup.as_ref()));
         self.option(removal.and_then(|removal| removal.distance_pages));
         let filled = removal.and_then(|removal| removal.filled.as_ref());
         self.option(filled.and_then(|filled| known_id(filled.pid)));

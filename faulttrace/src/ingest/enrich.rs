@@ -17,7 +17,7 @@ use crate::model::{
     Task, Waker,
 };
 use crate::probe::RawStack;
-use crate::process::{FileHint, Labels, page_bytes};
+use crate::process::{Cgroups, FileHint, Labels, page_bytes};
 
 /// How many user stacks are remembered as recorded, if the ends of their processes are never seen;
 /// each takes up to 1 KiB. Others are asked for again.
@@ -46,6 +46,7 @@ pub struct Enricher {
     user_stacks: HashMap<u32, HashMap<u64, RawStack>>,
     user_stacks_kept: usize,
     syscalls: SyscallNames,
+    cgroups: Cgroups,
     io: Pending,
 }
 
@@ -84,6 +85,7 @@ impl Enricher {
             user_stacks_kept: 0,
             syscalls: SyscallNames::default(),
             causes: HashMap::new(),
+            cgroups: Cgroups::default(),
             io: Pending::default(),
         }
     }
@@ -164,7 +166,7 @@ impl Enricher {
 
     /// The past of a page.
     pub fn history(&mut self, event: &HistoryEvent) -> History {
-        history(event, self.clock, &mut self.syscalls)
+        history(event, self.clock, &mut self.syscalls, &mut self.cgroups)
     }
 
     /// A fault that still goes on, `now_ns` by the monotonic clock.

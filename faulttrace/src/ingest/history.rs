@@ -5,16 +5,22 @@ use faulttrace_ebpf::{HistoryEvent, NO_DISTANCE, PageRemoval, PageState, removal
 use super::clock::Clock;
 use super::enrich::{SyscallNames, name_of};
 use crate::model::{History, How, Past, Removal, Task};
+use crate::process::Cgroups;
 
 /// What an event says. Who filled the page cache is added elsewhere.
-pub(super) fn history(event: &HistoryEvent, clock: Clock, names: &mut SyscallNames) -> History {
+pub(super) fn history(
+    event: &HistoryEvent,
+    clock: Clock,
+    names: &mut SyscallNames,
+    cgroups: &mut Cgroups,
+) -> History {
     let page = &event.page;
     // The programs may have seen the page and forgotten it, or not have looked yet.
     let blind = event.forgotten != 0 || event.watched_ns == 0;
     let past = if event.seen == 0 {
         Past::Unknown
     } else if page.removed_ns != 0 && page.added_ns != 0 {
-        Past::Refault(Box::new(removal_of(page, clock, names)))
+        Past::Refault(Box::new(removal_of(page, clock, names, cgroups)))
     } else if page.removed_ns == 0 && !blind && event.watched_ns < event.start_ns {
         Past::FirstTouch
     } else {
@@ -26,12 +32,18 @@ pub(super) fn history(event: &HistoryEvent, clock: Clock, names: &mut SyscallNam
     }
 }
 
-fn removal_of(page: &PageState, clock: Clock, names: &mut SyscallNames) -> Removal {
+fn removal_of(
+    page: &PageState,
+    clock: Clock,
+    names: &mut SyscallNames,
+    cgroups: &mut Cgroups,
+) -> Removal {
     let PageRemoval {
         how,
         syscall,
         tgid,
         tid,
+        cgroup,
         comm,
     } = &page.removal;
     Removal {
@@ -44,6 +56,7 @@ fn removal_of(page: &PageState, clock: Clock, names: &mut SyscallNames) -> Remov
             name: name_of(comm),
             syscall: names.name(*syscall),
         },
+        cgroup: cgroups.path(*cgroup),
         distance_pages: (page.distance != NO_DISTANCE).then_some(page.distance),
         filled: None,
     }
@@ -84,7 +97,8 @@ mod tests {
 
     fn past(event: &HistoryEvent) -> Past {
         let clock = Clock::of(0);
-        history(event, clock, &mut SyscallNames::default()).past
+        let cgroups = &mut Cgroups::default();
+        history(event, clock, &mut SyscallNames::default(), cgroups).past
     }
 
     #[test]

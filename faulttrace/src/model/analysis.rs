@@ -27,7 +27,7 @@ use std::sync::Arc;
 use super::advice::{Findings, Gather};
 use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
-use super::{Devices, Fault, Measure, Name, Record, Site, Start, Stuck};
+use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
 use counted::Counted;
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
@@ -148,7 +148,6 @@ pub struct Analysis {
     /// Threads that were stuck in the end, and their names.
     unended: HashMap<ThreadKey, Name>,
     not_swept: u64,
-    devices: Devices,
     /// `None` if nobody wants advice.
     gather: Option<Box<Gather>>,
 }
@@ -190,7 +189,6 @@ impl Analysis {
             counted: Counted::default(),
             unended: HashMap::new(),
             not_swept: 0,
-            devices: Devices::default(),
             gather: options.advise.then(|| Box::new(Gather::new())),
             options,
         }
@@ -254,7 +252,7 @@ impl Analysis {
             gather.fault(space, measure, self.options.page_bytes);
         }
         let pid = row.site.facts.pid;
-        beside(measure, pid, &mut self.summary, &mut self.devices);
+        beside(measure, pid, &mut self.summary);
         self.seen.span(measure.begin_ns(), measure.end_ns);
         let Some(thread) = row.thread else {
             self.not_swept += 1;
@@ -429,12 +427,12 @@ fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
 }
 
 /// Counts what a fault has only if it was asked for: its page's past, what devices did.
-fn beside(measure: &Measure, pid: u32, summary: &mut Summary, devices: &mut Devices) {
+fn beside(measure: &Measure, pid: u32, summary: &mut Summary) {
     if let Some(history) = &measure.history {
         summary.add_history(pid, history, measure.blocked_ns);
     }
     if let Some(io) = &measure.io {
-        devices.add(io);
+        summary.add_io(pid, io);
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Removal {
     pub how: How,
     /// Who did it.
     pub by: Task,
+    /// Its cgroup (version 2) then, `/` for the root; `None` if not known, as when the cgroup is gone.
+    pub cgroup: Option<Name>,
     /// Pages that reclaim took from the same memory cgroup between the removal and the reading: with so
     /// many more, this page would still have been there. `None` if not known.
     pub distance_pages: Option<u64>,

@@ -140,6 +140,21 @@ impl DeviceTotals {
         }
     }
 
+    /// Adds what `other` added up.
+    fn merge(&mut self, other: &DeviceTotals) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(&mut self.faults, other.faults);
+        add(&mut self.requests, other.requests);
+        add(&mut self.completed, other.completed);
+        add(&mut self.shared, other.shared);
+        add(&mut self.elsewhere, other.elsewhere);
+        add(&mut self.bytes, other.bytes);
+        add(&mut self.queued_ns, other.queued_ns);
+        add(&mut self.served_ns, other.served_ns);
+        self.max_queued_ns = self.max_queued_ns.max(other.max_queued_ns);
+        self.max_served_ns = self.max_served_ns.max(other.max_served_ns);
+    }
+
     /// What takes the time; `None` if no request was completed.
     pub fn verdict(&self) -> Option<Verdict> {
         let queued = u128::from(self.queued_ns);
@@ -179,15 +194,27 @@ pub struct Devices {
 impl Devices {
     /// Adds a fault.
     pub fn add(&mut self, io: &Io) {
-        let Some(device) = &io.device else {
-            return self.others.add(io);
-        };
-        if let Some(totals) = self.known.get_mut(device) {
-            totals.add(io);
-        } else if self.known.len() < MAX_DEVICES {
-            self.known.entry(device.clone()).or_default().add(io);
-        } else {
-            self.others.add(io);
+        self.of(io.device.as_ref()).add(io);
+    }
+
+    /// Adds what `other` added up.
+    pub(crate) fn merge(&mut self, other: &Devices) {
+        for (device, totals) in &other.known {
+            self.of(Some(device)).merge(totals);
+        }
+        self.others.merge(&other.others);
+    }
+
+    /// Where a device is added up.
+    fn of(&mut self, device: Option<&Device>) -> &mut DeviceTotals {
+        let has_room = self.known.len() < MAX_DEVICES;
+        match device.filter(|device| has_room || self.known.contains_key(device)) {
+            // Cloned for the first fault only.
+            Some(device) if !self.known.contains_key(device) => {
+                self.known.entry(device.clone()).or_default()
+            }
+            Some(device) => self.known.get_mut(device).unwrap_or(&mut self.others),
+            None => &mut self.others,
         }
     }
 
@@ -269,6 +296,10 @@ mod tests {
         assert_eq!(devices.others().faults, 2000 - 1024 + 1);
         let all: u64 = ranked.iter().map(|(_, totals)| totals.faults).sum();
         assert_eq!(all + devices.others().faults, 2001);
+        let mut twice = devices.clone();
+        twice.merge(&devices);
+        assert_eq!(twice.ranked()[0].1.faults, 2);
+        assert_eq!(twice.others().faults, 2 * devices.others().faults);
     }
 
     #[test]

@@ -20,9 +20,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::stall::{Stall, Stalls};
-use super::{Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
+use super::{Devices, Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub(crate) use backward::Later;
-pub use pasts::{AVOIDED, Fills, Pasts, Sums, Waited, Who};
+pub use pasts::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
 pub use process::{ProcessSummary, StillStuck};
 pub use remainder::Remainder;
 use room::Room;
@@ -77,6 +77,8 @@ pub struct Summary {
     transport: Option<Transport>,
     stalls: Stalls,
     fills: Fills,
+    /// Reads that faults begin are followed to their devices.
+    follows_io: bool,
 }
 
 impl Summary {
@@ -99,6 +101,7 @@ impl Summary {
         match record {
             Record::Start(start) => {
                 self.began_ns = Some(start.time_ns);
+                self.follows_io |= start.follows_io();
                 for target in &start.targets {
                     self.name(target);
                 }
@@ -137,6 +140,13 @@ impl Summary {
     /// Takes a report of a stuck thread into account that is not to be shown or counted, but was made.
     pub fn add_unshown(&mut self, record: &Record) {
         self.stalls.add(record);
+    }
+
+    /// What block devices did for the faults of a process, or of all; `None` if that was not asked: no
+    /// `--io`.
+    pub fn devices<'p>(&self, of: &'p ProcessSummary) -> Option<&'p Devices> {
+        let asked = self.follows_io || !of.devices.is_empty();
+        asked.then_some(&of.devices)
     }
 
     /// Who filled the page cache.

@@ -7,10 +7,10 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::cgroups;
 use super::threads::{self, Stat};
 use crate::model::{Pressure, PressureOf, ProcessCounters, SystemCounters, Waits};
 
@@ -51,10 +51,9 @@ struct Round {
 impl CounterReader {
     /// That has read nothing yet.
     pub fn new() -> Self {
-        let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
         CounterReader {
             tick_ns: tick_ns(),
-            cgroups: cgroup2_mount(&mounts),
+            cgroups: cgroups::mount(),
             known: HashMap::new(),
             round: Round::default(),
         }
@@ -79,14 +78,14 @@ impl CounterReader {
         let cgroups = self.cgroups.as_deref();
         let known = self.known.entry(pid).or_insert_with(|| Known {
             started: stat.start_time,
-            cgroup: cgroup_of(pid, cgroups),
+            cgroup: cgroups::of(pid, cgroups),
             found_at: Instant::now(),
         });
         if known.started != stat.start_time {
             return Default::default();
         }
         if known.found_at.elapsed() > CGROUP_FOR {
-            known.cgroup = cgroup_of(pid, cgroups);
+            known.cgroup = cgroups::of(pid, cgroups);
             known.found_at = Instant::now();
         }
         let of_cgroup = known.cgroup.as_deref().and_then(cgroup_pressure);
@@ -172,35 +171,6 @@ fn parse_system(stat: &[u8]) -> (Option<u64>, Option<u32>) {
     )
 }
 
-/// Where cgroups of version 2 are, of a `mountinfo`.
-fn cgroup2_mount(mounts: &[u8]) -> Option<PathBuf> {
-    let line = |line: &[u8]| {
-        let text = std::str::from_utf8(line).ok()?;
-        let (before, after) = text.split_once(" - ")?;
-        let kind = after.split(' ').next()?;
-        // Paths with spaces are written in octal; nobody mounts cgroups there.
-        let place = before.split(' ').nth(4).filter(|at| !at.contains('\\'))?;
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    };
-    mounts.split(|byte| *byte == b'\n').find_map(line)
-}
-
-/// Directory of a process's cgroup; `None` if it is the root of all, or not to be seen from here.
-fn cgroup_of(pid: u32, mount: Option<&Path>) -> Option<PathBuf> {
-    let text = threads::read(pid, &format!("/proc/{pid}/cgroup")).ok()?;
-    Some(mount?.join(cgroup_path(&text)?))
-}
-
-/// The path of version 2 in a `cgroup` file, without its slash.
-fn cgroup_path(text: &[u8]) -> Option<&Path> {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let path = lines.find_map(|line| line.strip_prefix(b"0::/"))?;
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    // Above this cgroup namespace's root, a path has `..` in it.
-    let below = |part: Component<'_>| matches!(part, Component::Normal(_));
-    (!path.as_os_str().is_empty() && path.components().all(below)).then_some(path)
-}
-
 /// `None` if the cgroup does not count it.
 fn cgroup_pressure(directory: &Path) -> Option<Pressure> {
     let [memory, io] = ["memory.pressure", "io.pressure"].map(|name| directory.join(name));
@@ -252,12 +222,6 @@ mod tests {
             full_ns: 6_574_288_000,
         };
         assert_eq!(found, Some(expected));
-        let mounts = b"25 30 0:23 / /sys rw - sysfs sysfs rw\n30 24 0:26 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw\n";
-        let unified = PathBuf::from("/sys/fs/cgroup/unified");
-        assert_eq!(cgroup2_mount(mounts), Some(unified));
-        let cgroup = b"4:memory:/a\n0::/system.slice/db.service\n";
-        let path = Path::new("system.slice/db.service");
-        assert_eq!(cgroup_path(cgroup), Some(path));
     }
 
     #[test]
@@ -272,11 +236,6 @@ mod tests {
         ] {
             assert_eq!(parse_waits(text), None, "{}", text.escape_ascii());
         }
-        // The root, none of version 2, and what lies outside of this namespace.
-        for text in ["0::/\n", "4:memory:/a\n", "0::/../../x\n", ""] {
-            assert_eq!(cgroup_path(text.as_bytes()), None, "{text}");
-        }
-        assert_eq!(cgroup2_mount(b"1 2 0:3 / /sys rw\nrubbish\n"), None);
         let nobody = CounterReader::new().process(u32::MAX);
         assert_eq!(nobody, (ProcessCounters::default(), None));
     }

@@ -5,6 +5,7 @@
 #[doc(hidden)]
 pub mod build_id;
 pub mod caller;
+mod cgroups;
 pub mod counters;
 pub(crate) mod devices;
 mod elf_files;
@@ -30,6 +31,7 @@ pub mod user_stack;
 
 use std::sync::LazyLock;
 
+pub use cgroups::Cgroups;
 pub use labels::{LabelOptions, Labels};
 pub use maps::FileId;
 pub use space::FileHint;

@@ -266,9 +266,7 @@ impl Trace {
 
 /// All that is in faults. `NOT INDEXED`: an index of a hostile file need not say what its table does.
 fn faults(minor: i32) -> String {
-    let syscall = "waker_syscall";
-    let has_syscall = schema::table("faults").is_some_and(|table| table.has(syscall, minor));
-    let syscall = if has_syscall { syscall } else { "NULL" };
+    let syscall = schema::selected("faults", "waker_syscall", minor, "NULL");
     format!(
         "SELECT rowid, site, end_rel_ns, duration_ns, blocked_ns, runqueue_ns, at, switches, \
          slept_after_ns, waker, {syscall} FROM faults NOT INDEXED ORDER BY rowid"

@@ -20,7 +20,7 @@ pub const APPLICATION_ID: i32 = 0x466c_7454;
 /// columns or views that this version does not know and is read without them.
 pub const MAJOR: i32 = 1;
 /// See [`MAJOR`].
-pub const MINOR: i32 = 2;
+pub const MINOR: i32 = 3;
 
 /// What is stored as SQLite's `user_version`.
 pub const fn user_version(major: i32, minor: i32) -> i32 {
@@ -56,14 +56,20 @@ pub struct Column {
     pub since: i32,
 }
 
+/// A column as it is selected from a file of this minor version: by its name, or what stands for it
+/// where there is none yet.
+pub fn selected<'a>(of: &str, column: &'a str, minor: i32, absent: &'a str) -> &'a str {
+    let is_there = table(of).is_some_and(|table| table.has(column, minor));
+    if is_there { column } else { absent }
+}
+
 /// A table by its name.
 pub fn table(name: &str) -> Option<&'static Table> {
     TABLES.iter().find(|table| table.name == name)
 }
 
 impl Table {
-    /// Whether a file of this minor version has a column of the table.
-    pub fn has(&self, column: &str, minor: i32) -> bool {
+    fn has(&self, column: &str, minor: i32) -> bool {
         let column = self.columns.iter().find(|one| one.name == column);
         self.is_in(minor) && column.is_some_and(|column| column.since <= minor)
     }

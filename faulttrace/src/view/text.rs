@@ -3,6 +3,7 @@
 //! Every line begins with a word, a time or a space of ours, never with what the target chose.
 
 mod coalesce;
+pub(in crate::view) mod device_totals;
 pub(in crate::view) mod devices;
 pub(in crate::view) mod entry;
 pub(in crate::view) mod history;

@@ -93,6 +93,7 @@ pub struct Remover {
     pub tid: Option<u32>,
     pub thread: String,
     pub syscall: Option<String>,
+    pub cgroup: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -5,9 +5,9 @@ use super::pages::Again;
 use super::reads::{Reads, Writes};
 use super::settle::{MAX_MEMBERS, least_ns};
 use super::{About, Advised, rules, settle};
+use crate::model::Cause;
 use crate::model::analysis::{Evidence as Steps, HotRange, PAGE_BYTES, Report, SLICES, SeriesKey};
-use crate::model::summary::{FileKey, ProcessSummary, Tally, Waited, Who};
-use crate::model::{Cause, How};
+use crate::model::summary::{FileKey, ProcessSummary, Remover, Tally, Waited, Who};
 
 /// All that the rules look at.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +97,7 @@ pub struct RemovedFindings {
     /// Faults that read them.
     pub again: Waited,
     /// How and by whom most of them were removed, and how many.
-    pub by: Option<(How, Who, u64)>,
+    pub by: Option<(Remover, u64)>,
     /// Who, but the process itself, added most to the page cache while most of them were in it, and how
     /// many.
     pub filled: Option<(Who, u64)>,
@@ -114,12 +114,13 @@ impl RemovedFindings {
             return None;
         }
         let mut both = [Self::default(), Self::default()];
-        for ((how, who), waited) in pasts.removed.ranked() {
+        for (remover, waited) in pasts.removed.ranked() {
             let [reclaimed, dropped] = &mut both;
-            let one = if how.is_reclaim() { reclaimed } else { dropped };
+            let is_reclaim = remover.how.is_reclaim();
+            let one = if is_reclaim { reclaimed } else { dropped };
             one.again.add(waited);
             one.by
-                .get_or_insert_with(|| (*how, who.clone(), waited.faults));
+                .get_or_insert_with(|| (remover.clone(), waited.faults));
         }
         let [reclaimed, _] = &mut both;
         let mut filled = pasts.filled.ranked().into_iter();

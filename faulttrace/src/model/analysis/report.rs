@@ -13,7 +13,7 @@ use super::{Analysis, Options, parts};
 use crate::model::advice::Advised;
 use crate::model::stall::Meanwhile;
 use crate::model::summary::{FileKey, ProcessSummary, Summary, ThreadKey};
-use crate::model::{Cause, Devices, Name, Start};
+use crate::model::{Cause, Name, Start};
 
 /// What a trace adds up to.
 #[derive(Debug)]
@@ -32,8 +32,6 @@ pub struct Report {
     pub all: Part,
     /// What else is known of each process, by pid, if there are several.
     pub parts: Vec<Part>,
-    /// What block devices did for the faults; `None` if that was not traced.
-    pub devices: Option<Devices>,
     /// What the numbers leave out.
     pub quality: Quality,
     /// The durations of all faults.
@@ -224,7 +222,6 @@ pub(super) fn make(mut analysis: Analysis) -> Report {
         series: take_series(counters),
         durations,
         total,
-        devices: devices(analysis.start.as_deref(), analysis.devices),
         options: analysis.options,
         start: analysis.start,
         wall,
@@ -258,10 +255,4 @@ fn take_series(counters: &mut Counters) -> Vec<(SeriesKey, Series)> {
     let mut series: Vec<_> = keys.zip(std::mem::take(&mut counters.series)).collect();
     series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     series
-}
-
-/// `None` if nothing says that reads were followed, and no fault has any.
-fn devices(start: Option<&Start>, found: Devices) -> Option<Devices> {
-    let asked = start.is_some_and(Start::follows_io);
-    (asked || !found.is_empty()).then_some(found)
 }

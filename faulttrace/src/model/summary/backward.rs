@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Summary, Tally, ThreadKey};
-use crate::model::{History, ProcessInfo, Record, Site, Stuck};
+use crate::model::{History, Io, ProcessInfo, Record, Site, Stuck};
 
 /// Ids of threads and processes are below this on Linux (`PID_MAX_LIMIT`).
 const MAX_ID: u32 = 1 << 22;
@@ -62,6 +62,11 @@ impl Summary {
     /// What is known of the page of a fault of a process.
     pub(crate) fn add_history(&mut self, pid: u32, history: &History, blocked_ns: u64) {
         self.process(pid).pasts.add(history, blocked_ns);
+    }
+
+    /// What block devices did for a fault of a process.
+    pub(crate) fn add_io(&mut self, pid: u32, io: &Io) {
+        self.process(pid).devices.add(io);
     }
 
     /// Whether this process has totals of its own, now that it is known; else it is counted with

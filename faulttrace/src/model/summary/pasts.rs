@@ -41,6 +41,17 @@ pub struct Who {
     pub name: Name,
 }
 
+/// How pages were removed from memory, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Remover {
+    /// How.
+    pub how: How,
+    /// By whom.
+    pub who: Who,
+    /// Its cgroup then, see [`Removal::cgroup`](crate::model::Removal::cgroup).
+    pub cgroup: Option<Name>,
+}
+
 /// Sums by a key, in bounded memory.
 #[derive(Debug, Clone)]
 pub struct Sums<K> {
@@ -104,7 +115,7 @@ pub struct Pasts {
     /// Pages of which nothing is known.
     pub unknown: Waited,
     /// Refaults by how and by whom their pages were removed.
-    pub removed: Sums<(How, Who)>,
+    pub removed: Sums<Remover>,
     /// Refaults by who added most to the page cache while their pages were in it.
     pub filled: Sums<Who>,
     /// Refaults of pages that reclaim took, whose distance is not known.
@@ -140,11 +151,15 @@ impl Pasts {
             Past::Refault(removal) => removal,
         };
         self.refault.add(waited);
-        let by = Who {
-            pid: removal.by.pid,
-            name: removal.by.name.clone(),
+        let remover = Remover {
+            how: removal.how,
+            who: Who {
+                pid: removal.by.pid,
+                name: removal.by.name.clone(),
+            },
+            cgroup: removal.cgroup.clone(),
         };
-        self.removed.add((removal.how, by), waited);
+        self.removed.add(remover, waited);
         if let Some(filled) = &removal.filled {
             let who = Who {
                 pid: filled.pid,
@@ -271,6 +286,7 @@ mod tests {
                     name: Name::from("grep"),
                     syscall: None,
                 },
+                cgroup: None,
                 distance_pages,
                 filled: None,
             })),
@@ -292,7 +308,7 @@ mod tests {
         assert_eq!(pasts.pages_more(100.0), Some(100));
         assert_eq!(pasts.refault.faults, 102);
         let ranked = pasts.removed.ranked();
-        assert_eq!(ranked[0].0.0, How::MemcgReclaim);
+        assert_eq!(ranked[0].0.how, How::MemcgReclaim);
         let mut both = pasts.clone();
         both.merge(&pasts);
         assert_eq!(both.with_distance(), 200);

@@ -8,7 +8,7 @@ use super::pasts::Pasts;
 use super::room::Room;
 use super::table::{ByCause, ByFile, ByStack, ByThread};
 use super::{FileKey, Remainder, StackKey, Tally, ThreadKey};
-use crate::model::{End, Facts, Fault, ProcessInfo, Stack, Stuck};
+use crate::model::{Devices, End, Facts, Fault, ProcessInfo, Stack, Stuck};
 
 /// A fault that was reported as stuck and not seen to end.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct ProcessSummary {
     pub by_cause: ByCause,
     /// What was known of the pages that were waited for.
     pub pasts: Pasts,
+    /// What block devices did, see [`Summary::devices`](super::Summary::devices).
+    pub(super) devices: Devices,
     /// Growth of the kernel's `maj_flt`; `None` if unknown for (one of) the process(es).
     pub maj_flt_delta: Option<u64>,
     /// Processes counted here whose `maj_flt` was reported, readable or not.
@@ -72,6 +74,9 @@ impl ProcessSummary {
         self.record_durations(fault.duration_ns, 1);
         if let Some(history) = &fault.history {
             self.pasts.add(history, fault.blocked_ns);
+        }
+        if let Some(io) = &fault.io {
+            self.devices.add(io);
         }
     }
 
@@ -145,6 +150,7 @@ impl ProcessSummary {
         self.by_stack.merge(&other.by_stack, room);
         self.by_cause.merge(&other.by_cause, room);
         self.pasts.merge(&other.pasts);
+        self.devices.merge(&other.devices);
         self.account(other.maj_flt_delta);
         if let Some(theirs) = &other.durations {
             // Auto-resizing histograms of the same precision: adding cannot fail.

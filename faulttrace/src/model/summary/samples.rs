@@ -168,6 +168,7 @@ pub(crate) fn history() -> History {
                 name: Name::from("grep"),
                 syscall: Some(Name::from("read")),
             },
+            cgroup: Some(Name::from("/batch.slice/grep.service")),
             distance_pages: Some(2560),
             filled: Some(Filled {
                 pid: 5100,

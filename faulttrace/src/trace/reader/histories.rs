@@ -9,10 +9,11 @@ use super::{Errors, Order};
 use crate::model::{Filled, History, How, Name, Past, Removal, Task};
 use crate::trace::Result;
 use crate::trace::rows::absolute;
+use crate::trace::schema;
 
 const TABLE: &str = "histories";
 const COLUMNS: &str = "watched_rel_ns, past, removed_rel_ns, cached_rel_ns, how, remover, \
-                       syscall, distance_pages, filler, filler_pages, filled_pages";
+                       syscall, distance_pages, filler, filler_pages, filled_pages, ";
 
 /// The statement that reads them, if the file can have any.
 pub(super) struct Histories<'c>(Select<'c, Columns>);
@@ -36,6 +37,7 @@ struct Removed {
     syscall: Option<Name>,
     distance_pages: Option<i64>,
     filler: Option<(i64, u64, u64)>,
+    cgroup: Option<Name>,
 }
 
 impl<'c> Histories<'c> {
@@ -46,7 +48,9 @@ impl<'c> Histories<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let table = (TABLE, COLUMNS, Columns::read as Read<_>);
+        let cgroup = schema::selected(TABLE, "remover_cgroup", minor, "NULL");
+        let columns = format!("{COLUMNS}{cgroup}");
+        let table = (TABLE, columns.as_str(), Columns::read as Read<_>);
         Select::new(db, table, order, minor, errors).map(Self)
     }
 
@@ -116,6 +120,7 @@ impl Removed {
             filler: filler.zip(counted).map(|(filler, (pages, of_pages))| {
                 (filler, pages.cast_unsigned(), of_pages.cast_unsigned())
             }),
+            cgroup: name(row, 12)?,
         })
     }
 
@@ -146,6 +151,7 @@ impl Removed {
             cached_ns: self.cached.map(|at| absolute(at, base_ns)),
             how: self.how,
             by,
+            cgroup: self.cgroup,
             distance_pages: self.distance_pages.map(i64::cast_unsigned),
             filled,
         })

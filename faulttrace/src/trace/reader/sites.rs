@@ -75,9 +75,7 @@ struct Statements<'c> {
 impl<'c> Statements<'c> {
     /// `minor` is the version of the file.
     fn new(db: &'c Connection, minor: i32) -> rusqlite::Result<Self> {
-        let begin = "begin_approximate";
-        let has_begin = schema::table("sites").is_some_and(|table| table.has(begin, minor));
-        let begin = if has_begin { begin } else { "0" };
+        let begin = schema::selected("sites", "begin_approximate", minor, "0");
         let by_id = |columns: &str, table: &str| {
             db.prepare(&format!(
                 "SELECT {columns} FROM {table} NOT INDEXED WHERE rowid = ?"

@@ -47,6 +47,7 @@ columns or views, and is read without them. Older files are read.
 | 1.0 | the first |
 | 1.1 | table `samples`; `sites.begin_approximate`, and the same in `fault_details` |
 | 1.2 | tables `histories`, `cache_fills`, `cache_fill_by`, `devices`, `fault_io`; `faults.waker_syscall`, and the same in `fault_details` |
+| 1.3 | `histories.remover_cgroup` |
 ";
 
 /// The document.

@@ -93,6 +93,7 @@ fn an_earlier_minor_version_is_read_without_what_it_lacks() {
         ),
         ("DROP TABLE fault_io; DROP TABLE devices", 1001),
         ("DROP TABLE histories; DROP TABLE cache_fill_by", 1001),
+        ("ALTER TABLE histories DROP COLUMN remover_cgroup", 1002),
     ] {
         let error = refusal(directory.path(), lacks);
         assert!(

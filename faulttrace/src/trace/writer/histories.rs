@@ -38,6 +38,10 @@ pub(super) fn history(
         filler.into(),
         filled.map(|filled| filled.pages).into(),
         filled.map(|filled| filled.of_pages).into(),
+        removal
+            .and_then(|removal| removal.cgroup.as_ref())
+            .map(Name::as_bytes)
+            .into(),
     ])
 }
 

@@ -4,12 +4,12 @@
 use serde::Serialize;
 
 use super::scalar::escaped;
-use crate::model::summary::{Fills, Pasts, Waited, Who};
-use crate::model::{CacheFill, Filled, FilledBy, History, How, Task, known_id};
+use crate::model::summary::{Fills, Pasts, Remover, Waited, Who};
+use crate::model::{CacheFill, Filled, FilledBy, History, Task, known_id};
 use crate::view::escape::Escaped;
 
 /// Rows of a table.
-const TOP: usize = 20;
+pub(super) const TOP: usize = 20;
 
 #[derive(Serialize)]
 pub(super) struct HistoryPart<'a> {
@@ -18,7 +18,7 @@ pub(super) struct HistoryPart<'a> {
     removed_ns: Option<u64>,
     cached_ns: Option<u64>,
     how: Option<&'static str>,
-    removed_by: Option<TaskPart<'a>>,
+    removed_by: Option<RemoverPart<'a>>,
     distance_pages: Option<u64>,
     filled: Option<FilledPart<'a>>,
 }
@@ -32,13 +32,23 @@ impl<'a> HistoryPart<'a> {
             removed_ns: removal.map(|removal| removal.removed_ns),
             cached_ns: removal.and_then(|removal| removal.cached_ns),
             how: removal.map(|removal| removal.how.as_str()),
-            removed_by: removal.map(|removal| TaskPart::new(&removal.by)),
+            removed_by: removal.map(|removal| RemoverPart {
+                task: TaskPart::new(&removal.by),
+                cgroup: escaped(removal.cgroup.as_ref()),
+            }),
             distance_pages: removal.and_then(|removal| removal.distance_pages),
             filled: removal
                 .and_then(|removal| removal.filled.as_ref())
                 .map(FilledPart::new),
         }
     }
+}
+
+#[derive(Serialize)]
+struct RemoverPart<'a> {
+    #[serde(flatten)]
+    task: TaskPart<'a>,
+    cgroup: Option<Escaped<'a>>,
 }
 
 #[derive(Serialize)]
@@ -137,9 +147,10 @@ impl<'a> PastsPart<'a> {
         }
         let (removed, removed_rest) = pasts.removed.top(TOP);
         let (filled, filled_rest) = pasts.filled.top(TOP);
-        let removed_by = |((how, who), waited): (&'a (How, Who), Waited)| RemovedPart {
-            how: how.as_str(),
-            who: WhoPart::new(who, waited),
+        let removed_by = |(remover, waited): (&'a Remover, Waited)| RemovedPart {
+            how: remover.how.as_str(),
+            cgroup: escaped(remover.cgroup.as_ref()),
+            who: WhoPart::new(&remover.who, waited),
         };
         Some(PastsPart {
             first_touch: pasts.first_touch.into(),
@@ -176,6 +187,7 @@ impl From<Waited> for WaitedPart {
 #[derive(Serialize)]
 struct RemovedPart<'a> {
     how: &'static str,
+    cgroup: Option<Escaped<'a>>,
     #[serde(flatten)]
     who: WhoPart<'a>,
 }

@@ -31,3 +31,9 @@ impl Serialize for HexBytes<'_> {
 pub(in crate::view) fn escaped(name: Option<&Name>) -> Option<Escaped<'_>> {
     name.map(|name| Escaped(name.as_bytes()))
 }
+
+/// A part of a whole, from 0 to 1; `None` if there is no whole.
+#[expect(clippy::cast_precision_loss, reason = "a share has no 16 digits")]
+pub(in crate::view) fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

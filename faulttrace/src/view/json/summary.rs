@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::history::PastsPart;
+use super::history::{PastsPart, TOP};
+use super::io::DeviceRow;
 use super::record::{UserStackPart, deleted};
 use super::scalar::escaped;
 use super::stacks::StackCache;
@@ -17,7 +18,7 @@ use crate::model::summary::{
     ByCause, ByFile, ByStack, ByThread, FileKey, ProcessSummary, Remainder, StackKey, StillStuck,
     Summary, Table, Tally, ThreadKey,
 };
-use crate::model::{Cause, LossClass, MappingKind, Name, Stack};
+use crate::model::{Cause, Devices, LossClass, MappingKind, Name, Stack};
 use crate::view::escape::Escaped;
 
 /// One record per process, then the total unless that would repeat the only process.
@@ -35,13 +36,15 @@ pub(super) fn write(
             .filter(|still| Some(still.stuck.facts.pid) == process.pid);
         let remainder = summary.remainder_of(process);
         let stalls = process.pid.and_then(|pid| summary.stalls().totals(pid));
-        let line = SummaryLine::new(process, remainder, own.copied(), stalls, &common, stacks);
+        let more = (stalls, summary.devices(process));
+        let line = SummaryLine::new(process, remainder, own.copied(), more, &common, stacks);
         failed.line(&line, out);
     }
     if summary.processes().len() != 1 || summary.other_processes().is_some() {
         let total = summary.total();
         let all = stuck.iter().copied();
-        let line = SummaryLine::new(&total, summary.remainder(), all, None, &common, stacks);
+        let more = (None, summary.devices(&total));
+        let line = SummaryLine::new(&total, summary.remainder(), all, more, &common, stacks);
         failed.line(&line, out);
     }
 }
@@ -76,6 +79,7 @@ struct SummaryLine<'a> {
     still_stuck: Vec<StuckPart<'a>>,
     stalls: Option<StallsPart<'a>>,
     pasts: Option<PastsPart<'a>>,
+    devices: Option<Vec<DeviceRow<'a>>>,
     #[serde(flatten)]
     common: &'a Common,
 }
@@ -85,7 +89,7 @@ impl<'a> SummaryLine<'a> {
         of: &'a ProcessSummary,
         remainder: Remainder,
         stuck: impl Iterator<Item = &'a StillStuck>,
-        stalls: Option<&'a StallTotals>,
+        (stalls, devices): (Option<&'a StallTotals>, Option<&'a Devices>),
         common: &'a Common,
         stacks: &mut StackCache,
     ) -> Self {
@@ -118,6 +122,7 @@ impl<'a> SummaryLine<'a> {
             still_stuck: stuck.map(StuckPart::new).collect(),
             stalls: stalls.map(StallsPart::new),
             pasts: PastsPart::of(&of.pasts),
+            devices: devices.map(|devices| DeviceRow::all(devices, TOP)),
             common,
         }
     }

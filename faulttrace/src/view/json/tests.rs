@@ -1,5 +1,6 @@
 //! What is written, against docs/json.md.
 
+mod devices;
 pub(in crate::view) mod docs;
 mod history;
 mod stalls;

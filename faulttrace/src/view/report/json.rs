@@ -1,7 +1,6 @@
 //! A report for programs: one JSON object. The schema is docs/report-json.md; the tests compare it
 //! with what is written here.
 
-mod devices;
 mod parts;
 mod section;
 #[cfg(test)]
@@ -12,13 +11,12 @@ use serde::Serialize;
 use crate::model::analysis::{Quality, Report};
 use crate::view::escape::Escaped;
 use crate::view::json::history::FillsPart;
+use crate::view::json::io::DeviceRow;
 use crate::view::json::one_line;
 use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{Common, StuckPart, TallyPart, others};
 use crate::view::report::advice::AdvisedPart;
-use devices::DeviceRow;
-pub(super) use parts::share;
 use section::Section;
 
 /// Writes the report as one object on one line.
@@ -76,8 +74,8 @@ impl<'a> ReportLine<'a> {
             total,
             processes,
             processes_others: beyond.and_then(|beyond| others(&beyond.tally)),
-            devices: report
-                .devices
+            devices: summary
+                .devices(&report.total)
                 .as_ref()
                 .map(|devices| DeviceRow::all(devices, options.top)),
             still_stuck: summary

@@ -1,6 +1,5 @@
 //! A report for people, in the look of the live summary.
 
-mod devices;
 mod files;
 mod tables;
 #[cfg(test)]
@@ -15,6 +14,7 @@ use crate::model::summary::ProcessSummary;
 use crate::view::TextOptions;
 use crate::view::escape::escaped;
 use crate::view::report::advice;
+use crate::view::text::device_totals;
 use crate::view::text::entry::Entries;
 use crate::view::text::history;
 use crate::view::text::line::{Page, Paint};
@@ -63,8 +63,8 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
         sections(&entries, report, &labels, lost, out);
     }
     history::fills(page, report.summary.fills(), out);
-    if let Some(found) = &report.devices {
-        devices::devices(page, found, report.options.top, out);
+    if let Some(found) = report.summary.devices(&report.total) {
+        device_totals::devices(page, found, report.options.top, out);
     }
     summary::still_stuck(&entries, &report.summary, labels.shown(), out);
     summary::losses(page, &report.summary, out);
@@ -196,18 +196,5 @@ fn quality(page: Page, report: &Report, out: &mut Vec<u8>) {
         if count > 0 {
             page.wrap(0, &format!("{} {what}", plural(count, "fault")), out);
         }
-    }
-}
-
-/// A part of a whole: `12 %`. Less than all is never 100 %, more than nothing never 0 %.
-pub(super) fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        return "?".to_owned();
-    }
-    let rounded = (u128::from(part) * 200 / u128::from(whole)).div_ceil(2);
-    match rounded {
-        0 if part > 0 => "<1 %".to_owned(),
-        100.. if part < whole => ">99 %".to_owned(),
-        rounded => format!("{rounded} %"),
     }
 }

@@ -3,8 +3,8 @@
 use super::line::{Page, Paint};
 use super::words::{self, duration, plural};
 use crate::model::analysis::PAGE_BYTES;
-use crate::model::summary::{AVOIDED, Fills, Pasts, Sums, Waited, Who};
-use crate::model::{Fault, History, How, Past, Removal};
+use crate::model::summary::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
+use crate::model::{Fault, History, How, Name, Past, Removal};
 
 /// Lines of a table.
 const TOP: usize = 10;
@@ -35,14 +35,14 @@ fn refault(fault: &Fault, history: &History, removal: &Removal) -> String {
         }
         (None, None) => String::new(),
     };
-    let by = words::with_id(Some(&removal.by.name), removal.by.pid);
+    let by = by_whom((&removal.by.name, removal.by.pid), removal.cgroup.as_ref());
     let call = removal
         .by
         .syscall
         .as_ref()
         .map_or_else(String::new, |call| format!(" in {}()", words::name(call)));
     let (what, why) = removed(removal.how);
-    let mut text = format!("refault: {what} {ago} ago{stayed}, {why}by {by}{call}");
+    let mut text = format!("refault: {what} {ago} ago{stayed}, {why}{by}{call}");
     if let Some(filled) = &removal.filled {
         let who = words::with_id(Some(&filled.name), filled.pid);
         text += &format!(
@@ -68,10 +68,22 @@ fn removed(how: How) -> (&'static str, &'static str) {
     }
 }
 
-/// What was done to a page, with a space where who did it follows.
-pub(in crate::view) fn done(how: How) -> String {
-    let (what, why) = removed(how);
-    format!("{what} {why}")
+/// What was done to pages, and by whom.
+pub(in crate::view) fn remover(remover: &Remover) -> String {
+    let (what, why) = removed(remover.how);
+    let who = (&remover.who.name, remover.who.pid);
+    format!("{what} {why}{}", by_whom(who, remover.cgroup.as_ref()))
+}
+
+/// By which process, and in which cgroup, unless that is the root.
+fn by_whom((name, pid): (&Name, u32), cgroup: Option<&Name>) -> String {
+    let by = words::with_id(Some(name), pid);
+    match cgroup {
+        Some(cgroup) if cgroup.as_bytes() != b"/" => {
+            format!("by {by} (cgroup {})", words::name(cgroup))
+        }
+        _ => format!("by {by}"),
+    }
 }
 
 /// Pages as bytes.
@@ -100,9 +112,7 @@ pub(in crate::view) fn pasts(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
     ] {
         row(page, waited, what, out);
     }
-    table(page, "removed", &pasts.removed, out, |(how, who)| {
-        format!("{}by {}", done(*how), named(who))
-    });
+    table(page, "removed", &pasts.removed, out, remover);
     let title = "by who brought most into memory while they were there";
     table(page, title, &pasts.filled, out, named);
     more_memory(page, pasts, out);

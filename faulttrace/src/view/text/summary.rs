@@ -1,5 +1,6 @@
 //! The header, and what everything adds up to at the end.
 
+use super::device_totals;
 use super::entry::{Entries, major_count, split};
 use super::history;
 use super::line::{Page, Paint};
@@ -13,6 +14,8 @@ use crate::view::escape::escaped;
 
 /// Lines of a list; the rest is counted.
 const MAX_LINES: usize = 20;
+/// Devices that are listed.
+const TOP_DEVICES: usize = 10;
 /// Longest version or host name shown, bytes.
 const MAX_WORD: usize = 128;
 
@@ -87,6 +90,9 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
     tables(page, &Labels::new(summary, show_pids), &total, out);
     history::pasts(page, &total.pasts, out);
     history::fills(page, summary.fills(), out);
+    if let Some(found) = summary.devices(&total) {
+        device_totals::devices(page, found, TOP_DEVICES, out);
+    }
     stalls::longest(entries, summary, out);
     still_stuck(entries, summary, show_pids, out);
     losses(page, summary, out);

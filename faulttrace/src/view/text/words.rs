@@ -309,3 +309,16 @@ pub(in crate::view) fn about(bytes: u64) -> String {
     }
     size(bytes)
 }
+
+/// A part of a whole: `12 %`. Less than all is never 100 %, more than nothing never 0 %.
+pub(in crate::view) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "?".to_owned();
+    }
+    let rounded = (u128::from(part) * 200 / u128::from(whole)).div_ceil(2);
+    match rounded {
+        0 if part > 0 => "<1 %".to_owned(),
+        100.. if part < whole => ">99 %".to_owned(),
+        rounded => format!("{rounded} %"),
+    }
+}

@@ -1,6 +1,6 @@
 //! The tables of what `--evictions` adds.
 
-use super::{Column, ID, NONE, RECORD, REFERENCE, Table, column};
+use super::{Column, ID, NONE, RECORD, REFERENCE, Table, column, since};
 
 pub(super) const HISTORIES: Table = Table {
     name: "histories",
@@ -76,6 +76,15 @@ const HISTORY: &[Column] = &[
     ),
     column("filler_pages", "INTEGER", "How many pages that were"),
     column("filled_pages", "INTEGER", "How many all added"),
+    since(
+        3,
+        column(
+            "remover_cgroup",
+            "TEXT",
+            "The cgroup (version 2) that the remover was in, `/` for the root; NULL if not known, as \
+             when the cgroup was gone",
+        ),
+    ),
 ];
 
 /// What came and went.

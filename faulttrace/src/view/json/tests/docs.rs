@@ -135,7 +135,7 @@ pub(in crate::view) fn check_pasts(pasts: &Value) {
     ] {
         check(&pasts[sum], &documented("waited"));
     }
-    for (table, keys) in [("removed_by", 5), ("filled_by", 4)] {
+    for (table, keys) in [("removed_by", 6), ("filled_by", 4)] {
         for row in pasts[table].as_array().unwrap() {
             assert_eq!(row.as_object().unwrap().len(), keys, "{row}");
         }
@@ -166,6 +166,9 @@ fn check_tables(summary: &Value) {
         }
     }
     check_pasts(&summary["pasts"]);
+    for device in summary["devices"].as_array().into_iter().flatten() {
+        check(device, &documented("device"));
+    }
     for table in ["by_thread", "by_file", "by_stack", "by_cause"] {
         for row in summary[table].as_array().unwrap() {
             check(row, &both(table, "totals"));

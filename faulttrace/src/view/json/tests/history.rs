@@ -19,7 +19,11 @@ fn the_past_of_a_page_is_told_as_far_as_it_is_known() {
         (&refault["past"], &refault["how"]),
         (&"refault".into(), &"memcg_reclaim".into())
     );
-    assert_eq!(refault["removed_by"]["syscall"], "read");
+    let by = &refault["removed_by"];
+    assert_eq!(
+        (&by["syscall"], &by["cgroup"]),
+        (&"read".into(), &"/batch.slice/grep.service".into())
+    );
     assert_eq!(refault["filled"]["pages"], 262_144);
     let first = past(Past::FirstTouch);
     assert_eq!(first["past"], "first_touch");

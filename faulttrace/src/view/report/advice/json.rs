@@ -7,9 +7,10 @@ use crate::model::analysis::Report;
 use crate::model::summary::Summary;
 use crate::view::escape::Escaped;
 use crate::view::json::one_line;
+use crate::view::json::scalar::share;
 use crate::view::json::summary::Common;
 use crate::view::report::advice::{actions, words};
-use crate::view::report::json::{HeadPart, share};
+use crate::view::report::json::HeadPart;
 
 /// Writes the advice of a report as one object on one line.
 ///

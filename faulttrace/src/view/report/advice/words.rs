@@ -4,8 +4,8 @@ use crate::model::advice::{
     Advice, Advised, Again, Condition, Evidence, How, NoAdvice, PER_BLOCKED, PER_WALL, Reads,
     RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
 };
-use crate::view::report::text::percent;
 use crate::view::text::history;
+use crate::view::text::words::percent;
 use crate::view::text::words::{about, duration, plural, with_id};
 
 /// What is wrong, in a few words.
@@ -124,12 +124,9 @@ fn came_again(again: &Again, bytes: u64) -> String {
 
 fn removed(found: &RemovedFindings) -> String {
     let mut text = format!("{} read them", plural(found.again.faults, "fault"));
-    if let Some((how, who, faults)) = &found.by {
-        let by = with_id(Some(&who.name), who.pid);
-        text += &format!(
-            "; of {faults} the page had been {}by {by}",
-            history::done(*how)
-        );
+    if let Some((remover, faults)) = &found.by {
+        let by = history::remover(remover);
+        text += &format!("; of {faults} the page had been {by}");
     }
     if let Some((who, faults)) = &found.filled {
         let who = with_id(Some(&who.name), who.pid);

@@ -10,15 +10,9 @@ use crate::model::summary::FileKey;
 use crate::model::{Cause, MappingKind};
 use crate::view::escape::Escaped;
 use crate::view::json::record::deleted;
-use crate::view::json::scalar::escaped;
+use crate::view::json::scalar::{escaped, share};
 use crate::view::json::stall::MeanwhilePart;
 use crate::view::json::summary::FilePart;
-
-/// A part of a whole, from 0 to 1; `None` if there is no whole.
-#[expect(clippy::cast_precision_loss, reason = "a share has no 16 digits")]
-pub(in crate::view::report) fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
-}
 
 #[derive(Serialize)]
 pub(super) struct PercentilesPart {

@@ -4,12 +4,12 @@ use std::hash::Hash;
 
 use serde::Serialize;
 
-use super::parts::{AtOnce, FileRow, PercentilesPart, StallsPart, share};
+use super::parts::{AtOnce, FileRow, PercentilesPart, StallsPart};
 use crate::model::analysis::{Durations, Part, Report};
 use crate::model::summary::{Entry, ProcessSummary, Remainder, Table, Tally};
 use crate::view::escape::Escaped;
 use crate::view::json::history::PastsPart;
-use crate::view::json::scalar::escaped;
+use crate::view::json::scalar::{escaped, share};
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{
     CausePart, Percentiles, StackPart, TallyPart, ThreadPart, others,

@@ -34,7 +34,7 @@ fn written(report: &Report) -> Value {
         check(still, &documented("still_stuck"));
     }
     for device in value["devices"].as_array().into_iter().flatten() {
-        check(device, &fields("device"));
+        check(device, &documented("device"));
     }
     check(&value["quality"], &fields("quality"));
     maybe(&value["cache_fills"], "cache_fills");

@@ -1,12 +1,11 @@
 //! Where in the files the faults were, and how threads went through them.
 
-use super::percent;
 use crate::model::analysis::{
     Evidence, FileAccess, HotRange, Offsets, PAGE_BYTES, Part, Pattern, WINDOW_BYTES,
 };
 use crate::model::summary::ProcessSummary;
 use crate::view::text::line::{Page, Paint};
-use crate::view::text::words::{self, duration, plural, size};
+use crate::view::text::words::{self, duration, percent, plural, size};
 
 /// The files that cost most, as far as offsets in them are known.
 pub(super) fn files(

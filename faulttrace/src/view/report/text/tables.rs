@@ -2,12 +2,12 @@
 
 use std::hash::Hash;
 
-use super::{Section, percent};
+use super::Section;
 use crate::model::analysis::{Durations, Percentiles};
 use crate::model::summary::{Entry, Table, Tally};
 use crate::view::text::line::{Line, Page, Paint};
 use crate::view::text::tables::{cause_label, stack_label};
-use crate::view::text::words::{self, duration};
+use crate::view::text::words::{self, duration, percent};
 
 /// Pages of this width have all columns.
 const WIDE: usize = 120;

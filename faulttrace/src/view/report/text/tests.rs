@@ -2,11 +2,12 @@
 
 use jiff::tz::TimeZone;
 
-use super::{in_zone, percent};
+use super::in_zone;
 use crate::model::analysis::tests::{analyse, during, records};
 use crate::model::analysis::{Options, Report};
 use crate::view::TextOptions;
 use crate::view::report::samples::{eventful, hostile, several};
+use crate::view::text::words::percent;
 
 pub(in crate::view::report) fn shown(report: &Report, width: Option<usize>) -> String {
     let mut out = Vec::new();

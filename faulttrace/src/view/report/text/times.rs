@@ -5,9 +5,7 @@ use crate::model::analysis::{Concurrency, Stall, StallThread, Stalls, Wall};
 use crate::view::text::entry::Entries;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::stalls::beside;
-use crate::view::text::words::{self, duration, plural};
-
-use super::percent;
+use crate::view::text::words::{self, duration, percent, plural};
 
 /// Stalls whose threads are told; of the others only when they were.
 const MAX_DETAILED: usize = 3;

@@ -1,7 +1,9 @@
 //! The summary, as read.
 
 use super::{Screen, nth, reported};
-use crate::model::summary::samples::{accounting, fault, lost, record, start, stuck};
+use crate::model::summary::samples::{
+    accounting, fault, fault_with_io, lost, record, start, stuck,
+};
 use crate::model::{Cause, End, LossClass, Name, Record, Transport};
 use crate::view::text::TextOptions;
 
@@ -77,7 +79,7 @@ fn the_summary() {
     why pages were not in memory
            13     157 ms  had been in memory, and were removed
       removed:
-           13     157 ms  evicted under a memory cgroup's limit, by grep[5100]
+           13     157 ms  evicted under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service)
       by who brought most into memory while they were there:
            13     157 ms  grep[5100]
       more memory (for the same cgroup) would have avoided: 50 % with 10.1 MiB, 90 % with 10.1 MiB, 99 % with 10.1 MiB, of 13 refaults that reclaim caused
@@ -150,7 +152,7 @@ fn the_summary_of_several_processes() {
     why pages were not in memory
             2    24.2 ms  had been in memory, and were removed
       removed:
-            2    24.2 ms  evicted under a memory cgroup's limit, by grep[5100]
+            2    24.2 ms  evicted under a memory cgroup's limit, by grep[5100] (cgr…
       by who brought most into memory while they were there:
             2    24.2 ms  grep[5100]
       more memory (for the same cgroup) would have avoided: 50 % with 10.1 MiB, 90 %
@@ -204,4 +206,24 @@ fn a_ring_that_does_not_add_up_is_told() {
     }));
     screen.finish();
     assert!(screen.text().contains("NOT add up: 2 unaccounted for"));
+}
+
+#[test]
+fn the_summary_tells_what_devices_did() {
+    let mut screen = Screen::new(TextOptions::default());
+    let devices = |screen: &mut Screen| {
+        screen.finish();
+        let text = screen.text();
+        let from = text
+            .find("devices, for reads")
+            .expect("a section of devices");
+        text[from..].lines().take(4).collect::<Vec<_>>().join("\n")
+    };
+    screen.feed(&record(fault_with_io()));
+    insta::assert_snapshot!(devices(&mut screen), @"
+    devices, for reads that faults began
+      nvme0n1 (259:1): 3 requests for 1 fault, 128 KiB, 1 shared with others
+        2 completed within their faults: queued 150 µs in the mean, at most 200 µs; served 10.5 ms in the mean, at most 11.0 ms
+        slow: 99 % of the time is the device's own
+    ");
 }

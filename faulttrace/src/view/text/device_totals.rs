@@ -1,13 +1,11 @@
 //! What devices did for the faults (`--io`): which is slow, which has too much to do.
 
-use super::percent;
+use super::line::{Page, Paint};
+use super::words::{duration, percent, plural, size};
 use crate::model::{Device, DeviceTotals, DeviceVerdict, Devices};
-use crate::view::text;
-use crate::view::text::line::{Page, Paint};
-use crate::view::text::words::{duration, plural, size};
 
 /// The devices whose requests took longest.
-pub(super) fn devices(page: Page, devices: &Devices, top: usize, out: &mut Vec<u8>) {
+pub(in crate::view) fn devices(page: Page, devices: &Devices, top: usize, out: &mut Vec<u8>) {
     let ranked = devices.ranked();
     let others = devices.others();
     page.say("", out);
@@ -32,7 +30,7 @@ pub(super) fn devices(page: Page, devices: &Devices, top: usize, out: &mut Vec<u
 fn one(page: Page, device: Option<&Device>, totals: &DeviceTotals, out: &mut Vec<u8>) {
     let name = device.map_or_else(
         || "devices not known or not told apart".to_owned(),
-        text::devices::device,
+        super::devices::device,
     );
     let mut text = format!(
         "{name}: {} for {}, {}",
