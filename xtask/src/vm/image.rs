@@ -21,9 +21,9 @@ use crate::shell::{describe, find, output_of, run, say};
 /// Modules for the disk, FUSE and loop devices, unless they are built in.
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "loop", "fuse"];
 /// What busybox does for the guest.
-const APPLETS: [&str; 16] = [
-    "sh", "cat", "chmod", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed", "sleep", "tee",
-    "umount", "uname", "env", "true",
+const APPLETS: [&str; 17] = [
+    "sh", "cat", "chmod", "dd", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed", "sleep",
+    "tee", "umount", "uname", "env", "true",
 ];
 /// What the harness calls with options that busybox lacks.
 const PROGRAMS: [&str; 6] = [

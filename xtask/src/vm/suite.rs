@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 17] = [
+pub(super) static PROGRAMS: [Program; 18] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
@@ -28,6 +28,7 @@ pub(super) static PROGRAMS: [Program; 17] = [
     whole("causes"),
     whole("confusion"),
     whole("wakers"),
+    whole("scarce"),
     Program {
         name: "device",
         without: &[(
@@ -62,11 +63,13 @@ enum Lack {
     /// Majors of `MADV_POPULATE_READ`. It came with 5.14 (kernel commit 4ca9b3859dac); in 6.1 the second
     /// try of its faults, which is the one that the kernel counts, begins as if it were the first.
     PopulateMajors,
+    /// What `--evictions` needs, see docs/kernels.md.
+    Evictions,
 }
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 10] = [
+const LACKING: [(Lack, &str, &str); 11] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -113,6 +116,11 @@ const LACKING: [(Lack, &str, &str); 10] = [
         "majors",
         "the_text_explains_the_remainder",
     ),
+    (
+        Lack::Evictions,
+        "scarce",
+        "pages_are_evicted_by_kswapd_or_by_who_wants_memory",
+    ),
 ];
 
 /// What a guest is, as far as tests depend on it.
@@ -127,7 +135,7 @@ impl Machine {
     fn lacks(&self, what: &Lack) -> bool {
         match what {
             Lack::Cpus => self.cpus < 2,
-            Lack::PopulateMajors => ["5.10", "6.1"].contains(&self.series),
+            Lack::PopulateMajors | Lack::Evictions => ["5.10", "6.1"].contains(&self.series),
         }
     }
 

@@ -1,0 +1,131 @@
+//! A machine that runs out of memory. Takes nearly all of it: only for machines that are made for it
+//! (`cargo xtask vm`), and fails on others.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use faulttrace_tests::harness::disk::{SwapFile, create, evict};
+use faulttrace_tests::harness::matrix::{Matrix, judge};
+use faulttrace_tests::harness::start;
+use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::mem::keep_what_is_mapped;
+
+const MIB: u64 = 1 << 20;
+
+/// Memory that nobody else can have, given back on drop: reserved for huge pages.
+struct Taken;
+
+impl Taken {
+    /// Takes all but so much.
+    fn all_but(bytes: u64) -> Taken {
+        // This process thaws what it froze, so that it must never wait for it.
+        keep_what_is_mapped().expect("mlockall");
+        let total = meminfo("MemTotal");
+        assert!(
+            total < 4096 * MIB,
+            "this takes all memory of a machine that has {} MiB: run it with `cargo xtask vm`",
+            total / MIB
+        );
+        fs::write("/proc/sys/vm/drop_caches", "1").expect("drop_caches");
+        let pages = meminfo("MemAvailable").saturating_sub(bytes) / meminfo("Hugepagesize");
+        let taken = Taken;
+        reserve(pages);
+        let left = meminfo("MemAvailable");
+        assert!(left < 2 * bytes, "{} MiB are left", left / MIB);
+        taken
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        reserve(0);
+    }
+}
+
+fn reserve(pages: u64) {
+    fs::write("/proc/sys/vm/nr_hugepages", pages.to_string()).expect("nr_hugepages");
+}
+
+/// A line of /proc/meminfo, bytes.
+fn meminfo(key: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect(key) << 10
+}
+
+#[test]
+fn who_makes_room_waits_in_direct_reclaim() {
+    let bench = start();
+    // On the machine's own disk: a loop device needs memory to write, and here there is none.
+    let _swap = SwapFile::new(bench.path(), 192);
+    let work = Work::start(["grow", "--pages=40000"]);
+    let _taken = Taken::all_but(96 * MIB);
+    let mut matrix = Matrix::default();
+    judge(
+        &mut matrix,
+        ("out of memory", "direct_reclaim"),
+        work,
+        (20, true),
+    );
+    matrix.print();
+    matrix.check();
+}
+
+#[test]
+fn pages_are_evicted_by_kswapd_or_by_who_wants_memory() {
+    const PAGES: usize = 256;
+    let bench = start();
+    let file = bench.path().join("data");
+    create(&file, PAGES);
+    let big = bench.path().join("big");
+    create(&big, 40_000);
+    evict(&file);
+    evict(&big);
+    let path = file.to_str().expect("our own path");
+    let mut work = Work::start(["revisit", path, "--rounds=2", &format!("--pages={PAGES}")]);
+    let tracer = Tracer::of_with(work.pid(), &["--evictions", "--no-symbols"]);
+    let _taken = Taken::all_but(96 * MIB);
+    work.run();
+    let reader = read(&big);
+    work.run();
+    let trace = tracer.stop();
+    let pid = work.pid();
+    work.exit();
+    let (mut kswapd, mut direct, mut others) = (0, 0, Vec::new());
+    for fault in trace.faults(pid) {
+        let Some(history) = fault.history.as_ref().filter(|one| one.past == "refault") else {
+            continue;
+        };
+        let by = history.removed_by.as_ref().expect("who removed it");
+        match history.how.as_deref() {
+            Some("kswapd") if by.thread == "kswapd0" => kswapd += 1,
+            Some("direct_reclaim") if by.pid == Some(reader) => direct += 1,
+            other => others.push((other.map(str::to_owned), by.clone())),
+        }
+    }
+    eprintln!("by kswapd {kswapd}, by the reader {direct}, by others {others:?}");
+    trace.check(kswapd + direct >= PAGES / 2, || {
+        "hardly any page was evicted".to_owned()
+    });
+    trace.check(others.len() * 100 <= kswapd + direct, || {
+        format!("by others: {others:?}")
+    });
+}
+
+/// Reads a file to its end; the reader's process id.
+fn read(file: &Path) -> u32 {
+    let input = format!("if={}", file.display());
+    let mut command = Command::new("dd");
+    let mut child = command
+        .args([&input, "of=/dev/null", "bs=1M"])
+        .spawn()
+        .expect("dd");
+    let pid = child.id();
+    assert!(child.wait().expect("ended").success());
+    pid
+}
