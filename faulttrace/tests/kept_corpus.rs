@@ -37,6 +37,7 @@ fn what_targets_write_is_survived() {
         ("perf_map", parsers::perf_map),
         ("btf", parsers::btf),
         ("build_id", parsers::build_id),
+        ("go", parsers::go),
         ("ring", ring::ring),
     ] {
         let files = std::fs::read_dir(corpus(target)).expect("the corpus is there");

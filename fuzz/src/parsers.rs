@@ -7,6 +7,7 @@ use std::time::Duration;
 use faulttrace::probe::KernelTypes;
 use faulttrace::process::FileHint;
 use faulttrace::process::build_id;
+use faulttrace::process::go;
 use faulttrace::process::maps::{self, FileId};
 use faulttrace::process::perf_map::Functions;
 use faulttrace::process::space::{Answer, Snapshot, Space};
@@ -95,4 +96,9 @@ pub fn build_id(bytes: &[u8]) -> usize {
             .is_none_or(|id| !id.is_empty() && id.len() <= 64)
     );
     usize::from(found.is_some())
+}
+
+/// A Go program, and the functions at its first offsets.
+pub fn go(bytes: &[u8]) -> usize {
+    go::understood(bytes)
 }

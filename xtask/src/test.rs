@@ -45,10 +45,15 @@ pub(crate) fn e2e(arguments: &[OsString]) -> anyhow::Result<()> {
         "no end-to-end test matches {arguments:?}"
     );
 
+    let python = python::environment()?;
     let mut environment = vec![
         ("FAULTTRACE_BIN", faulttrace.into_os_string()),
         ("FAULTTRACE_WORKLOAD", workload.as_os_str().to_owned()),
-        ("FAULTTRACE_PYTHON", python::environment()?.into_os_string()),
+        (
+            "FAULTTRACE_GO",
+            python.with_file_name("go").into_os_string(),
+        ),
+        ("FAULTTRACE_PYTHON", python.into_os_string()),
     ];
     for name in ["PATH", "RUST_BACKTRACE", "CI"] {
         if let Some(value) = std::env::var_os(name) {

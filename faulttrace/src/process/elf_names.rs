@@ -1,11 +1,12 @@
-//! Names of places in programs and libraries, by blazesym.
+//! Names of places in programs and libraries: by Go's own table where there is one, else by blazesym.
 //!
 //! What it reads is hostile: a file made for it can exhaust memory or stack, or vanish while it is
 //! mapped, and each of these ends the process. So the tracer has it done by another process
 //! (`names_helper`); this is what runs there.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -14,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 use super::build_id;
+use super::go::GoProgram;
 use super::maps::FileId;
 
 /// More calls inlined into one place are left out.
-const MAX_INLINED: usize = 64;
+pub(super) const MAX_INLINED: usize = 64;
 
 /// A function, or a call inlined into the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,37 +41,51 @@ pub(super) trait Names: Send {
 }
 
 /// Reads the files itself.
-pub(super) struct Reader(Symbolizer);
+pub(super) struct Reader {
+    symbols: Symbolizer,
+    /// By the descriptor; `None` for those that are not Go's.
+    go: HashMap<RawFd, Option<GoProgram>>,
+}
 
 impl Default for Reader {
     fn default() -> Self {
         // A descriptor of ours always means the same file, so there is nothing to reload.
-        Self(
-            Symbolizer::builder()
+        Self {
+            symbols: Symbolizer::builder()
                 .enable_auto_reload(false)
                 .enable_code_info(true)
                 .enable_inlined_fns(true)
                 .enable_demangling(true)
                 .build(),
-        )
+            go: HashMap::new(),
+        }
     }
 }
 
 impl Reader {
     /// As [`Names::look_up`], with or without debug information. The file must stay open under its
     /// descriptor.
-    pub(super) fn look_up(&self, file: &File, offset: u64, debug: bool) -> Option<Vec<ElfFrame>> {
+    pub(super) fn look_up(
+        &mut self,
+        file: &File,
+        offset: u64,
+        debug: bool,
+    ) -> Option<Vec<ElfFrame>> {
+        // Whether or not it is stripped: the same names, and much less to read than debug information.
+        if let Some(frames) = self.in_go(file, offset) {
+            return Some(frames);
+        }
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let input = || Input::FileOffset(offset);
         let mut found = if debug {
-            self.0
+            self.symbols
                 .symbolize_single(&Source::Elf(Elf::new(&path)), input())
         } else {
-            self.0.symbolize_single(&table_of(&path), input())
+            self.symbols.symbolize_single(&table_of(&path), input())
         };
         if debug && found.is_err() {
             // Separate debug information may not fit; the symbol table still does.
-            found = self.0.symbolize_single(&table_of(&path), input());
+            found = self.symbols.symbolize_single(&table_of(&path), input());
         }
         match found {
             Ok(Symbolized::Sym(sym)) => {
@@ -87,11 +103,20 @@ impl Reader {
         }
     }
 
+    /// `None` if no Go function is there.
+    fn in_go(&mut self, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
+        let descriptor = file.as_raw_fd();
+        let program = self.go.entry(descriptor);
+        let program = program.or_insert_with(|| GoProgram::open(file)).as_ref()?;
+        let frames = program.frames(offset)?;
+        (!frames.is_empty()).then_some(frames)
+    }
+
     /// The name in the symbol table, if it is the same with its module or class: debug information
     /// of the smaller kinds has bare names.
     fn qualified(&self, path: &Path, offset: u64, bare: &str) -> Option<String> {
         let found = self
-            .0
+            .symbols
             .symbolize_single(&table_of(path), Input::FileOffset(offset))
             .ok()?;
         let name = found.as_sym()?.name.as_ref();

@@ -10,6 +10,8 @@ pub mod counters;
 pub(crate) mod devices;
 mod elf_files;
 mod elf_names;
+#[doc(hidden)]
+pub mod go;
 pub mod kernel;
 mod known_stacks;
 mod labels;

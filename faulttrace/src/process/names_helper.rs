@@ -225,14 +225,14 @@ pub fn serve() -> ExitCode {
     confine();
     let stdin = io::stdin();
     let mut files = HashMap::new();
-    let reader = Reader::default();
+    let mut reader = Reader::default();
     while let Ok(Some(question)) = receive(stdin.as_fd()) {
         let number = question.number;
         if let Some(file) = question.file {
             files.insert(number, file);
         }
         let file = files.get(&number);
-        let names = |debug| file.and_then(|file| reader.look_up(file, question.offset, debug));
+        let mut names = |debug| file.and_then(|file| reader.look_up(file, question.offset, debug));
         let answer = match question.about {
             About::Table => encode(names(false)),
             About::Debug => encode(names(true)),

@@ -84,8 +84,33 @@ pub fn compile_rust(source: &str, to: &Path) {
     compile(&mut command);
 }
 
+/// Builds the Go program of a directory with this `go`, and options for `go build`; with C in it or not.
+pub fn compile_go(go: &Path, source: &str, to: &Path, options: &[&str], with_c: bool) {
+    let mut command = Command::new(go);
+    command.arg("build").args(options).arg("-o").arg(to);
+    if with_c {
+        command.arg("-tags=withc");
+    }
+    command
+        .args(["main.go", "cgo.go"])
+        .current_dir(sources().join(source))
+        .env("CGO_ENABLED", if with_c { "1" } else { "0" })
+        // This `go` itself, and nothing from the network.
+        .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod")])
+        .env("GOPROXY", "off");
+    if std::env::var_os("HOME").is_none() {
+        command.env("GOCACHE", to.with_file_name("go-cache"));
+    }
+    // The first time, all of its standard library is built, in each of several ways.
+    compile_within(&mut command, Duration::from_secs(900));
+}
+
 fn compile(command: &mut Command) {
-    let output = run(command, Duration::from_secs(120));
+    compile_within(command, Duration::from_secs(120));
+}
+
+fn compile_within(command: &mut Command, wait: Duration) {
+    let output = run(command, wait);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
