@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use faulttrace::model::{
-    Access, Accounting, Cause, Device, End, Facts, Fault, Frame, Io, LossClass, Lost, MappingKind, Mode, Name,
-    Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Sample, Served, Sleep,
-    Stack, Start, Stuck, SystemCounters, Transport, Waits, Waker,
+    Access, Accounting, Cause, Device, End, Facts, Fault, Filled, Frame, History, How, Io,
+    LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters,
+    ProcessEnd, ProcessInfo, Record, Removal, Sample, Served, Sleep, Stack, Start, Stuck,
+    SystemCounters, Task, Transport, Waits, Waker,
 };
 use faulttrace::trace::{Options, Writer};
 
@@ -62,10 +63,13 @@ pub fn seed(path: &Path) {
             lost: 0,
         }),
     ]);
-    writer.write(&records, BEGIN_NS + 10_000_000).expect("written");
+    writer
+        .write(&records, BEGIN_NS + 10_000_000)
+        .expect("written");
     writer.finish(BEGIN_NS + 10_000_000).expect("finished");
     let db = rusqlite::Connection::open(path).expect("opened");
-    db.execute_batch("PRAGMA page_size = 512; VACUUM;").expect("packed");
+    db.execute_batch("PRAGMA page_size = 512; VACUUM;")
+        .expect("packed");
 }
 
 fn sample() -> Sample {
@@ -97,7 +101,7 @@ fn sample() -> Sample {
 }
 
 fn facts(number: u64) -> Facts {
-    let file = number % 3 > 0;
+    let file = !number.is_multiple_of(3);
     Facts {
         begin_ns: Some(BEGIN_NS + number * 1_000_000),
         pid: 7,
@@ -161,15 +165,49 @@ fn fault(number: u64) -> Fault {
             runqueue_ns,
             waker: Some(match number {
                 0 => Waker::Interrupt,
-                _ => Waker::Task {
-                    pid: 9,
-                    tid: 9,
-                    name: Name::from("server"),
-                    syscall: Some(Name::from("writev")),
-                },
+                _ => Waker::Task(task("server", "writev")),
             }),
         }),
-        io: (number % 2 == 0).then(|| Box::new(io(number))),
+        history: (number > 0).then(|| Box::new(history(number))),
+        io: number.is_multiple_of(2).then(|| Box::new(io(number))),
+    }
+}
+
+fn task(name: &str, syscall: &str) -> Task {
+    Task {
+        pid: 9,
+        tid: 9,
+        name: Name::from(name),
+        syscall: Some(Name::from(syscall)),
+    }
+}
+
+/// One of each kind.
+fn history(number: u64) -> History {
+    let removal = |how| {
+        Past::Refault(Box::new(Removal {
+            removed_ns: BEGIN_NS - 500,
+            cached_ns: (number > 3).then_some(BEGIN_NS - 900),
+            how,
+            by: task("grep", "read"),
+            cgroup: (number > 3).then(|| Name::from("/batch")),
+            distance_pages: (number > 3).then_some(7),
+            filled: (number > 3).then(|| Filled {
+                pid: 9,
+                name: Name::from("grep"),
+                pages: 5,
+                of_pages: 6,
+            }),
+        }))
+    };
+    History {
+        watched_ns: (number > 1).then_some(BEGIN_NS - 1_000),
+        past: match number {
+            1 => Past::Unknown,
+            2 => Past::FirstTouch,
+            3 => removal(How::Kswapd),
+            _ => removal(How::MemcgReclaim),
+        },
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn lint() -> anyhow::Result<()> {
     ]))?;
     run(cargo()?.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))?;
     ebpf_clippy()?;
+    fuzz_clippy()?;
     other_architecture()?;
     run(cargo()?
         .env("RUSTDOCFLAGS", "-Dwarnings")
@@ -66,6 +67,19 @@ fn ebpf_clippy() -> anyhow::Result<()> {
         .args(["--target", target, "-Zbuild-std=core", "--target-dir"])
         // Build scripts that look at RUSTC_BOOTSTRAP would be rebuilt back and forth.
         .arg(target_dir()?.join("ebpf-lint"))
+        .args(["--", "-Dwarnings"]))
+}
+
+/// Lints the fuzz targets, which are a workspace of their own. Nothing is linked, so that libFuzzer, for
+/// which a C++ compiler would be needed, need not be there.
+fn fuzz_clippy() -> anyhow::Result<()> {
+    let built = target_dir()?.join("fuzz-lint");
+    run(cargo()?
+        .env("CUSTOM_LIBFUZZER_PATH", built.join("libfuzzer.a"))
+        .args(["clippy", "--manifest-path"])
+        .arg(root()?.join("fuzz/Cargo.toml"))
+        .args(["--all-targets", "--locked", "--target-dir"])
+        .arg(built)
         .args(["--", "-Dwarnings"]))
 }
 
