@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use faulttrace_tests::frozen::Stutter;
 use faulttrace_tests::harness::cgroup::MemoryGroup;
-use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict};
+use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict, set_depth};
 use faulttrace_tests::harness::matrix::{Known, Matrix, judge};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::Tracer;
@@ -131,7 +131,9 @@ fn memory(bench: &Bench, matrix: &mut Matrix) {
     let mut command = group.command(&binary());
     command.args(["grow", "--pages=20000"]);
     let work = Work::start_command("grow", &mut command);
-    // Swapping out takes time, so that who wants more than the limit has to wait.
+    // Swapping out takes time, and only a few pages can be on their way: so who wants more than the limit
+    // has to wait. In cgroups of version 2, reclaim itself does not wait for pages being written.
+    set_depth(disk.name(), 4);
     let _slow = Stutter::new(outer.path(), Duration::from_millis(5));
     judge(
         matrix,

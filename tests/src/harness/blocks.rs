@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use super::process::must;
 
@@ -99,7 +98,7 @@ impl Drop for BlockEvents {
                 "0",
             );
         }
-        let _gone = Command::new("rmdir").arg(&self.instance).status();
+        let _gone = fs::remove_dir(&self.instance);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,6 +120,15 @@ impl LoopDisk {
             File::create(&probe).is_err()
         });
     }
+}
+
+/// The disk that a directory is on, as in `/sys/block`.
+pub fn disk_of(directory: &Path) -> String {
+    let device = fs::metadata(directory).expect("a directory").dev();
+    let numbers = format!("{}:{}", libc::major(device), libc::minor(device));
+    let link = fs::read_link(format!("/sys/dev/block/{numbers}")).expect("a disk");
+    let name = link.file_name().expect("a name of a disk");
+    name.to_str().expect("the kernel's own name").to_owned()
 }
 
 fn name_of(device: &str) -> &str {
