@@ -50,7 +50,7 @@ def beside(fault):
     by, filled = history.get("removed_by") or {}, history.get("filled") or {}
     columns = {f"io_{name}": io.get(name) for name in IO}
     columns |= {f"history_{name}": history.get(name) for name in HISTORY}
-    columns |= {f"history_removed_by_{name}": by.get(name) for name in ("pid", "thread")}
+    columns |= {f"history_removed_by_{name}": by.get(name) for name in ("pid", "thread", "cgroup")}
     columns |= {f"history_filled_{name}": filled.get(name) for name in ("pid", "name")}
     return columns
 
