@@ -1,17 +1,23 @@
 //! Standard output on a thread of its own, so that a reader who does not read cannot keep the
 //! session from ending.
 
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::mem;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How many buffers may wait for the writer.
 const QUEUE: usize = 4;
 
-/// When this much waits to be written, no more records are taken.
+/// A buffer with this much is written before more is put into it, and no more records are taken while
+/// one waits.
 const HIGH_WATER_BYTES: usize = 1 << 20;
+
+/// How many buffers are kept to be used again: more than a batch of records fills.
+const KEPT: usize = 16;
 
 /// A reader who has not read for so long holds up what is saved no more.
 const STALLED_AFTER: Duration = Duration::from_millis(400);
@@ -29,7 +35,12 @@ enum Outcome {
 pub(super) struct Output {
     /// Rendered, not yet handed over.
     pub(super) pending: Vec<u8>,
+    /// Rendered before that.
+    waiting: VecDeque<Vec<u8>>,
     sender: Option<Sender<Vec<u8>>>,
+    /// What was written comes back, so that rendering does not begin with memory that is new to it: to
+    /// get that from the kernel, a page at a time, took as long as rendering did.
+    emptied: Receiver<Vec<u8>>,
     thread: Option<JoinHandle<Outcome>>,
     closed: bool,
     /// When the writer last took something, or had nothing to take.
@@ -39,12 +50,15 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn start() -> io::Result<Self> {
         let (sender, receiver) = channel(QUEUE);
+        let (give_back, emptied) = channel(KEPT);
         let thread = std::thread::Builder::new()
             .name("output".to_owned())
-            .spawn(move || write_all(receiver))?;
+            .spawn(move || write_all(receiver, &give_back))?;
         Ok(Self {
             pending: Vec::new(),
+            waiting: VecDeque::new(),
             sender: Some(sender),
+            emptied,
             thread: Some(thread),
             closed: false,
             taken_at: Instant::now(),
@@ -53,7 +67,18 @@ impl Output {
 
     /// Whether more may be rendered.
     pub(super) fn has_room(&self) -> bool {
-        self.pending.len() < HIGH_WATER_BYTES
+        self.waiting.is_empty() && self.pending.len() < HIGH_WATER_BYTES
+    }
+
+    /// Hands over what was rendered if it is much: a batch of records can be 10 MiB, which the writer had
+    /// better begin with, and which buffers of that size would take new memory for each time.
+    pub(super) fn divide(&mut self) {
+        if self.pending.len() >= HIGH_WATER_BYTES {
+            let fresh = self.emptied.try_recv().unwrap_or_default();
+            self.waiting
+                .push_back(mem::replace(&mut self.pending, fresh));
+            self.push();
+        }
     }
 
     /// Whether the reader has not read for a while, though there is something to read.
@@ -66,27 +91,36 @@ impl Output {
         self.closed
     }
 
-    /// Hands what was rendered to the writer if it has room.
+    /// Hands what was rendered to the writer as far as it has room.
     pub(super) fn push(&mut self) {
         let Some(sender) = &self.sender else { return };
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.waiting.is_empty() {
             self.taken_at = Instant::now();
             return;
         }
-        match sender.try_send(std::mem::take(&mut self.pending)) {
-            Ok(()) => self.taken_at = Instant::now(),
-            Err(TrySendError::Full(buffer)) => self.pending = buffer,
-            Err(TrySendError::Closed(_)) => self.closed = true,
+        while let Ok(permit) = sender.try_reserve() {
+            let Some(next) = self.waiting.pop_front() else {
+                if !self.pending.is_empty() {
+                    let fresh = self.emptied.try_recv().unwrap_or_default();
+                    permit.send(mem::replace(&mut self.pending, fresh));
+                }
+                self.taken_at = Instant::now();
+                return;
+            };
+            permit.send(next);
+            self.taken_at = Instant::now();
         }
+        self.closed |= sender.is_closed();
     }
 
     /// Hands over what is left, waiting for the writer.
     pub(super) async fn finish(&mut self) {
-        if let Some(sender) = self.sender.take()
-            && !self.pending.is_empty()
-        {
-            // A closed channel is told by `join`.
-            let _ = sender.send(std::mem::take(&mut self.pending)).await;
+        if let Some(sender) = self.sender.take() {
+            let last = mem::take(&mut self.pending);
+            for buffer in self.waiting.drain(..).chain([last]) {
+                // A closed channel is told by `join`.
+                let _ = sender.send(buffer).await;
+            }
         }
         while self
             .thread
@@ -111,11 +145,17 @@ impl Output {
     }
 }
 
-fn write_all(mut receiver: Receiver<Vec<u8>>) -> Outcome {
+fn write_all(mut receiver: Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>) -> Outcome {
     let mut out = io::stdout().lock();
-    while let Some(buffer) = receiver.blocking_recv() {
+    while let Some(mut buffer) = receiver.blocking_recv() {
         match out.write_all(&buffer).and_then(|()| out.flush()) {
-            Ok(()) => {}
+            Ok(()) => {
+                buffer.clear();
+                // One that grew far beyond what is usual is let go, and so is one too many.
+                if buffer.capacity() <= 2 * HIGH_WATER_BYTES {
+                    let _enough = give_back.try_send(buffer);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Outcome::Closed,
             Err(error) => return Outcome::Failed(error),
         }

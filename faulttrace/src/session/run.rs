@@ -216,6 +216,7 @@ impl Session {
         let show = self.recorder.is_none() || !output.is_stalled();
         for record in &batch {
             screen.record(record, show, output);
+            output.divide();
         }
         let Some(recorder) = &mut self.recorder else {
             return;
