@@ -7,7 +7,9 @@ use super::proto::{BEGIN, DebugAnnotation, END, INSTANT, TrackEvent};
 use super::stream::{Arguments, Stream};
 use super::tracks::Tracks;
 use crate::export::{Error, names};
-use crate::model::{Access, Cause, Facts, Fault, MappingKind, Sleep, Waker};
+use crate::model::{
+    Access, Cause, Facts, Fault, History, Io, MappingKind, Name, Sleep, Waker, known_id,
+};
 use crate::view::words;
 
 /// Category of faults.
@@ -217,23 +219,75 @@ fn arguments(fault: &Fault, cut_ns: u64, stream: &mut Stream) -> Vec<DebugAnnota
         list.number("begins_earlier_by_ns", cut_ns);
     }
     if let Some(sleep) = &fault.longest_sleep {
-        match &sleep.waker {
-            Some(Waker::Interrupt) => list.text("woken_by", "an interrupt"),
-            Some(Waker::Task(task)) => {
-                let mut text = names::thread(&task.name);
-                if task.tid != 0 {
-                    text += &format!("[{}]", task.tid);
-                }
-                list.text("woken_by", &text);
-                if let Some(syscall) = &task.syscall {
-                    list.text("waker_syscall", &names::thread(syscall));
-                }
-            }
-            None => {}
-        }
+        waker_into(sleep.waker.as_ref(), &mut list);
+    }
+    if let Some(history) = &fault.history {
+        history_into(history, &mut list);
+    }
+    if let Some(io) = &fault.io {
+        io_into(io, &mut list);
     }
     facts_into(&fault.facts, &mut list);
     list.list()
+}
+
+fn waker_into(waker: Option<&Waker>, list: &mut Arguments<'_>) {
+    match waker {
+        Some(Waker::Interrupt) => list.text("woken_by", "an interrupt"),
+        Some(Waker::Task(task)) => {
+            list.text("woken_by", &with_id(&task.name, task.tid));
+            if let Some(syscall) = &task.syscall {
+                list.text("waker_syscall", &names::thread(syscall));
+            }
+        }
+        None => {}
+    }
+}
+
+/// `reader[4711]`; without the id where there is none.
+fn with_id(name: &Name, id: u32) -> String {
+    let name = names::thread(name);
+    match known_id(id) {
+        Some(id) => format!("{name}[{id}]"),
+        None => name,
+    }
+}
+
+/// What became of the page before, under the names that CSV has.
+fn history_into(history: &History, list: &mut Arguments<'_>) {
+    list.text("history_past", history.past.as_str());
+    let Some(removal) = history.removal() else {
+        return;
+    };
+    list.text("history_how", removal.how.as_str());
+    list.text(
+        "history_removed_by",
+        &with_id(&removal.by.name, removal.by.pid),
+    );
+    if let Some(cgroup) = &removal.cgroup {
+        list.text("history_removed_by_cgroup", &names::path(cgroup));
+    }
+    if let Some(pages) = removal.distance_pages {
+        list.number("history_distance_pages", pages);
+    }
+    if let Some(filled) = &removal.filled {
+        list.text("history_filled_by", &with_id(&filled.name, filled.pid));
+    }
+}
+
+/// What devices did for it, likewise.
+fn io_into(io: &Io, list: &mut Arguments<'_>) {
+    if let Some(device) = &io.device {
+        list.text("io_device", &device.numbers());
+        if let Some(name) = &device.name {
+            list.text("io_device_name", &names::thread(name));
+        }
+    }
+    list.number("io_requests", u64::from(io.requests));
+    list.number("io_completed", u64::from(io.completed));
+    list.number("io_bytes", io.bytes);
+    list.number("io_queued_ns", io.queued_ns);
+    list.number("io_served_ns", io.served_ns);
 }
 
 fn facts_into(facts: &Facts, list: &mut Arguments<'_>) {

@@ -102,6 +102,32 @@ fn a_fault_has_its_parts_and_its_waker() {
 }
 
 #[test]
+fn a_fault_has_the_past_of_its_page_and_what_devices_did() {
+    let read = trace(&[record(samples::fault_with_io())]);
+    let fault = &read.faults()[0];
+    assert_eq!(fault.text("history_past"), "refault");
+    assert_eq!(fault.text("history_how"), "memcg_reclaim");
+    assert_eq!(fault.text("history_removed_by"), "grep[5100]");
+    assert_eq!(
+        fault.text("history_removed_by_cgroup"),
+        "/batch.slice/grep.service"
+    );
+    assert_eq!(fault.number("history_distance_pages"), 2560);
+    assert_eq!(fault.text("history_filled_by"), "grep[5100]");
+    assert_eq!(fault.text("io_device_name"), "nvme0n1");
+    assert_eq!(fault.number("io_requests"), 3);
+    assert_eq!(fault.number("io_served_ns"), 21_000_000);
+    // Without --evictions and --io there are none.
+    let mut without = samples::fault();
+    (without.history, without.io) = (None, None);
+    let read = trace(&[record(without)]);
+    let faults = read.faults();
+    let names = faults[0].arguments.keys();
+    let of = |name: &&String| name.starts_with("history_") || name.starts_with("io_");
+    assert_eq!(names.filter(of).count(), 0);
+}
+
+#[test]
 fn without_a_run_queue_the_arrow_ends_where_the_sleep_does() {
     let read = trace(&[record(slept(task(), 0))]);
     let (from, to) = read.flows[&1];
