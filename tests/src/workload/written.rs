@@ -28,6 +28,12 @@ pub struct WrittenArgs {
     /// Pages.
     #[arg(long, default_value_t = 40)]
     pub pages: usize,
+    /// Writes that must have slept until it is enough.
+    #[arg(long, default_value_t = 40)]
+    pub waits: usize,
+    /// How often all pages may be written to for that.
+    #[arg(long, default_value_t = 8)]
+    pub rounds: usize,
     /// How long it stays frozen after that, ms.
     #[arg(long, default_value_t = 5)]
     pub frozen_ms: u64,
@@ -62,14 +68,18 @@ pub fn run(args: &WrittenArgs) {
         .expect("pages in memory");
     let (frozen, is_frozen) = mpsc::channel();
     let (thawed, is_thawed) = mpsc::channel();
-    let mut slept = Vec::with_capacity(args.pages);
+    let mut slept = Vec::with_capacity(args.waits);
     thread::scope(|scope| {
         let delay = Duration::from_millis(args.frozen_ms);
         let (file, directory) = (&file, &directory);
         scope.spawn(move || thaw_each(directory, delay, &is_frozen, &thawed));
         ready_then_go(&ready_to_touch(vec![tid()], &memory));
         let before = Counters::now();
-        for page in 0..args.pages {
+        // Where the disk got nothing to write in time, or was thawed too early, nothing sleeps.
+        for page in (0..args.rounds).flat_map(|_| 0..args.pages) {
+            if slept.len() >= args.waits {
+                break;
+            }
             memory.write(page, 1);
             frozen::freeze(directory).expect("freeze the file system");
             frozen.send(()).expect("the other thread lives");
