@@ -6,6 +6,7 @@ use faulttrace_tests::harness::disk::{
     LoopDevice, LoopDisk, bytes_read, create, evict, numbers, set_depth,
 };
 use faulttrace_tests::harness::record::{Fault, Io, Record};
+use faulttrace_tests::harness::saved::report;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Trace, Tracer, run_to_end};
 use faulttrace_tests::harness::work::Work;
@@ -228,6 +229,16 @@ fn device_row(trace: &Trace, name: &str) -> Value {
     row
 }
 
+/// Names of the devices that the report's advice says have too much to do.
+fn advised_to_quiet(trace: &Trace) -> Vec<String> {
+    let saved = trace.saved.as_ref().expect("it was saved").path();
+    let advice = report(&saved, &[])["advice"]["given"].clone();
+    let given = advice.as_array().expect("a list").iter();
+    let busy = given.filter(|one| one["rule"] == "busy_device");
+    busy.map(|one| one["device_name"].as_str().expect("a name").to_owned())
+        .collect()
+}
+
 /// Part of the time that requests were queued, percent.
 fn queued_percent(faults: &[(&Fault, &Io)]) -> u64 {
     let (queued, served) = (
@@ -257,6 +268,7 @@ fn slow(bench: &Bench) {
         assert!(io.served_ns >= 10_000_000, "{fault:?}");
     }
     assert_eq!(device_row(&trace, device.name())["verdict"], "slow");
+    assert_eq!(advised_to_quiet(&trace), [""; 0]);
     work.exit();
 }
 
@@ -294,6 +306,8 @@ fn busy(bench: &Bench) {
     let quick = row["verdict"] == "quick";
     assert!(quick || row["verdict"] == "busy", "{row}");
     assert!(row["queued_share"].as_f64() > Some(0.5), "{row}");
+    let expected = (!quick).then(|| disk.name().to_owned());
+    assert_eq!(advised_to_quiet(&trace), Vec::from_iter(expected));
     work.exit();
     busy.exit();
 }

@@ -15,6 +15,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+use super::Device;
 use super::summary::FileKey;
 
 pub use findings::{FileFindings, Findings, ProcessFindings, RemovedFindings, StallFindings};
@@ -92,6 +93,8 @@ pub enum About {
     },
     /// A process.
     Process(u32),
+    /// A block device.
+    Device(Device),
     /// The whole machine.
     Machine,
 }
@@ -135,6 +138,8 @@ pub enum How {
         /// How long each, ns.
         each_ns: u64,
     },
+    /// The time that requests were in the queue of a device, or that their faults blocked if that is less.
+    Queued,
     /// The trace has nothing to compute it from.
     Unknown,
 }
@@ -206,6 +211,8 @@ rules! {
     Migration = "migration",
     /// Threads of a process were blocked at once.
     BlockedTogether = "blocked_together",
+    /// Requests waited for their turn at a device.
+    BusyDevice = "busy_device",
 }
 
 /// What of the trace shows it.
@@ -261,6 +268,15 @@ pub enum Evidence {
     Removed(Box<RemovedFindings>),
     /// When many threads were blocked at once.
     Together(StallFindings),
+    /// What a device's requests waited for, in the mean, ns.
+    Requests {
+        /// Completed within their faults.
+        completed: u64,
+        /// Until the driver got them.
+        queued_ns: u64,
+        /// Until the device had done with them.
+        served_ns: u64,
+    },
     /// Of all the time that its faults blocked, those that waited for reads, ns.
     MostlyReads {
         /// For reads.
@@ -368,6 +384,10 @@ pub enum Action {
     BindMemory,
     /// Read in threads that may block.
     ReadInThreads,
+    /// Fewer requests of others at the same device.
+    QuietDevice,
+    /// Put the files onto another device.
+    OtherDevice,
 }
 
 /// Which way advice on reading a file ahead goes: both ways for one file is a contradiction.

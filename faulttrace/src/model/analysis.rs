@@ -432,7 +432,7 @@ fn beside(measure: &Measure, pid: u32, summary: &mut Summary) {
         summary.add_history(pid, history, measure.blocked_ns);
     }
     if let Some(io) = &measure.io {
-        summary.add_io(pid, io);
+        summary.add_io(pid, io, measure.blocked_ns);
     }
 }
 

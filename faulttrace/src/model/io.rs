@@ -76,6 +76,8 @@ pub struct Served {
 pub struct DeviceTotals {
     /// Faults that began reads.
     pub faults: u64,
+    /// How long these blocked, whatever for, ns.
+    pub blocked_ns: u64,
     /// Requests that drivers had got by the ends of these faults.
     pub requests: u64,
     /// Of those: completed by then.
@@ -124,9 +126,10 @@ impl Verdict {
 }
 
 impl DeviceTotals {
-    /// Adds a fault.
-    pub fn add(&mut self, io: &Io) {
+    /// Adds a fault that blocked for so long.
+    pub fn add(&mut self, io: &Io, blocked_ns: u64) {
         self.faults += 1;
+        self.blocked_ns = self.blocked_ns.saturating_add(blocked_ns);
         self.requests += u64::from(io.requests);
         self.completed += u64::from(io.completed);
         self.shared += u64::from(io.shared);
@@ -144,6 +147,7 @@ impl DeviceTotals {
     fn merge(&mut self, other: &DeviceTotals) {
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         add(&mut self.faults, other.faults);
+        add(&mut self.blocked_ns, other.blocked_ns);
         add(&mut self.requests, other.requests);
         add(&mut self.completed, other.completed);
         add(&mut self.shared, other.shared);
@@ -192,9 +196,9 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Adds a fault.
-    pub fn add(&mut self, io: &Io) {
-        self.of(io.device.as_ref()).add(io);
+    /// Adds a fault that blocked for so long.
+    pub fn add(&mut self, io: &Io, blocked_ns: u64) {
+        self.of(io.device.as_ref()).add(io, blocked_ns);
     }
 
     /// Adds what `other` added up.
@@ -268,7 +272,7 @@ mod tests {
 
     fn verdict(queued_ns: u64, served_ns: u64) -> Option<Verdict> {
         let mut totals = DeviceTotals::default();
-        totals.add(&io(0, queued_ns, served_ns));
+        totals.add(&io(0, queued_ns, served_ns), 0);
         totals.verdict()
     }
 
@@ -285,11 +289,11 @@ mod tests {
     fn devices_are_told_apart_as_far_as_there_is_room() {
         let mut devices = Devices::default();
         for minor in 0..2000 {
-            devices.add(&io(minor, 1, u64::from(minor)));
+            devices.add(&io(minor, 1, u64::from(minor)), 2);
         }
         let mut unknown = io(0, 5, 6);
         unknown.device = None;
-        devices.add(&unknown);
+        devices.add(&unknown, 2);
         let ranked = devices.ranked();
         assert_eq!(ranked.len(), MAX_DEVICES);
         assert_eq!(ranked[0].0.minor, 1023);
@@ -298,7 +302,8 @@ mod tests {
         assert_eq!(all + devices.others().faults, 2001);
         let mut twice = devices.clone();
         twice.merge(&devices);
-        assert_eq!(twice.ranked()[0].1.faults, 2);
+        let first = twice.ranked()[0].1;
+        assert_eq!((first.faults, first.blocked_ns), (2, 4));
         assert_eq!(twice.others().faults, 2 * devices.others().faults);
     }
 
@@ -307,12 +312,12 @@ mod tests {
         let mut totals = DeviceTotals::default();
         let mut huge = io(0, u64::MAX, u64::MAX);
         huge.bytes = u64::MAX;
-        totals.add(&huge);
-        totals.add(&huge);
+        totals.add(&huge, u64::MAX);
+        totals.add(&huge, u64::MAX);
         assert_eq!(totals.verdict(), Some(Verdict::Busy));
         huge.completed = 0;
         let mut none = DeviceTotals::default();
-        none.add(&huge);
+        none.add(&huge, u64::MAX);
         assert_eq!((none.verdict(), none.mean_queued_ns()), (None, None));
     }
 }

@@ -5,9 +5,9 @@ use super::pages::Again;
 use super::reads::{Reads, Writes};
 use super::settle::{MAX_MEMBERS, least_ns};
 use super::{About, Advised, rules, settle};
-use crate::model::Cause;
 use crate::model::analysis::{Evidence as Steps, HotRange, PAGE_BYTES, Report, SLICES, SeriesKey};
 use crate::model::summary::{FileKey, ProcessSummary, Remover, Tally, Waited, Who};
+use crate::model::{Cause, Device, DeviceTotals, DeviceVerdict, Devices};
 
 /// All that the rules look at.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub struct Findings {
     pub files: Vec<FileFindings>,
     /// Processes that had faults.
     pub processes: Vec<ProcessFindings>,
+    /// Devices whose requests waited for their turn (`--io`).
+    pub busy: Vec<(Device, DeviceTotals)>,
     /// As in [`Advised`].
     pub faults_beyond: u64,
     /// As in [`Advised`].
@@ -175,6 +177,7 @@ impl Findings {
             page_bytes,
             processes: processes.collect(),
             files,
+            busy: busy(report),
             faults_beyond: gather.beyond,
             one_page_in: gather.pages.one_in(),
         }
@@ -189,6 +192,16 @@ impl Findings {
     pub(super) fn least_ns(&self) -> u64 {
         least_ns(self.blocked_ns, self.wall_ns)
     }
+}
+
+/// Devices whose requests waited for their turn.
+fn busy(report: &Report) -> Vec<(Device, DeviceTotals)> {
+    let devices = report.summary.devices(&report.total);
+    let ranked = devices.into_iter().flat_map(Devices::ranked);
+    let is_busy = |totals: &DeviceTotals| totals.verdict() == Some(DeviceVerdict::Busy);
+    let busy = ranked.filter(|(_, totals)| is_busy(totals));
+    busy.map(|(device, totals)| (device.clone(), *totals))
+        .collect()
 }
 
 impl FileFindings {

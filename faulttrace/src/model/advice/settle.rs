@@ -103,14 +103,18 @@ fn agree(given: &mut Vec<Advice>) {
 fn path(one: &Advice) -> Option<&Option<Name>> {
     match &one.about {
         About::File { file, .. } => Some(&file.path),
-        About::Process(_) | About::Machine => None,
+        About::Process(_) | About::Device(_) | About::Machine => None,
     }
 }
 
 /// Whether two pieces are partly about the same time.
 fn overlap(a: &Advice, b: &Advice) -> bool {
     match (a.rule, b.rule) {
-        (Rule::BlockedTogether, Rule::BlockedTogether) => false,
+        (Rule::BlockedTogether, Rule::BlockedTogether) | (Rule::BusyDevice, Rule::BusyDevice) => {
+            false
+        }
+        // Whose reads they were is not kept.
+        (Rule::BusyDevice, other) | (other, Rule::BusyDevice) => from_devices(other),
         (Rule::BlockedTogether, _) => within(&a.about, &b.about),
         (_, Rule::BlockedTogether) => within(&b.about, &a.about),
         (Rule::Evicted | Rule::Dropped, other) if reads(other) => within(&a.about, &b.about),
@@ -130,6 +134,12 @@ fn reads(rule: Rule) -> bool {
         || matches!(rule, Rule::ReadAgain | Rule::FuseServer | Rule::NfsServer)
 }
 
+/// Whether what a rule is about may have come from a device.
+fn from_devices(rule: Rule) -> bool {
+    let memory = matches!(rule, Rule::Evicted | Rule::Dropped | Rule::SwapIn);
+    memory || rule == Rule::BlockedTogether || rule == Rule::ReadAgain || rule.direction().is_some()
+}
+
 /// Whether a process is, or may be, among those that another piece is about.
 fn within(process: &About, other: &About) -> bool {
     let About::Process(pid) = process else {
@@ -137,7 +147,7 @@ fn within(process: &About, other: &About) -> bool {
     };
     match other {
         About::Process(other) => pid == other,
-        About::Machine => true,
+        About::Device(_) | About::Machine => true,
         About::File {
             pids, processes, ..
         } => {

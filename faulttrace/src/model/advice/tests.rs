@@ -1,6 +1,7 @@
 //! Made-up traces through the whole of it: the fold, the rules, and what is left of them.
 
 mod agree;
+mod devices;
 mod files;
 mod others;
 mod pages;

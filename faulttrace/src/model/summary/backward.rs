@@ -64,9 +64,9 @@ impl Summary {
         self.process(pid).pasts.add(history, blocked_ns);
     }
 
-    /// What block devices did for a fault of a process.
-    pub(crate) fn add_io(&mut self, pid: u32, io: &Io) {
-        self.process(pid).devices.add(io);
+    /// What block devices did for a fault of a process that blocked for so long.
+    pub(crate) fn add_io(&mut self, pid: u32, io: &Io, blocked_ns: u64) {
+        self.process(pid).devices.add(io, blocked_ns);
     }
 
     /// Whether this process has totals of its own, now that it is known; else it is counted with

@@ -76,7 +76,7 @@ impl ProcessSummary {
             self.pasts.add(history, fault.blocked_ns);
         }
         if let Some(io) = &fault.io {
-            self.devices.add(io);
+            self.devices.add(io, fault.blocked_ns);
         }
     }
 

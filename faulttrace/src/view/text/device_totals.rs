@@ -33,9 +33,10 @@ fn one(page: Page, device: Option<&Device>, totals: &DeviceTotals, out: &mut Vec
         super::devices::device,
     );
     let mut text = format!(
-        "{name}: {} for {}, {}",
+        "{name}: {} for {} that blocked for {}, {}",
         plural(totals.requests, "request"),
         plural(totals.faults, "fault"),
+        duration(totals.blocked_ns),
         size(totals.bytes)
     );
     if totals.shared > 0 {
@@ -95,13 +96,13 @@ mod tests {
         let (mut found, mut out) = (Devices::default(), Vec::new());
         devices(page, &found, 10, &mut out);
         assert!(String::from_utf8_lossy(&out).contains("no fault began a read"));
-        found.add(&samples::io());
+        found.add(&samples::io(), 12_100_000);
         out.clear();
         devices(page, &found, 10, &mut out);
         insta::assert_snapshot!(String::from_utf8_lossy(&out), @"
 
         devices, for reads that faults began
-          nvme0n1 (259:1): 3 requests for 1 fault, 128 KiB, 1 shared with others
+          nvme0n1 (259:1): 3 requests for 1 fault that blocked for 12.1 ms, 128 KiB, 1 shared with others
             2 completed within their faults: queued 150 µs in the mean, at most 200 µs; served 10.5 ms in the mean, at most 11.0 ms
             slow: 99 % of the time is the device's own
         ");

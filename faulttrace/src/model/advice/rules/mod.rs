@@ -1,6 +1,7 @@
 //! The rules, by what they are about. Each looks at the findings and gives advice, or none; that it
 //! is large enough, and does not contradict other advice, is not its job (`settle`).
 
+mod devices;
 mod files;
 mod memory;
 mod process;
@@ -25,6 +26,7 @@ pub(super) fn all(findings: &Findings) -> Vec<Advice> {
         given.extend(process::waits(findings, process));
         given.extend(process::together(process));
     }
+    given.extend(findings.busy.iter().map(devices::busy));
     given.extend(memory::machine(findings));
     given
 }

@@ -46,7 +46,9 @@ pub(super) fn action(action: Action) -> Words {
             allocating(action)
         }
         A::DirtyLimits | A::FewerSyncs | A::Fallocate => writing(action),
-        A::QuickerFuse | A::QuickerNfs | A::QuickerHandler => answering(action),
+        A::QuickerFuse | A::QuickerNfs | A::QuickerHandler | A::QuietDevice | A::OtherDevice => {
+            answering(action)
+        }
         _ => process(action),
     }
 }
@@ -277,6 +279,18 @@ fn answering(action: Action) -> Words {
             "a quicker NFS server or network; nconnect= and a larger rsize= at mount; a local copy",
             "the server's CPU, connections, or space for the copy",
         ),
+        Action::QuietDevice => words(
+            "quiet_device",
+            "fewer requests of others at this device: io.max or io.latency of their cgroup (version \
+             2), ionice, another time for backups and compaction; iotop and biotop show whose they are",
+            "the others take longer",
+        ),
+        Action::OtherDevice => words(
+            "other_device",
+            "put the files onto a device of their own, or one that takes more requests at a time; \
+             where a limit is what makes them wait (io.max of the own cgroup, a cloud volume's), raise it",
+            "a device, or its price",
+        ),
         _ => words(
             "uffd_handler",
             "a quicker userfaultfd handler: more threads, UFFDIO_COPY of several pages at a time, \
@@ -320,4 +334,6 @@ pub(super) const ALL: &[Action] = &[
     Action::SpawnNotFork,
     Action::BindMemory,
     Action::ReadInThreads,
+    Action::QuietDevice,
+    Action::OtherDevice,
 ];

@@ -6,6 +6,7 @@ use crate::model::advice::{About, Advice, Advised, NoAdvice, Unit};
 use crate::model::analysis::Report;
 use crate::model::summary::Summary;
 use crate::view::escape::Escaped;
+use crate::view::json::io::DevicePart;
 use crate::view::json::one_line;
 use crate::view::json::scalar::share;
 use crate::view::json::summary::Common;
@@ -81,6 +82,8 @@ struct AdvicePart<'a> {
     path: Option<Escaped<'a>>,
     mapping: Option<&'static str>,
     deleted: Option<bool>,
+    #[serde(flatten)]
+    device: DevicePart<'a>,
     pids: Vec<u32>,
     processes: Option<u64>,
     name: Option<Escaped<'a>>,
@@ -105,7 +108,11 @@ impl<'a> AdvicePart<'a> {
                 processes,
             } => (Some(file), pids.clone(), Some(*processes)),
             About::Process(pid) => (None, vec![*pid], Some(1)),
-            About::Machine => (None, Vec::new(), None),
+            About::Device(_) | About::Machine => (None, Vec::new(), None),
+        };
+        let device = match &advice.about {
+            About::Device(device) => Some(device),
+            _ => None,
         };
         let only = pids.first().filter(|_| processes == Some(1));
         let process = only.and_then(|pid| summary.processes().find(|one| one.pid == Some(*pid)));
@@ -120,6 +127,7 @@ impl<'a> AdvicePart<'a> {
                 .and_then(|file| file.mapping)
                 .map(crate::model::MappingKind::as_str),
             deleted: file.map(|file| file.deleted),
+            device: DevicePart::new(device),
             pids,
             processes,
             name: info.map(|info| Escaped(info.name.as_bytes())),

@@ -6,6 +6,7 @@ use crate::model::summary::Summary;
 use crate::view::TextOptions;
 use crate::view::report::advice::{actions, words as say};
 use crate::view::report::text::begin;
+use crate::view::text::devices;
 use crate::view::text::entry::Entries;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::summary;
@@ -76,6 +77,7 @@ fn one(page: Page, summary: &Summary, at: usize, advice: &Advice, out: &mut Vec<
             line.path(&at.path, &at.suffix)
         }
         About::Process(pid) => line.add(&named(summary, *pid)),
+        About::Device(device) => line.add(&devices::device(device)),
         About::Machine => line.add("this machine"),
     };
     line.end(out);

@@ -33,6 +33,7 @@ pub(super) fn title(rule: Rule) -> &'static str {
         Rule::CopyOnWrite => "pages were copied on write",
         Rule::Migration => "pages were being moved",
         Rule::BlockedTogether => "its threads are blocked together, for reads",
+        Rule::BusyDevice => "reads wait for their turn at the device",
     }
 }
 
@@ -69,6 +70,16 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
         Evidence::CameAgain { again, bytes } => came_again(again, *bytes),
         Evidence::Removed(found) => removed(found),
         Evidence::Together(stalls) => together(stalls),
+        Evidence::Requests {
+            completed,
+            queued_ns,
+            served_ns,
+        } => format!(
+            "{}: in the mean queued for {} before the device got them, and served in {}",
+            plural(*completed, "request"),
+            duration(*queued_ns),
+            duration(*served_ns)
+        ),
         Evidence::MostlyReads {
             reads_ns,
             blocked_ns,
@@ -194,6 +205,9 @@ pub(super) fn how(advice: &Advice) -> String {
             plural(reads, "read"),
             duration(each_ns)
         ),
+        (How::Queued, _) => {
+            "the time in the queue, or what the faults blocked in all if that is less".to_owned()
+        }
         (How::Unknown, _) => {
             "the trace has no reads of single pages of this file to compare with".to_owned()
         }

@@ -222,7 +222,7 @@ fn the_summary_tells_what_devices_did() {
     screen.feed(&record(fault_with_io()));
     insta::assert_snapshot!(devices(&mut screen), @"
     devices, for reads that faults began
-      nvme0n1 (259:1): 3 requests for 1 fault, 128 KiB, 1 shared with others
+      nvme0n1 (259:1): 3 requests for 1 fault that blocked for 12.1 ms, 128 KiB, 1 shared with others
         2 completed within their faults: queued 150 µs in the mean, at most 200 µs; served 10.5 ms in the mean, at most 11.0 ms
         slow: 99 % of the time is the device's own
     ");
