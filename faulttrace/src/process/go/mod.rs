@@ -124,7 +124,7 @@ fn find_module(image: &Image<'_>, table: u64) -> Option<u64> {
     let is_module = |at: &u64| image.pointer(*at) == Some(table);
     let section = image.section(&MODULE).map(|section| section.address);
     section.filter(is_module).or_else(|| {
-        // Others point to the table as well: of the module's, the next but one is to the code.
+        // Others may point to the table as well; the module points to the code, too.
         let is_code = |at: &u64| {
             let text = at.checked_add(TEXT).and_then(|at| image.pointer(at));
             text.is_some_and(|text| text != 0 && image.from(text).is_some())
