@@ -212,13 +212,11 @@ impl Devices {
     /// Where a device is added up.
     fn of(&mut self, device: Option<&Device>) -> &mut DeviceTotals {
         let has_room = self.known.len() < MAX_DEVICES;
-        match device.filter(|device| has_room || self.known.contains_key(device)) {
-            // Cloned for the first fault only.
-            Some(device) if !self.known.contains_key(device) => {
+        match device {
+            Some(device) if has_room || self.known.contains_key(device) => {
                 self.known.entry(device.clone()).or_default()
             }
-            Some(device) => self.known.get_mut(device).unwrap_or(&mut self.others),
-            None => &mut self.others,
+            _ => &mut self.others,
         }
     }
 

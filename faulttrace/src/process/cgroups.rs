@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::threads;
+use super::{read, threads};
 use crate::model::Name;
 
-/// Longest `mountinfo` worth reading.
-const MAX_BYTES: u64 = 1 << 20;
 /// Ids that are remembered; when there are more, all are asked for again.
 const MAX_KNOWN: usize = 4096;
 /// `FILEID_KERNFS` of include/linux/exportfs.h: a handle is the id, 8 bytes.
@@ -90,10 +87,7 @@ fn open_by_id(mount: &File, id: u64) -> Option<OwnedFd> {
 
 /// Where cgroups of version 2 are mounted.
 pub(super) fn mount() -> Option<PathBuf> {
-    let mut mounts = Vec::new();
-    let file = File::open("/proc/self/mountinfo").ok()?;
-    file.take(MAX_BYTES).read_to_end(&mut mounts).ok()?;
-    mount_in(&mounts)
+    mount_in(&read(Path::new("/proc/self/mountinfo"))?)
 }
 
 /// Where cgroups of version 2 are, of a `mountinfo`.

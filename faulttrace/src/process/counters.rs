@@ -5,21 +5,17 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cgroups;
 use super::threads::{self, Stat};
+use super::{cgroups, read};
 use crate::model::{Pressure, PressureOf, ProcessCounters, SystemCounters, Waits};
 
 /// Of processes with more threads than this it is not asked in which state each of them is.
 const MAX_THREADS: u32 = 128;
 /// How long a process is taken to stay in its cgroup.
 const CGROUP_FOR: Duration = Duration::from_secs(10);
-/// Longest file worth reading: a line of /proc/stat for each CPU comes behind what is needed.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// What is remembered of a process.
 #[derive(Debug)]
@@ -198,13 +194,6 @@ fn parse_waits(text: &[u8]) -> Option<Waits> {
         some_ns: total("some ")?,
         full_ns: total("full ")?,
     })
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -31,12 +31,27 @@ mod symbols;
 pub mod threads;
 pub mod user_stack;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::LazyLock;
 
 pub use cgroups::Cgroups;
 pub use labels::{LabelOptions, Labels};
 pub use maps::FileId;
 pub use space::FileHint;
+
+/// Longest file of the machine's own worth reading: in /proc/stat, a line for each CPU comes behind what is
+/// needed.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Reads such a file; `None` if it cannot be read.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
 
 /// Bytes of a page of this machine.
 pub fn page_bytes() -> u64 {

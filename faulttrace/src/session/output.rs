@@ -74,9 +74,8 @@ impl Output {
     /// better begin with, and which buffers of that size would take new memory for each time.
     pub(super) fn divide(&mut self) {
         if self.pending.len() >= HIGH_WATER_BYTES {
-            let fresh = self.emptied.try_recv().unwrap_or_default();
-            self.waiting
-                .push_back(mem::replace(&mut self.pending, fresh));
+            let full = taken(&mut self.pending, &mut self.emptied);
+            self.waiting.push_back(full);
             self.push();
         }
     }
@@ -99,16 +98,15 @@ impl Output {
             return;
         }
         while let Ok(permit) = sender.try_reserve() {
-            let Some(next) = self.waiting.pop_front() else {
-                if !self.pending.is_empty() {
-                    let fresh = self.emptied.try_recv().unwrap_or_default();
-                    permit.send(mem::replace(&mut self.pending, fresh));
-                }
-                self.taken_at = Instant::now();
-                return;
-            };
-            permit.send(next);
             self.taken_at = Instant::now();
+            let last = || {
+                let is_some = !self.pending.is_empty();
+                is_some.then(|| taken(&mut self.pending, &mut self.emptied))
+            };
+            match self.waiting.pop_front().or_else(last) {
+                Some(next) => permit.send(next),
+                None => return,
+            }
         }
         self.closed |= sender.is_closed();
     }
@@ -143,6 +141,11 @@ impl Output {
             Err(_) => Err(io::Error::other("the output thread panicked")),
         }
     }
+}
+
+/// What is in a buffer, in the place of which there is one to be used again.
+fn taken(buffer: &mut Vec<u8>, emptied: &mut Receiver<Vec<u8>>) -> Vec<u8> {
+    mem::replace(buffer, emptied.try_recv().unwrap_or_default())
 }
 
 fn write_all(mut receiver: Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>) -> Outcome {

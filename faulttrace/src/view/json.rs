@@ -25,6 +25,9 @@ use sample::SampleLine;
 use stacks::StackCache;
 use stall::StallLine;
 
+/// Rows of a table of what `--evictions` and `--io` add.
+const TOP: usize = 20;
+
 /// Reason of the `lost` record for records that could not be turned into JSON.
 const NOT_SERIALIZED: &str = "not_serialized";
 

@@ -110,9 +110,7 @@ fn path(one: &Advice) -> Option<&Option<Name>> {
 /// Whether two pieces are partly about the same time.
 fn overlap(a: &Advice, b: &Advice) -> bool {
     match (a.rule, b.rule) {
-        (Rule::BlockedTogether, Rule::BlockedTogether) | (Rule::BusyDevice, Rule::BusyDevice) => {
-            false
-        }
+        (Rule::BlockedTogether, Rule::BlockedTogether) => false,
         // Whose reads they were is not kept.
         (Rule::BusyDevice, other) | (other, Rule::BusyDevice) => from_devices(other),
         (Rule::BlockedTogether, _) => within(&a.about, &b.about),
@@ -130,14 +128,21 @@ fn overlap(a: &Advice, b: &Advice) -> bool {
 
 /// Whether rules are about reads, the same ones perhaps. What else rules are about is apart by cause.
 fn reads(rule: Rule) -> bool {
-    rule.direction().is_some()
-        || matches!(rule, Rule::ReadAgain | Rule::FuseServer | Rule::NfsServer)
+    reads_disks(rule) || matches!(rule, Rule::FuseServer | Rule::NfsServer)
+}
+
+/// Whether they are about reads of files that are on disks, for all that is known.
+fn reads_disks(rule: Rule) -> bool {
+    rule.direction().is_some() || rule == Rule::ReadAgain
 }
 
 /// Whether what a rule is about may have come from a device.
 fn from_devices(rule: Rule) -> bool {
-    let memory = matches!(rule, Rule::Evicted | Rule::Dropped | Rule::SwapIn);
-    memory || rule == Rule::BlockedTogether || rule == Rule::ReadAgain || rule.direction().is_some()
+    reads_disks(rule)
+        || matches!(
+            rule,
+            Rule::Evicted | Rule::Dropped | Rule::SwapIn | Rule::BlockedTogether
+        )
 }
 
 /// Whether a process is, or may be, among those that another piece is about.

@@ -1,19 +1,20 @@
 //! A program or library as its loader sees it: bytes and pointers by the addresses that the linker gave.
 
-use object::read::elf::{ElfFile64, ProgramHeader as _};
+use object::elf::{PF_W, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, Rela64};
+use object::read::elf::{ElfFile64, ProgramHeader as _, SectionHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _};
 
-/// `R_X86_64_RELATIVE` and `R_AARCH64_RELATIVE`: the pointer is the addend.
-const RELATIVE: [u32; 2] = [8, 1027];
-/// Bytes of an `Elf64_Rela`.
-const RELA_BYTES: usize = 24;
+use super::long;
+
+/// The pointer is the addend.
+const RELATIVE: [u32; 2] = [R_X86_64_RELATIVE, R_AARCH64_RELATIVE];
 
 /// An ELF file, 64 bits, little-endian: what Go has on the platforms that faulttrace runs on.
 pub(super) struct Image<'d> {
     elf: ElfFile64<'d, Endianness>,
     segments: Vec<Segment<'d>>,
     /// The relocations of position-independent programs, which hold their pointers.
-    relocations: &'d [u8],
+    relocations: Vec<&'d [Rela64<Endianness>]>,
 }
 
 struct Segment<'d> {
@@ -41,21 +42,22 @@ impl<'d> Image<'d> {
         let segments = elf
             .elf_program_headers()
             .iter()
-            .filter(|header| header.p_type(endian) == object::elf::PT_LOAD)
+            .filter(|header| header.p_type(endian) == PT_LOAD)
             .filter_map(|header| {
                 Some(Segment {
                     address: header.p_vaddr(endian),
                     offset: header.p_offset(endian),
                     bytes: header.data(endian, file).ok()?,
-                    writable: header.p_flags(endian) & object::elf::PF_W != 0,
+                    writable: header.p_flags(endian) & PF_W != 0,
                 })
             })
             .collect();
         let relocations = elf
-            .section_by_name(".rela.dyn")
-            .or_else(|| elf.section_by_name(".rela"))
-            .and_then(|section| section.data().ok())
-            .unwrap_or_default();
+            .elf_section_table()
+            .iter()
+            .filter_map(|section| section.rela(endian, file).ok()?)
+            .map(|(relocations, _)| relocations)
+            .collect();
         Some(Self {
             elf,
             segments,
@@ -107,7 +109,7 @@ impl<'d> Image<'d> {
         let relocated = self.relative().find(|(place, _)| *place == at);
         match relocated {
             Some((_, addend)) => Some(addend),
-            None => Some(u64::from_le_bytes(*self.from(at)?.first_chunk()?)),
+            None => long(self.from(at)?, 0),
         }
     }
 
@@ -136,16 +138,12 @@ impl<'d> Image<'d> {
 
     /// Relocations that are pointers into the file itself: where, and to which address.
     fn relative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let entries = self.relocations.chunks_exact(RELA_BYTES);
-        entries.filter_map(|entry| {
-            let word = |at: usize| {
-                let bytes = entry.get(at..)?.first_chunk()?;
-                Some(u64::from_le_bytes(*bytes))
-            };
-            // The low half of the second tells the kind.
-            let kind = u32::from_le_bytes(*entry.get(8..)?.first_chunk()?);
-            let is_relative = RELATIVE.contains(&kind);
-            is_relative.then_some((word(0)?, word(16)?))
-        })
+        let endian = self.elf.endian();
+        let all = self.relocations.iter().copied().flatten();
+        all.filter(move |one| RELATIVE.contains(&one.r_type(endian, false)))
+            .map(move |one| {
+                let addend = one.r_addend.get(endian);
+                (one.r_offset.get(endian), addend.cast_unsigned())
+            })
     }
 }

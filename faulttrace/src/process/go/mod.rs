@@ -146,3 +146,13 @@ fn find_gofunc(image: &Image<'_>, module: Option<u64>) -> Option<u64> {
     };
     image.pointer(module?.checked_add(offset)?)
 }
+
+/// The number of 32 bits that is there.
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The number of 64 bits that is there.
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}

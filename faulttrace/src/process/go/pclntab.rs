@@ -6,6 +6,7 @@
 //! fit is `None`.
 
 use super::build_info::varint;
+use super::{long, word};
 use crate::process::elf_names::{ElfFrame, MAX_INLINED};
 
 const MAGIC_118: u32 = 0xffff_fff0;
@@ -76,16 +77,13 @@ impl<'d> Pclntab<'d> {
         let &[0, 0, quantum @ (1 | 2 | 4), 8] = bytes.get(4..8)? else {
             return None;
         };
-        let long = |index: usize| {
-            let bytes = bytes.get(8 + 8 * index..)?.first_chunk()?;
-            Some(u64::from_le_bytes(*bytes))
-        };
-        let part = |index| bytes.get(usize::try_from(long(index)?).ok()?..);
+        let field = |index: usize| long(bytes, 8 + 8 * index);
+        let part = |index| bytes.get(usize::try_from(field(index)?).ok()?..);
         let pclntab = Self {
             form,
             quantum: u64::from(quantum),
-            functions: usize::try_from(long(0)?).ok()?,
-            text: long(2)?,
+            functions: usize::try_from(field(0)?).ok()?,
+            text: field(2)?,
             names: part(3)?,
             units: part(4)?,
             files: part(5)?,
@@ -242,10 +240,6 @@ impl<'d> Pclntab<'d> {
         let offset = word(self.units, index.checked_mul(4)?)?;
         (offset != NONE).then(|| text(self.files, offset))?
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// The text at an offset, to its zero.

@@ -3,13 +3,11 @@
 
 use serde::Serialize;
 
+use super::TOP;
 use super::scalar::escaped;
 use crate::model::summary::{Fills, Pasts, Remover, Waited, Who};
 use crate::model::{CacheFill, Filled, FilledBy, History, Task, known_id};
 use crate::view::escape::Escaped;
-
-/// Rows of a table.
-pub(super) const TOP: usize = 20;
 
 #[derive(Serialize)]
 pub(super) struct HistoryPart<'a> {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::history::{PastsPart, TOP};
+use super::history::PastsPart;
 use super::io::DeviceRow;
 use super::record::{UserStackPart, deleted};
 use super::scalar::escaped;
 use super::stacks::StackCache;
 use super::stall::StallsPart;
-use super::{Failed, NOT_SERIALIZED};
+use super::{Failed, NOT_SERIALIZED, TOP};
 use crate::model::stall::StallTotals;
 use crate::model::summary::{
     ByCause, ByFile, ByStack, ByThread, FileKey, ProcessSummary, Remainder, StackKey, StillStuck,
