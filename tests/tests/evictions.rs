@@ -8,6 +8,7 @@ use std::process::Command;
 use faulttrace_tests::harness::Bench;
 use faulttrace_tests::harness::cgroup::MemoryGroup;
 use faulttrace_tests::harness::disk::{create, evict};
+use faulttrace_tests::harness::process::{meminfo, pid_of_run};
 use faulttrace_tests::harness::record::{Fault, Filled, Remover};
 use faulttrace_tests::harness::saved::report;
 use faulttrace_tests::harness::start;
@@ -35,19 +36,11 @@ fn revisit(group: &MemoryGroup, file: &Path, options: &[&str]) -> Work {
     Work::start_command("revisit", &mut command)
 }
 
-/// Runs a program to its end; its process id.
-fn run(command: &mut Command) -> u32 {
-    let mut child = command.spawn().expect("started");
-    let pid = child.id();
-    assert!(child.wait().expect("ended").success(), "{command:?}");
-    pid
-}
-
 /// Reads a file in this cgroup.
 fn read_in(group: &MemoryGroup, file: &Path) -> u32 {
     let mut command = group.command(Path::new("dd"));
     let input = format!("if={}", file.display());
-    run(command.args([&input, "of=/dev/null", "bs=1M", "status=none"]))
+    pid_of_run(command.args([&input, "of=/dev/null", "bs=1M", "status=none"]))
 }
 
 /// Its cgroup of version 2, as the kernel says.
@@ -271,19 +264,13 @@ fn vmstat(name: &str) -> u64 {
 /// Fills the page cache of the whole machine, with nothing that anybody would miss: the holes of a file
 /// larger than the memory. Who did it.
 fn fill_memory(bench: &Bench) -> u32 {
-    let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let total = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = total.and_then(|rest| rest.trim().strip_suffix("kB"));
-    let kib: u64 = total.expect("MemTotal").trim().parse().expect("a number");
+    let total = meminfo("MemTotal");
     let sparse = bench.path().join("sparse");
     let file = File::create(&sparse).expect("create");
-    file.set_len(kib * 1024 + kib * 128)
-        .expect("a file with holes");
+    file.set_len(total + total / 8).expect("a file with holes");
     let mut command = Command::new("dd");
     let input = format!("if={}", sparse.display());
-    let pid = run(command.args([&input, "of=/dev/null", "bs=4M", "status=none"]));
+    let pid = pid_of_run(command.args([&input, "of=/dev/null", "bs=4M", "status=none"]));
     fs::remove_file(&sparse).expect("remove");
     pid
 }

@@ -2,11 +2,11 @@
 //! (`cargo xtask vm`), and fails on others.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use faulttrace_tests::harness::disk::{SwapFile, create, disk_of, evict, set_depth};
 use faulttrace_tests::harness::matrix::{Matrix, judge};
+use faulttrace_tests::harness::process::{meminfo, pid_of_run};
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
@@ -20,7 +20,7 @@ struct Taken;
 impl Taken {
     /// Takes all but so much.
     fn all_but(bytes: u64) -> Taken {
-        // This process thaws what it froze, so that it must never wait for it.
+        // What is looked at here is how others wait.
         keep_what_is_mapped().expect("mlockall");
         let total = meminfo("MemTotal");
         assert!(
@@ -46,16 +46,6 @@ impl Drop for Taken {
 
 fn reserve(pages: u64) {
     fs::write("/proc/sys/vm/nr_hugepages", pages.to_string()).expect("nr_hugepages");
-}
-
-/// A line of /proc/meminfo, bytes.
-fn meminfo(key: &str) -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    kib.and_then(|kib| kib.parse::<u64>().ok()).expect(key) << 10
 }
 
 #[test]
@@ -93,7 +83,8 @@ fn pages_are_evicted_by_kswapd_or_by_who_wants_memory() {
     let tracer = Tracer::of_with(work.pid(), &["--evictions", "--no-symbols"]);
     let _taken = Taken::all_but(96 * MIB);
     work.run();
-    let reader = read(&big);
+    let input = format!("if={}", big.display());
+    let reader = pid_of_run(Command::new("dd").args([&input, "of=/dev/null", "bs=1M"]));
     work.run();
     let trace = tracer.stop();
     let pid = work.pid();
@@ -117,17 +108,4 @@ fn pages_are_evicted_by_kswapd_or_by_who_wants_memory() {
     trace.check(others.len() * 100 <= kswapd + direct, || {
         format!("by others: {others:?}")
     });
-}
-
-/// Reads a file to its end; the reader's process id.
-fn read(file: &Path) -> u32 {
-    let input = format!("if={}", file.display());
-    let mut command = Command::new("dd");
-    let mut child = command
-        .args([&input, "of=/dev/null", "bs=1M"])
-        .spawn()
-        .expect("dd");
-    let pid = child.id();
-    assert!(child.wait().expect("ended").success());
-    pid
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::process::until;
+use super::process::{meminfo, until};
 
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
@@ -114,11 +114,7 @@ impl MemoryGroup {
     pub fn empty_swap_cache(&self) {
         until("the swap cache is empty", Duration::from_secs(15), || {
             self.reclaim();
-            let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-            let cached = memory
-                .lines()
-                .find_map(|line| line.strip_prefix("SwapCached:"));
-            cached.expect("SwapCached in /proc/meminfo").trim() == "0 kB"
+            meminfo("SwapCached") == 0
         });
     }
 

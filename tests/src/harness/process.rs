@@ -265,3 +265,21 @@ pub fn must<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = 
         .trim_end()
         .to_owned()
 }
+
+/// Runs a program that must succeed, to its end; its process id.
+pub fn pid_of_run(command: &mut Command) -> u32 {
+    let mut child = command.spawn().expect("started");
+    let pid = child.id();
+    assert!(child.wait().expect("ended").success(), "{command:?}");
+    pid
+}
+
+/// A line of /proc/meminfo, bytes.
+pub fn meminfo(key: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect(key) << 10
+}
