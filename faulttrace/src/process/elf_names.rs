@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 use super::build_id;
 use super::go::GoProgram;
+use super::go::runtime::GoRuntime;
 use super::maps::FileId;
 
 /// More calls inlined into one place are left out.
@@ -38,6 +39,12 @@ pub(super) trait Names: Send {
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
     /// The build id of a file; `None` if it has none, or none that can be read.
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
+    /// The Go runtime of a file; `None` if it has none, or none that can be read.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the tracer does not ask for it yet")
+    )]
+    fn go_runtime(&mut self, id: FileId, file: &File) -> Option<GoRuntime>;
 }
 
 /// Reads the files itself.
@@ -170,5 +177,9 @@ impl Names for InProcess {
 
     fn build_id(&mut self, _: FileId, file: &File) -> Option<Vec<u8>> {
         build_id::read(file)
+    }
+
+    fn go_runtime(&mut self, _: FileId, file: &File) -> Option<GoRuntime> {
+        GoRuntime::of_file(file)
     }
 }

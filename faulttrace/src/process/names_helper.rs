@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use super::build_id;
 use super::elf_names::{ElfFrame, Names, Reader};
+use super::go::runtime::GoRuntime;
 use super::maps::FileId;
 use crate::privileges;
 
@@ -49,6 +50,8 @@ enum About {
     Debug,
     /// The build id, whatever the offset.
     BuildId,
+    /// The Go runtime, whatever the offset.
+    Go,
 }
 
 impl About {
@@ -57,11 +60,12 @@ impl About {
             About::Table => 0,
             About::Debug => 1,
             About::BuildId => 2,
+            About::Go => 3,
         }
     }
 
     fn of_word(word: u32) -> Option<Self> {
-        let all = [About::Table, About::Debug, About::BuildId];
+        let all = [About::Table, About::Debug, About::BuildId, About::Go];
         all.into_iter().find(|about| about.word() == word)
     }
 }
@@ -108,6 +112,14 @@ impl Names for Helper {
                 });
         // The helper may be what a hostile file made of it.
         found.filter(|found| found.len() <= build_id::MAX_BYTES)
+    }
+
+    fn go_runtime(&mut self, id: FileId, file: &File) -> Option<GoRuntime> {
+        let found: Option<GoRuntime> = self.ask(id, file, About::Go, 0).unwrap_or_else(|error| {
+            log::warn!("the Go runtime of a file is left out: {error}");
+            None
+        });
+        found.and_then(GoRuntime::believed)
     }
 }
 
@@ -237,6 +249,7 @@ pub fn serve() -> ExitCode {
             About::Table => encode(names(false)),
             About::Debug => encode(names(true)),
             About::BuildId => json(&file.and_then(build_id::read)),
+            About::Go => json(&file.and_then(GoRuntime::of_file)),
         };
         if send(stdin.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL).is_err() {
             break;
@@ -354,6 +367,7 @@ mod tests {
         let id = FileId { dev: 0, ino: 1 };
         assert_eq!(helper.look_up(id, &file, 0), None);
         assert_eq!(helper.build_id(id, &file), None);
+        assert_eq!(helper.go_runtime(id, &file), None);
         assert!(helper.process.is_none());
     }
 

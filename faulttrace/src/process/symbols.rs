@@ -328,6 +328,7 @@ mod tests {
     use super::*;
     use crate::process::elf_files::ElfFiles;
     use crate::process::elf_names::InProcess;
+    use crate::process::go::runtime::GoRuntime;
     use crate::process::maps;
     use std::fs::File;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -423,6 +424,10 @@ mod tests {
 
         fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
             self.0.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+
+        fn go_runtime(&mut self, _: FileId, _: &File) -> Option<GoRuntime> {
             None
         }
     }

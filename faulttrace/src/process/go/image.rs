@@ -1,8 +1,8 @@
 //! A program or library as its loader sees it: bytes and pointers by the addresses that the linker gave.
 
-use object::elf::{PF_W, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, Rela64};
-use object::read::elf::{ElfFile64, ProgramHeader as _, SectionHeader as _};
-use object::{Endianness, Object as _, ObjectSection as _};
+use object::elf::{EM_X86_64, PF_W, PF_X, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, Rela64};
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, SectionHeader as _};
+use object::{CompressedData, Endianness, Object as _, ObjectSection as _, ObjectSymbol};
 
 use super::long;
 
@@ -21,7 +21,19 @@ struct Segment<'d> {
     address: u64,
     offset: u64,
     bytes: &'d [u8],
+    /// Bytes in memory: with those that begin as zero, which the file does not have.
+    memory_bytes: u64,
     writable: bool,
+    executable: bool,
+}
+
+impl Segment<'_> {
+    fn holds(&self, address: u64, bytes: u64) -> bool {
+        let end = address
+            .checked_sub(self.address)
+            .and_then(|within| within.checked_add(bytes));
+        end.is_some_and(|end| end <= self.memory_bytes)
+    }
 }
 
 /// A section.
@@ -48,7 +60,9 @@ impl<'d> Image<'d> {
                     address: header.p_vaddr(endian),
                     offset: header.p_offset(endian),
                     bytes: header.data(endian, file).ok()?,
+                    memory_bytes: header.p_memsz(endian),
                     writable: header.p_flags(endian) & PF_W != 0,
+                    executable: header.p_flags(endian) & PF_X != 0,
                 })
             })
             .collect();
@@ -74,6 +88,45 @@ impl<'d> Image<'d> {
                 bytes: section.data().ok()?,
             })
         })
+    }
+
+    /// What a section has in the file, maybe compressed.
+    pub(super) fn compressed(&self, name: &str) -> Option<CompressedData<'d>> {
+        self.elf.section_by_name(name)?.compressed_data().ok()
+    }
+
+    /// Whether its code is of x86-64.
+    pub(super) fn is_x86_64(&self) -> bool {
+        let header = self.elf.elf_header();
+        header.e_machine(self.elf.endian()) == EM_X86_64
+    }
+
+    /// The addresses of these, by the symbol table. Goes through all of it.
+    pub(super) fn symbols<const N: usize>(&self, names: [&str; N]) -> [Option<u64>; N] {
+        let mut found = [None; N];
+        for symbol in self.elf.symbols().filter(ObjectSymbol::is_definition) {
+            let Ok(name) = symbol.name_bytes() else {
+                continue;
+            };
+            let wanted = names.iter().zip(&mut found);
+            for (_, place) in wanted.filter(|(wanted, _)| wanted.as_bytes() == name) {
+                *place = Some(symbol.address());
+            }
+        }
+        found
+    }
+
+    /// The address and the offset in the file of what is loaded with this code; `None` if it is not code.
+    pub(super) fn code_segment(&self, address: u64) -> Option<(u64, u64)> {
+        let mut code = self.segments.iter().filter(|segment| segment.executable);
+        let found = code.find(|segment| segment.holds(address, 1))?;
+        Some((found.address, found.offset))
+    }
+
+    /// Whether these bytes are loaded and can be written to: variables.
+    pub(super) fn is_data(&self, address: u64, bytes: u64) -> bool {
+        let mut data = self.segments.iter().filter(|segment| segment.writable);
+        data.any(|segment| segment.holds(address, bytes))
     }
 
     /// Everything that is loaded: first what cannot be written to, then the rest.

@@ -2,8 +2,14 @@
 //! (`names_helper`): all of it is the target's.
 
 mod build_info;
+mod code;
+mod dwarf;
 mod image;
+pub(crate) mod layout;
 mod pclntab;
+pub(crate) mod runtime;
+#[cfg(test)]
+mod runtime_tests;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +20,7 @@ use memmap2::Mmap;
 use super::elf_names::ElfFrame;
 use image::{Image, Section};
 use pclntab::{Pclntab, Place};
+use runtime::GoRuntime;
 
 /// Where the table is. Linkers of C put it with others in position-independent programs.
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
@@ -89,14 +96,21 @@ impl Parts {
     }
 }
 
-/// How many frames the bytes of a program have at its first offsets. For fuzzing.
+/// How much is known of the bytes of a program: of its runtime, and the frames at its first offsets. For
+/// fuzzing.
 pub fn understood(file: &[u8]) -> usize {
     const OFFSETS: u64 = 512;
+    let runtime = GoRuntime::read(file);
+    let has_layout = runtime.is_some_and(|runtime| runtime.layout.is_some());
+    usize::from(has_layout) + frames_understood(file, OFFSETS)
+}
+
+fn frames_understood(file: &[u8], offsets: u64) -> usize {
     let Some(parts) = Parts::of(file) else {
         return 0;
     };
     let frames = |offset| parts.frames(file, offset).map_or(0, |frames| frames.len());
-    (0..OFFSETS).map(frames).sum()
+    (0..offsets).map(frames).sum()
 }
 
 /// The table, by its section or else by how it begins.

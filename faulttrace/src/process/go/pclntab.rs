@@ -95,6 +95,25 @@ impl<'d> Pclntab<'d> {
         (pclntab.functions > 0 && index <= pclntab.table.len()).then_some(pclntab)
     }
 
+    /// Where functions of this name are: from their first instruction to the next function. There may be
+    /// two, one that calls the other (internal/abi, "ABI0").
+    pub(super) fn named(&self, name: &str, text: u64) -> Vec<(u64, u64)> {
+        /// There are two; a hostile file can have any number.
+        const ENOUGH: usize = 4;
+        let place = |index: usize| {
+            let entry = word(self.table, index.checked_mul(8)?)?;
+            text.checked_add(u64::from(entry))
+        };
+        let found = (0..self.functions).filter_map(|index| {
+            let description = word(self.table, index.checked_mul(8)?.checked_add(4)?)? as usize;
+            let start = word(self.table, description.checked_add(4)?)? as usize;
+            let rest = self.names.get(start..)?.strip_prefix(name.as_bytes())?;
+            let is_it = rest.first() == Some(&0);
+            is_it.then_some((place(index)?, place(index.checked_add(1)?)?))
+        });
+        found.take(ENOUGH).collect()
+    }
+
     /// The frames at an instruction, innermost first; empty if no function is there.
     pub(super) fn frames(&self, place: Place<'d>, at: u64) -> Option<Vec<ElfFrame>> {
         let Some(function) = self.function(place, at)? else {
