@@ -23,9 +23,14 @@ pub(super) struct Limit {
 
 /// What is left out of processes and losses when the faults of their time are gone: processes that
 /// have ended; losses are added up, so that none is forgotten.
-const FORGET_BEFORE: [&str; 10] = [
+const FORGET_BEFORE: [&str; 12] = [
     "DELETE FROM sleeps WHERE fault <= ?1",
     "DELETE FROM fault_io WHERE fault <= ?1",
+    "DELETE FROM fault_goroutines WHERE record <= ?1",
+    "DELETE FROM go_processes WHERE id <= ?1 AND EXISTS (SELECT 1 FROM go_processes l
+       WHERE l.pid = go_processes.pid AND l.id > go_processes.id AND l.id <= ?1
+       UNION SELECT 1 FROM process_ends e
+       WHERE e.pid = go_processes.pid AND e.id > go_processes.id AND e.id <= ?1)",
     "DELETE FROM samples WHERE id <= ?1",
     "DELETE FROM histories WHERE fault <= ?1",
     "DELETE FROM cache_fill_by WHERE fill <= ?1",
@@ -48,6 +53,7 @@ const UNUSED: &str = "
       UNION SELECT remover FROM histories WHERE remover IS NOT NULL
       UNION SELECT filler FROM histories WHERE filler IS NOT NULL
       UNION SELECT process FROM cache_fill_by);
+    DELETE FROM goroutines WHERE id NOT IN (SELECT goroutine FROM fault_goroutines);
     DELETE FROM devices WHERE id NOT IN (SELECT device FROM fault_io WHERE device IS NOT NULL);
     DELETE FROM files WHERE id NOT IN (SELECT file FROM sites WHERE file IS NOT NULL);
     DELETE FROM stacks WHERE id NOT IN (SELECT user_stack FROM sites WHERE user_stack IS NOT NULL
@@ -128,11 +134,14 @@ impl Limit {
         Ok(used.saturating_mul(number("page_size")?) > room)
     }
 
-    /// Drops the oldest faults, twice as many as `added`, and what else is of their time.
+    /// Drops the oldest faults, twice as many as `added` but not the later half of what there is, and
+    /// what else is of their time.
     fn drop_oldest(&mut self, db: &Connection, added: usize) -> rusqlite::Result<u64> {
         let wanted = i64::try_from(added.max(MIN_DROPPED)).unwrap_or(i64::MAX);
+        // Numbers of faults have gaps, so that this half may be some more or less.
         let last: Option<i64> = db.query_row(
-            "SELECT max(id) FROM (SELECT id FROM faults ORDER BY id LIMIT ?)",
+            "SELECT min(max(id), ((SELECT min(id) FROM faults) + (SELECT max(id) FROM faults)) / 2)
+             FROM (SELECT id FROM faults ORDER BY id LIMIT ?)",
             [wanted.saturating_mul(2)],
             |row| row.get(0),
         )?;
