@@ -206,6 +206,7 @@ impl MadeUp {
             begin_approximate: false,
             user_stack: pick(&self.stacks, stack),
             kernel_stack: pick(&self.kernel_stacks, kernel),
+            goroutine: None,
         }
     }
 }

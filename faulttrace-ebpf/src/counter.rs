@@ -75,6 +75,10 @@ counters! {
     /// A request had more reads in it than were looked at, so that some of faults may be missing
     /// (`--io`).
     IO_CHAINS_CUT = "io_chains_cut", Unreadable;
+    /// What a thread of a Go program was at could not be read from its memory.
+    GOROUTINES_UNREADABLE = "goroutine_unreadable", Unreadable;
+    /// What a thread of a Go program was at was not sent: the ring was full.
+    GOROUTINES_LOST = "ring_full_goroutines", Unreadable;
     /// Majors of traced threads that the perf event saw.
     MAJORS_SEEN = "majors_seen", Diagnostic;
     /// Kernel stacks looked at to tell a fault from another sleep.

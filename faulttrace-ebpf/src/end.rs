@@ -3,9 +3,9 @@
 use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
 
 use crate::config::{self, member};
-use crate::io;
 use crate::maps::{self, EVENTS, INFLIGHT};
 use crate::pages;
+use crate::{go, io};
 
 /// Ends the fault of an entry at `end_ns` and removes the entry. `more` are flags to add.
 #[inline(always)]
@@ -75,6 +75,7 @@ fn send(entry: &Inflight, end_ns: u64) {
     if config::IO.load() != 0 {
         io::send(entry.tid, io::name_of(entry), entry.start_ns);
     }
+    go::tell(entry);
     emit(entry.flags, || FaultEvent {
         kind: kind::FAULT,
         flags: entry.flags,

@@ -10,7 +10,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, ki
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::{end, io, pages, stack, vmf};
+use crate::{end, go, io, pages, stack, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
 /// fault handler is entered again (a retry follows within microseconds).
@@ -303,6 +303,7 @@ fn tell_beside(slot: &Slot, flags: u32, begun: bool, tid: u32, start_ns: u64) {
     if begun && config::IO.load() != 0 {
         io::send(tid, io::name_of_slot(slot), start_ns);
     }
+    go::tell_without_sleep(tid, start_ns);
 }
 
 /// A major fault that never left the CPU. `more` are flags to add.

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod counter;
+pub mod goroutine;
 
 /// Most frames of a stack; the default of the sysctl `kernel.perf_event_max_stack`, which bounds
 /// `bpf_get_stack` (kernel/bpf/stackmap.c).
@@ -40,6 +41,8 @@ pub mod kind {
     pub const ADDED: u32 = 4;
     /// [`super::HistoryEvent`], right before the fault that it belongs to.
     pub const HISTORY: u32 = 5;
+    /// [`super::goroutine::GoroutineEvent`].
+    pub const GOROUTINE: u32 = 6;
     /// [`super::IoEvent`].
     pub const IO: u32 = 16;
 }
@@ -218,6 +221,8 @@ pub struct Inflight {
     pub longest_waker: Waker,
     /// The thread's name.
     pub comm: [u8; COMM_LEN],
+    /// What it was at, if the process is one of Go.
+    pub goroutine: goroutine::Goroutine,
 }
 
 /// A fault that is over.
@@ -453,7 +458,14 @@ pub struct TaskEvent {
 const _: () = {
     assert!(size_of::<StackValue>() == 8 + STACK_SLOTS * 8);
     assert!(size_of::<Waker>() == 4 * 4 + COMM_LEN);
-    assert!(size_of::<Inflight>() == 15 * 8 + 12 * 4 + 2 * size_of::<Waker>() + COMM_LEN);
+    assert!(
+        size_of::<Inflight>()
+            == 15 * 8
+                + 12 * 4
+                + 2 * size_of::<Waker>()
+                + COMM_LEN
+                + size_of::<goroutine::Goroutine>()
+    );
     assert!(size_of::<FaultEvent>() == 4 * 4 + 12 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<UserRegisters>() == 2 * 4 + 3 * 8);

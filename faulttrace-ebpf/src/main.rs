@@ -19,6 +19,8 @@ mod fault;
 #[cfg(target_arch = "bpf")]
 mod found;
 #[cfg(target_arch = "bpf")]
+mod go;
+#[cfg(target_arch = "bpf")]
 mod handled;
 #[cfg(target_arch = "bpf")]
 mod io;

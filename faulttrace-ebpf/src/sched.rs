@@ -5,12 +5,13 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
+use faulttrace_ebpf::goroutine::Goroutine;
 use faulttrace_ebpf::{Inflight, NO_SYSCALL, Waker, counter, flag, waker};
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
 use crate::stack::{self, KernelStack, Where};
-use crate::{end, fault, vmf, waking};
+use crate::{end, fault, go, vmf, waking};
 
 /// include/linux/sched.h; a thread that waits for a page of a device sleeps in it, killable or not.
 const TASK_UNINTERRUPTIBLE: u32 = 2;
@@ -143,6 +144,9 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
         if !another && (still || stack.at == Where::Unknown) {
             went_on(entry, now);
             went_out(ctx, entry, scratch, stack, now, asleep);
+            if asleep {
+                go::note(entry);
+            }
             return;
         }
         let dying = !another
@@ -301,11 +305,17 @@ fn create(
         waker: Waker::UNKNOWN,
         longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
+        goroutine: Goroutine::NONE,
     };
     without_exception_or_event(entry, slot.what);
     went_out(ctx, entry, scratch, stack, now, asleep);
     match INFLIGHT.insert(tid, &*entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => maps::inflight_changed(1),
+        Ok(()) => {
+            maps::inflight_changed(1);
+            if asleep {
+                go::note(entry);
+            }
+        }
         Err(error) => {
             maps::count(counter::INFLIGHT_FULL);
             warn!(

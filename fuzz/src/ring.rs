@@ -13,6 +13,7 @@ use faulttrace::process::Labels;
 use faulttrace::process::kernel::KernelSymbols;
 use faulttrace::process::maps;
 use faulttrace::process::space::Snapshot;
+use faulttrace_ebpf::goroutine::Goroutine;
 use faulttrace_ebpf::{
     FaultEvent, HistoryEvent, Inflight, IoEvent, MAX_FRAMES, TaskEvent, flag, kind,
 };
@@ -177,6 +178,7 @@ impl Session {
                 self.shown.take(&Record::Fault(Arc::new(fault)));
             }
             Some(Decoded::Io(event)) => self.enricher.io(&event),
+            Some(Decoded::Goroutine(event)) => self.enricher.goroutine(&event),
             Some(Decoded::Task(event)) => self.task(&event),
             Some(Decoded::History(event)) => {
                 self.histories.keep(event.tid, event.start_ns, event);
@@ -307,5 +309,16 @@ fn entry_of(event: &FaultEvent) -> Inflight {
         waker: event.longest_waker,
         longest_waker: event.longest_waker,
         comm: event.comm,
+        goroutine: Goroutine {
+            flags: event.error,
+            p: event.device,
+            id: event.inode,
+            start_pc: event.address,
+            go_pc: event.page_offset,
+            procs: event.syscall,
+            local: event.switches,
+            global: event.sleeps,
+            padding: 0,
+        },
     }
 }

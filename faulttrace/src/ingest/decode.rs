@@ -1,5 +1,6 @@
 //! Bytes to events.
 
+use faulttrace_ebpf::goroutine::GoroutineEvent;
 use faulttrace_ebpf::{FaultEvent, HistoryEvent, IoEvent, TaskEvent, kind};
 
 /// What a record in the ring was.
@@ -13,6 +14,8 @@ pub enum Decoded {
     History(HistoryEvent),
     /// What devices did for the fault that comes next of its thread.
     Io(IoEvent),
+    /// What the thread of its next fault was at, in a Go program.
+    Goroutine(GoroutineEvent),
     /// A kind this version does not know; to be counted.
     Unknown(u32),
 }
@@ -38,6 +41,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Malformed> {
         found @ kind::FAULT => read(found, bytes).map(Decoded::Fault),
         found @ (kind::EXIT | kind::EXEC | kind::ADDED) => read(found, bytes).map(Decoded::Task),
         found @ kind::HISTORY => read(found, bytes).map(Decoded::History),
+        found @ kind::GOROUTINE => read(found, bytes).map(Decoded::Goroutine),
         found @ kind::IO => read(found, bytes).map(Decoded::Io),
         unknown => Ok(Decoded::Unknown(unknown)),
     }
@@ -49,6 +53,7 @@ impl Plain for FaultEvent {}
 impl Plain for TaskEvent {}
 impl Plain for HistoryEvent {}
 impl Plain for IoEvent {}
+impl Plain for GoroutineEvent {}
 
 fn read<T: Plain>(kind: u32, bytes: &[u8]) -> Result<T, Malformed> {
     if bytes.len() != size_of::<T>() {

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use faulttrace_ebpf::goroutine::GoroutineEvent;
 use faulttrace_ebpf::{
     COMM_LEN, FaultEvent, HistoryEvent, Inflight, IoEvent, NO_SYSCALL, flag, waker,
 };
 use syscalls::Sysno;
 
 use super::clock::Clock;
+use super::goroutine::{self, goroutine};
 use super::history::history;
 use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
@@ -48,6 +50,7 @@ pub struct Enricher {
     syscalls: SyscallNames,
     cgroups: Cgroups,
     io: Pending,
+    goroutines: goroutine::Pending,
 }
 
 /// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
@@ -87,6 +90,7 @@ impl Enricher {
             causes: HashMap::new(),
             cgroups: Cgroups::default(),
             io: Pending::default(),
+            goroutines: goroutine::Pending::default(),
         }
     }
 
@@ -105,6 +109,11 @@ impl Enricher {
         self.io.keep(*event);
     }
 
+    /// What the thread of a fault that comes next was at.
+    pub fn goroutine(&mut self, event: &GoroutineEvent) {
+        self.goroutines.keep(event);
+    }
+
     /// How many faults there were, since the last time, that waited for a read of their own of which no
     /// program saw the completion.
     pub fn take_unseen_completions(&mut self) -> u64 {
@@ -114,7 +123,7 @@ impl Enricher {
     /// A fault that is over.
     pub fn fault(&mut self, event: &FaultEvent, stacks: &dyn Stacks) -> Fault {
         let major = event.flags & flag::MAJOR != 0;
-        let facts = self.facts(
+        let mut facts = self.facts(
             &Begun {
                 flags: event.flags,
                 tgid: event.tgid,
@@ -134,6 +143,10 @@ impl Enricher {
             },
             stacks,
         );
+        let thread = (event.tgid, event.tid);
+        facts.goroutine = self
+            .goroutines
+            .take(thread, event.start_ns, &mut self.labels);
         let duration_ns = event.end_ns.saturating_sub(event.start_ns);
         let io = self.io.take(event.tid, event.start_ns, duration_ns);
         self.io.check(io.as_deref(), facts.cause);
@@ -182,7 +195,7 @@ impl Enricher {
         } else {
             entry.last_kernel_stack
         };
-        let facts = self.facts(
+        let mut facts = self.facts(
             &Begun {
                 flags: entry.flags,
                 tgid: entry.tgid,
@@ -202,6 +215,7 @@ impl Enricher {
             },
             stacks,
         );
+        facts.goroutine = goroutine(entry.tgid, &entry.goroutine, &mut self.labels);
         Stuck {
             facts,
             elapsed_ns: now_ns.saturating_sub(entry.start_ns),
@@ -271,6 +285,7 @@ impl Enricher {
             begin_approximate: begun.flags & flag::APPROXIMATE_START != 0,
             user_stack,
             kernel_stack: kernel,
+            goroutine: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod beside;
 mod clock;
 mod decode;
 mod enrich;
+mod goroutine;
 mod history;
 mod io;
 mod kernel_stack;

@@ -8,6 +8,7 @@
 
 mod findings;
 mod gather;
+mod goroutines;
 mod pages;
 mod reads;
 mod rules;
@@ -20,6 +21,7 @@ use super::summary::FileKey;
 
 pub use findings::{FileFindings, Findings, ProcessFindings, RemovedFindings, StallFindings};
 pub(crate) use gather::{Gather, Space};
+pub use goroutines::{CallSite, HeldSum, PsFindings};
 pub use pages::Again;
 pub use reads::{Reads, Writes};
 pub use settle::{MAX_MEMBERS, MIN_FAULTS, MIN_GAIN_NS, PER_BLOCKED, PER_WALL};
@@ -138,6 +140,8 @@ pub enum How {
         /// How long each, ns.
         each_ns: u64,
     },
+    /// The time in which no P of a Go program was left.
+    NoPLeft,
     /// The time that requests were in the queue of a device, or that their faults blocked if that is less.
     Queued,
     /// The trace has nothing to compute it from.
@@ -213,6 +217,8 @@ rules! {
     BlockedTogether = "blocked_together",
     /// Requests waited for their turn at a device.
     BusyDevice = "busy_device",
+    /// No P of a Go program was left.
+    PsStuck = "ps_stuck",
 }
 
 /// What of the trace shows it.
@@ -276,6 +282,13 @@ pub enum Evidence {
         queued_ns: u64,
         /// Until the device had done with them.
         served_ns: u64,
+    },
+    /// The Ps of a Go program.
+    Ps(Box<PsFindings>),
+    /// Faults of the kind held Ps of Go programs meanwhile, ns.
+    HeldPs {
+        /// Time of Ps.
+        held_ns: u64,
     },
     /// Of all the time that its faults blocked, those that waited for reads, ns.
     MostlyReads {
@@ -388,6 +401,17 @@ pub enum Action {
     QuietDevice,
     /// Put the files onto another device.
     OtherDevice,
+    /// More Ps.
+    RaiseGomaxprocs {
+        /// How many there are.
+        from: u32,
+        /// With so many, one would have been left for 99 % of the time; `None` if that is not known.
+        enough_99: Option<u32>,
+        /// The same for 99.9 %.
+        enough_999: Option<u32>,
+    },
+    /// Wait where the runtime knows that a thread waits.
+    ReadOffPs,
 }
 
 /// Which way advice on reading a file ahead goes: both ways for one file is a contradiction.

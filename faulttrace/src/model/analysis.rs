@@ -25,6 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::advice::{Findings, Gather};
+use super::ps::Held;
 use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
 use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
@@ -248,8 +249,8 @@ impl Analysis {
                 walk.before(offset, row.read_ahead());
             }
         }
-        if let (Some(gather), Some(space)) = (&mut self.gather, row.space) {
-            gather.fault(space, measure, self.options.page_bytes);
+        if let Some(gather) = &mut self.gather {
+            gather.fault(row.space, &row.site, measure, self.options.page_bytes);
         }
         let pid = row.site.facts.pid;
         beside(measure, pid, &mut self.summary);
@@ -268,6 +269,7 @@ impl Analysis {
             cause: row.cause,
             blocked: measure.blocked_ns > 0,
             over: true,
+            held: Held::of(measure.goroutine.as_deref(), (begin_ns, end_ns)),
         });
         if let Some(next) = next {
             counters.sweep.fault(next);
@@ -307,6 +309,7 @@ impl Analysis {
             cause: facts.cause,
             blocked: true,
             over: false,
+            held: Held::of(facts.goroutine.as_deref(), (begin_ns, u64::MAX)),
         });
         if let Some(next) = next {
             self.counters.sweep.fault(next);
@@ -337,11 +340,13 @@ impl Analysis {
             }
             Record::Fault(fault) => self.whole_fault(fault),
             Record::CacheFill(fill) => self.seen.span(fill.end_ns, fill.end_ns),
+            Record::Go(go) => self.seen.span(go.time_ns, go.time_ns),
             Record::Lost(_)
             | Record::Process(_)
             | Record::Accounting(_)
             | Record::Transport(_)
-            | Record::Stall(_) => {}
+            | Record::Stall(_)
+            | Record::PStall(_) => {}
         }
         self.summary.add_earlier(record, &mut self.later);
     }
@@ -360,10 +365,12 @@ impl Analysis {
     /// There are no more records.
     pub fn finish(mut self) -> Report {
         self.flush();
-        let gather = self.gather.take();
+        let mut gather = self.gather.take();
         let page_bytes = self.options.page_bytes;
         let mut report = report::make(self);
-        report.advice = gather.map(|gather| Findings::of(&report, &gather, page_bytes).advise());
+        report.advice = gather
+            .as_mut()
+            .map(|gather| Findings::of(&report, gather, page_bytes).advise());
         report
     }
 

@@ -6,9 +6,11 @@
 pub mod advice;
 pub mod analysis;
 pub mod cause;
+mod goroutine;
 mod history;
 mod io;
 mod names;
+pub mod ps;
 mod sample;
 mod site;
 pub mod stall;
@@ -19,12 +21,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
+pub use goroutine::{GoProcess, Goroutine, LayoutSource};
 pub use history::{CacheFill, Filled, FilledBy, History, How, Past, Removal, Task};
 pub use io::{Device, DeviceTotals, Devices, Io, Served, Verdict as DeviceVerdict};
 pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
 pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
-pub use stall::Stall;
+pub use stall::{PStall, Stall};
 pub(crate) use stall_threads::Faulting;
 
 /// An id that may be none, which is 0.
@@ -55,9 +58,13 @@ pub enum Record {
     Sample(Arc<Sample>),
     /// Who filled the page cache (`--evictions`).
     CacheFill(Arc<CacheFill>),
+    /// A traced process runs a Go program; again when its GOMAXPROCS is seen to have changed.
+    Go(Arc<GoProcess>),
     /// Many threads of a process were, or are, in blocking faults at once. Told by the fold over the
     /// other records, and not saved: whoever reads those tells it again.
     Stall(Arc<Stall>),
+    /// No P of a Go program was, or is, left to run a goroutine with. As for stalls.
+    PStall(Arc<PStall>),
 }
 
 /// What is traced, by what, on which machine.
@@ -224,6 +231,9 @@ pub struct Facts {
     pub user_stack: Option<Arc<Stack>>,
     /// The kernel stack of its longest sleep, innermost frame first.
     pub kernel_stack: Option<Arc<Stack>>,
+    /// What the thread of a Go program was at; `None` in other programs, and if it could not be read.
+    /// Boxed because few have it.
+    pub goroutine: Option<Box<Goroutine>>,
 }
 
 impl Facts {

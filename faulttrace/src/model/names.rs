@@ -1,6 +1,6 @@
 //! The stable names of what the model enumerates: in JSON, in saved traces, in exports.
 
-use super::{Access, Cause, End, How, LossClass, MappingKind, Mode, PressureOf};
+use super::{Access, Cause, End, How, LayoutSource, LossClass, MappingKind, Mode, PressureOf};
 
 /// Gives an enumeration the names of its variants, both ways.
 macro_rules! names {
@@ -27,6 +27,8 @@ macro_rules! names {
 names!(Mode, User = "user", Kernel = "kernel", Gup = "gup");
 
 names!(PressureOf, Cgroup = "cgroup", System = "system");
+
+names!(LayoutSource, DebugInfo = "debug_info", Table = "table");
 
 names!(Access, Read = "read", Write = "write", Exec = "exec");
 

@@ -2,7 +2,7 @@
 //!
 //! Saved traces store, and analyses count, by the first half; [`Site::fault`] puts both together.
 
-use super::{End, Facts, Fault, History, Io, Sleep};
+use super::{End, Facts, Fault, Goroutine, History, Io, Sleep};
 
 /// What faults of one thread, in one code, on one mapping, for one reason have in common.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct Measure {
     pub history: Option<Box<History>>,
     /// What devices did for it.
     pub io: Option<Box<Io>>,
+    /// What the thread of a Go program was at.
+    pub goroutine: Option<Box<Goroutine>>,
 }
 
 impl Measure {
@@ -61,6 +63,8 @@ impl Site {
         facts.begin_ns = (!facts.began_before_attach).then(|| measure.begin_ns());
         facts.address = measure.address;
         facts.place.offset = measure.offset;
+        let on_cpu_ns = measure.on_cpu_ns();
+        facts.goroutine = measure.goroutine;
         Fault {
             facts,
             major: self.major,
@@ -68,7 +72,7 @@ impl Site {
             duration_ns: measure.duration_ns,
             blocked_ns: measure.blocked_ns,
             runqueue_ns: measure.runqueue_ns,
-            on_cpu_ns: measure.on_cpu_ns(),
+            on_cpu_ns,
             switches: measure.switches,
             end: self.end,
             longest_sleep: measure.longest_sleep,
@@ -92,6 +96,7 @@ impl Fault {
             longest_sleep: self.longest_sleep.clone(),
             history: self.history.clone(),
             io: self.io.clone(),
+            goroutine: self.facts.goroutine.clone(),
         }
     }
 }

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::stall::{Stall, Stalls};
+use super::stall::Stalls;
 use super::{Devices, Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
 pub(crate) use backward::Later;
 pub use pasts::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
@@ -121,13 +121,14 @@ impl Summary {
             }
             Record::Transport(transport) => self.transport = Some(*transport),
             Record::CacheFill(fill) => self.fills.add(fill),
+            Record::Go(go) => self.process(go.pid).go = Some(Arc::clone(go)),
             // They are for the stalls, and of them.
-            Record::Sample(_) | Record::Stall(_) => {}
+            Record::Sample(_) | Record::Stall(_) | Record::PStall(_) => {}
         }
     }
 
     /// Takes out the stalls that the records so far allow to tell, to be shown after the last of them.
-    pub fn take_stalls(&mut self) -> Vec<Arc<Stall>> {
+    pub fn take_stalls(&mut self) -> Vec<Record> {
         self.stalls.take()
     }
 

@@ -107,6 +107,8 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_REGS_IP", types.regs_ip),
         ("OFF_REGS_SP", types.regs_sp),
         ("OFF_REGS_BP", types.regs_bp),
+        ("OFF_REGS_G", types.regs_g),
+        ("OFF_TASK_THREAD_POINTER", types.task_thread_pointer),
         ("OFF_VMF_VMA", types.vmf_vma),
         ("OFF_VMF_PGOFF", types.vmf_pgoff),
         ("OFF_VMF_ADDRESS", types.vmf_address),

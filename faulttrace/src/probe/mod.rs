@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod depth;
 mod found;
+mod go;
 mod interrupts;
 mod jobs;
 mod kernel;
@@ -251,6 +252,7 @@ pub struct Probe {
     counters: maps::CounterMap,
     inflight_count: maps::CountMap,
     page_cache: Option<PageCache>,
+    go: go::GoMaps,
 }
 
 impl Probe {
@@ -285,6 +287,7 @@ impl Probe {
         let stacks = maps::StackMap::take(&mut ebpf)?;
         let counters = maps::CounterMap::take(&mut ebpf)?;
         let inflight_count = maps::CountMap::take(&mut ebpf)?;
+        let go = go::GoMaps::take(&mut ebpf)?;
         let page_cache = settings
             .evictions
             .then(|| PageCache::new(&mut ebpf))
@@ -300,6 +303,7 @@ impl Probe {
             counters,
             inflight_count,
             page_cache,
+            go,
         };
         probe.seed_filter()?;
         Ok(probe)

@@ -78,6 +78,10 @@ pub struct KernelTypes {
     pub regs_sp: u64,
     /// `pt_regs.bp`.
     pub regs_bp: u64,
+    /// `pt_regs.r14`, in which Go keeps its `g` (Go's internal/abi, abi-internal.md).
+    pub regs_g: u64,
+    /// `task_struct.thread.fsbase`, the thread pointer of user mode; 0 on other machines.
+    pub task_thread_pointer: u64,
     /// `vm_fault.vma`.
     pub vmf_vma: u64,
     /// `vm_fault.pgoff`.
@@ -218,6 +222,8 @@ impl KernelTypes {
             regs_ip: member("pt_regs", "ip")?,
             regs_sp: member("pt_regs", "sp")?,
             regs_bp: member("pt_regs", "bp")?,
+            regs_g: member("pt_regs", "r14")?,
+            task_thread_pointer: thread_pointer(btf).unwrap_or(0),
             vmf_vma: member("vm_fault", "vma")?,
             vmf_pgoff: member("vm_fault", "pgoff")?,
             vmf_address: member("vm_fault", "address")?,
@@ -245,6 +251,11 @@ impl KernelTypes {
             folio: folio(btf).ok(),
         })
     }
+}
+
+fn thread_pointer(btf: &Btf) -> Option<u64> {
+    let thread = offset_of(btf, "task_struct", "thread").ok()?;
+    thread.checked_add(offset_of(btf, "thread_struct", "fsbase").ok()?)
 }
 
 fn folio(btf: &Btf) -> Result<FolioTypes, Error> {

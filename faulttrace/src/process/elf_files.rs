@@ -94,7 +94,7 @@ fn open(id: FileId, origin: &Origin) -> Option<File> {
 }
 
 /// Opens nothing but plain files: to open a device or a pipe can have effects.
-fn open_regular(path: &Path) -> Option<File> {
+pub(super) fn open_regular(path: &Path) -> Option<File> {
     // Looked at without being opened, then opened as what was looked at.
     let seen = OpenOptions::new()
         .read(true)
@@ -109,7 +109,7 @@ fn open_regular(path: &Path) -> Option<File> {
 
 /// Whether a file is the one of the memory map. Where a file system makes up devices (overlayfs,
 /// btrfs), the two need not agree on them.
-fn is_same(found: &fs::Metadata, id: FileId) -> bool {
+pub(super) fn is_same(found: &fs::Metadata, id: FileId) -> bool {
     let (major, minor) = (libc::major(found.dev()), libc::minor(found.dev()));
     let made_up = major == 0 || id.has_made_up_device();
     found.ino() == id.ino && (made_up || major << MINOR_BITS | minor == id.dev)

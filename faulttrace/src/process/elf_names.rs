@@ -40,10 +40,6 @@ pub(super) trait Names: Send {
     /// The build id of a file; `None` if it has none, or none that can be read.
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
     /// The Go runtime of a file; `None` if it has none, or none that can be read.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the tracer does not ask for it yet")
-    )]
     fn go_runtime(&mut self, id: FileId, file: &File) -> Option<GoRuntime>;
 }
 

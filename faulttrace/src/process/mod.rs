@@ -12,6 +12,7 @@ mod elf_files;
 mod elf_names;
 #[doc(hidden)]
 pub mod go;
+pub mod go_programs;
 pub mod kernel;
 mod known_stacks;
 mod labels;

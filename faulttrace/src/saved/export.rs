@@ -100,6 +100,6 @@ fn write(
 fn told(summary: &mut Summary, export: &mut dyn Export, out: &mut dyn Write) -> Result<(), Error> {
     let stalls = summary.take_stalls();
     stalls
-        .into_iter()
-        .try_for_each(|stall| export.record(&Record::Stall(stall), out))
+        .iter()
+        .try_for_each(|stall| export.record(stall, out))
 }

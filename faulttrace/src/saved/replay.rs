@@ -137,7 +137,7 @@ impl Player {
     fn show_stalls(&mut self) {
         let now = self.pace.now();
         for stall in self.summary.take_stalls() {
-            self.view.record(&Record::Stall(stall), now, &mut self.out);
+            self.view.record(&stall, now, &mut self.out);
         }
     }
 

@@ -147,12 +147,14 @@ impl<'a> Filter<'a> {
             Record::CacheFill(fill) => {
                 fill.end_ns >= self.since_ns && fill.begin_ns <= self.until_ns
             }
+            Record::Go(go) => self.takes_pid(go.pid),
             Record::Accounting(account) => self.takes_pid(account.pid),
             Record::Start(_)
             | Record::Fault(_)
             | Record::Lost(_)
             | Record::Transport(_)
-            | Record::Stall(_) => true,
+            | Record::Stall(_)
+            | Record::PStall(_) => true,
         }
     }
 

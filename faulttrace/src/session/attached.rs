@@ -1,6 +1,7 @@
 //! Threads that were stuck before the programs were attached: entered by hand, so that they are
 //! shown at once and their end is seen.
 
+use faulttrace_ebpf::goroutine::Goroutine;
 use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, UserRegisters, Waker, flag};
 
 use crate::ingest::{Clock, Enricher};
@@ -154,5 +155,6 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         waker: Waker::UNKNOWN,
         longest_waker: Waker::UNKNOWN,
         comm,
+        goroutine: Goroutine::NONE,
     }
 }

@@ -22,6 +22,7 @@ use super::signals::{self, Arrived, Signals};
 use super::start_record;
 use super::stuck::StuckThreads;
 use super::targets::{Chosen, still_there};
+use super::tracer::go::Go;
 use super::tracer::samples::Samples;
 use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
@@ -140,6 +141,8 @@ impl Session {
         }
         let (sender, records) = channel(BATCHES);
         let stop = Arc::new(AtomicBool::new(false));
+        let pids = start.targets.iter().map(|process| process.pid);
+        let known: HashSet<u32> = pids.collect();
         let tracer = Tracer {
             ring: probe.take_ring()?,
             begin_ns,
@@ -148,16 +151,13 @@ impl Session {
             enricher,
             stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),
             samples: Samples::start(plan.stall_threads, chosen.processes().into_iter()),
+            go: Go::start(&known),
             accounts,
             logger,
             endless: chosen.is_open(),
             awaited,
             follow: plan.follow,
-            known: start
-                .targets
-                .iter()
-                .map(|process| process.pid)
-                .collect::<HashSet<u32>>(),
+            known,
             stop: Arc::clone(&stop),
             out: sender,
         };

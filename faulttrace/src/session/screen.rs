@@ -75,7 +75,7 @@ impl Screen {
     fn show_stalls(&mut self, output: &mut Output) {
         let Some(view) = &mut self.view else { return };
         for stall in self.summary.take_stalls() {
-            view.record(&Record::Stall(stall), Instant::now(), &mut output.pending);
+            view.record(&stall, Instant::now(), &mut output.pending);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod cache;
 mod ends;
+pub(super) mod go;
 mod look;
 pub(super) mod samples;
 
@@ -23,6 +24,7 @@ use faulttrace_ebpf::{COMM_LEN, TaskEvent, flag, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
+use self::go::Go;
 use self::samples::{Now, Samples};
 use super::accounting::Accounts;
 use super::stuck::StuckThreads;
@@ -103,6 +105,7 @@ pub(super) struct Tracer {
     pub(super) enricher: Enricher,
     pub(super) stuck: StuckThreads,
     pub(super) samples: Samples,
+    pub(super) go: Go,
     pub(super) accounts: Accounts,
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whose end ends the session; empty for `--all` and `--comm`.
@@ -172,6 +175,7 @@ impl Tracer {
             }
             self.sample(now);
             self.look_at_cache(&mut progress)?;
+            self.take_go(&mut progress);
             self.settle(&mut progress)?;
             self.hand_over(&mut progress);
             if !self.endless && self.awaited.is_empty() {
@@ -263,6 +267,7 @@ impl Tracer {
                 self.introduce(pid, &event.comm, progress);
                 let mut fault = self.enricher.fault(event, &self.probe);
                 self.add_history(&mut fault, event.start_ns, progress)?;
+                self.follow_procs(&fault, progress);
                 self.samples.fault(pid, fault.facts.tid, event.end_ns);
                 progress.told_ns = progress.told_ns.max(event.end_ns);
                 progress.batch.push(Record::Fault(Arc::new(fault)));
@@ -270,6 +275,7 @@ impl Tracer {
             Decoded::Task(event) => self.task(event, progress),
             Decoded::History(event) => progress.cache.keep(event),
             Decoded::Io(event) => self.enricher.io(event),
+            Decoded::Goroutine(event) => self.enricher.goroutine(event),
             Decoded::Unknown(_) => progress.unknown_kinds += 1,
         }
         Ok(())
@@ -282,6 +288,7 @@ impl Tracer {
             kind::EXEC if progress.over.contains_key(&pid) => {}
             kind::EXEC => {
                 self.enricher.labels().process_exec(pid);
+                self.forget_go(pid);
                 self.known.remove(&pid);
                 self.introduce(pid, &event.comm, progress);
             }
@@ -323,6 +330,7 @@ impl Tracer {
         let unix_ns = |ns| enricher.unix_ns(ns);
         self.samples.ended(pid, at_ns, unix_ns, &mut progress.batch);
         let time_ns = enricher.unix_ns(at_ns);
+        self.forget_go(pid);
         for id in self.enricher.forget(pid) {
             self.probe.forget_stack(id);
         }
@@ -338,6 +346,7 @@ impl Tracer {
         if !self.known.insert(pid) {
             return;
         }
+        self.go.ask(pid);
         // It may have ended since; then the name that the kernel told must do.
         let info = threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
             pid,

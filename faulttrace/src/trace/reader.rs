@@ -8,6 +8,7 @@
 mod ahead;
 mod beside;
 mod check;
+mod goroutines;
 mod histories;
 mod ios;
 mod open;
@@ -29,6 +30,7 @@ use super::rows::absolute;
 use super::{Error, Result, schema};
 use crate::model::{Measure, Name, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
+use goroutines::Goroutines;
 use histories::Histories;
 use ios::Ios;
 use others::Others;
@@ -210,13 +212,15 @@ impl Trace {
         let mut histories = histories.begin(self.size, errors)?;
         let mut ios = Ios::new(&self.db, order, self.minor, errors)?;
         let mut ios = ios.begin(self.size, errors)?;
+        let mut goroutines = Goroutines::new(&self.db, order, self.minor, errors)?;
+        let mut goroutines = goroutines.begin(self.size, errors)?;
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
         let mut ahead = Ahead::new(&self.file, self.size, self.fault_ids(), order);
         while let Some((id, row)) = faults.next()? {
             ahead.at(id);
             while others.come_before(id)
-                && let Some(other) = others.next(&mut sites, base_ns)?
+                && let Some(other) = others.next(&mut sites, &mut goroutines, base_ns)?
             {
                 if take(Item::Other(other)).is_break() {
                     return Ok(());
@@ -233,6 +237,7 @@ impl Trace {
             let mut measure = fault.measure(base_ns, (address, offset), sleep);
             measure.history = history;
             measure.io = ios.of(id)?;
+            measure.goroutine = goroutines.of(id)?;
             let item = Item::Fault {
                 site_id: fault.site.cast_unsigned(),
                 site: &found.site,
@@ -242,7 +247,7 @@ impl Trace {
                 return Ok(());
             }
         }
-        while let Some(other) = others.next(&mut sites, base_ns)? {
+        while let Some(other) = others.next(&mut sites, &mut goroutines, base_ns)? {
             if take(Item::Other(other)).is_break() {
                 return Ok(());
             }
@@ -374,6 +379,7 @@ impl Fault {
             longest_sleep,
             history: None,
             io: None,
+            goroutine: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod odd_files;
+mod older;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,8 +13,8 @@ use rusqlite::Connection;
 use super::{Error, Options, Order, State, Trace, Writer, schema};
 use crate::model::summary::samples;
 use crate::model::{
-    Cause, End, Fault, History, LossClass, Name, Past, Place, ProcessEnd, Record, Sleep, Start,
-    Stuck, Task, Transport, Waker,
+    Cause, End, Fault, Goroutine, History, LossClass, Name, Past, Place, ProcessEnd, Record, Sleep,
+    Start, Stuck, Task, Transport, Waker,
 };
 use crate::view::{Json, View as _};
 
@@ -102,6 +103,7 @@ fn records() -> Vec<Record> {
         runqueue_ns: slept.runqueue_ns,
         waker: Some(Waker::Interrupt),
     });
+    slept.facts.goroutine = Some(Box::new(samples::goroutine()));
     let mut twice = samples::fault_with_io();
     twice.history = history(Past::Unknown);
     twice.longest_sleep = Some(Sleep {
@@ -121,6 +123,7 @@ fn records() -> Vec<Record> {
     let mut before = samples::stuck();
     before.facts.begin_ns = None;
     before.facts.began_before_attach = true;
+    before.facts.goroutine = Some(Box::new(Goroutine::default()));
     let fault = |fault: Fault| Record::Fault(Arc::new(fault));
     let stuck = |stuck: Stuck| Record::Stuck(Arc::new(stuck));
     vec![
@@ -136,6 +139,8 @@ fn records() -> Vec<Record> {
         samples::process_end(),
         samples::lost(LossClass::Unreadable, "symbols_late", 1),
         samples::cache_fill(),
+        samples::go_process(),
+        samples::unknown_go_process(),
         samples::accounting(4700, Some(5)),
         samples::accounting(4701, None),
         Record::Sample(Arc::new(samples::sample(4700, 900 * MS))),
@@ -188,7 +193,7 @@ fn records_come_back_as_they_were() {
     assert_eq!(trace.meta().written_ns, samples::T0 + 3);
     let found = read(&trace, Order::OldestFirst);
     assert_eq!(json(&found), json(&written));
-    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[12], &found[13]) else {
+    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[14], &found[15]) else {
         panic!("{found:?}")
     };
     assert_eq!(
@@ -405,7 +410,8 @@ fn names_and_processes_make_room_too() {
     let kept = read(&trace, Order::OldestFirst);
     let faults = |record: &&Record| matches!(record, Record::Fault(_));
     let kept_faults = kept.iter().filter(faults).count() as u64;
-    assert!(kept_faults > 500, "{kept_faults}");
+    // Half of what fits may just have made room.
+    assert!(kept_faults > 200, "{kept_faults}");
     assert_eq!(kept_faults + trace.meta().dropped_faults, 60 * 200);
     let lost = |record: &Record| match record {
         Record::Lost(lost) => lost.count,
@@ -457,39 +463,4 @@ fn the_schema_is_documented() {
         documented == schema::markdown(),
         "docs/trace-schema.md is not what the schema says: cargo xtask docs"
     );
-}
-
-#[test]
-fn a_file_of_the_first_version_lacks_what_came_later() {
-    let directory = directory();
-    let path = directory.path().join("a");
-    write(&path, &records());
-    let db = Connection::open(&path).expect("opened");
-    // Whatever has the name of a table that was not there yet is not looked at.
-    db.execute_batch(
-        "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; DROP TABLE histories; \
-         DROP TABLE cache_fills; DROP TABLE cache_fill_by; DROP TABLE fault_io; \
-         CREATE VIEW fault_io AS SELECT 1; PRAGMA user_version = 1000",
-    )
-    .expect("made older");
-    drop(db);
-    let trace = Trace::open(&path).expect("opened");
-    let mut expected = records();
-    expected.retain(|record| !matches!(record, Record::Sample(_) | Record::CacheFill(_)));
-    for record in &mut expected {
-        if let Record::Fault(fault) = record {
-            let fault = Arc::make_mut(fault);
-            fault.facts.begin_approximate = false;
-            fault.history = None;
-            if let Some(Sleep {
-                waker: Some(Waker::Task(task)),
-                ..
-            }) = &mut fault.longest_sleep
-            {
-                task.syscall = None;
-            }
-            fault.io = None;
-        }
-    }
-    assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod dictionary;
 mod faults;
+mod go;
 mod histories;
 mod limit;
 mod statements;

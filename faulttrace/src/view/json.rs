@@ -1,6 +1,7 @@
 //! JSON Lines, for programs: one object a line, one line a record, at once and never coalesced.
 //! The schema is docs/json.md; the tests compare it with what is written here.
 
+pub(in crate::view) mod go;
 pub(in crate::view) mod history;
 pub(in crate::view) mod io;
 pub(in crate::view) mod record;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use super::View;
 use crate::model::summary::Summary;
 use crate::model::{LossClass, Record};
+use go::{GoLine, PStallLine};
 use history::CacheFillLine;
 use record::{FaultLine, LostLine, ProcessEndLine, ProcessLine, StartLine, StuckLine};
 use sample::SampleLine;
@@ -68,6 +70,8 @@ impl View for Json {
             Record::Sample(sample) => failed.line(&SampleLine::new(sample), out),
             Record::CacheFill(fill) => failed.line(&CacheFillLine::new(fill), out),
             Record::Stall(stall) => failed.line(&StallLine::new(stall), out),
+            Record::Go(go) => failed.line(&GoLine::new(go), out),
+            Record::PStall(stall) => failed.line(&PStallLine::new(stall), out),
             // Both are told by the summary, next to what they are to be compared with.
             Record::Accounting(_) | Record::Transport(_) => {}
         }

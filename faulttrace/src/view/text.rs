@@ -6,6 +6,7 @@ mod coalesce;
 pub(in crate::view) mod device_totals;
 pub(in crate::view) mod devices;
 pub(in crate::view) mod entry;
+pub(in crate::view) mod go;
 pub(in crate::view) mod history;
 pub(in crate::view) mod line;
 mod notices;
@@ -64,6 +65,7 @@ pub struct Text {
     losses: Losses,
     processes: Processes,
     stalls: Told,
+    go: go::Told,
     stuck: HashMap<(u32, u32), Reported>,
     /// The second under way, from the first record that belongs to it.
     window: Option<Instant>,
@@ -93,6 +95,7 @@ impl Text {
             losses: Losses::default(),
             processes: Processes::default(),
             stalls: Told::default(),
+            go: go::Told::default(),
             stuck: HashMap::new(),
             window: None,
             faults: 0,
@@ -173,6 +176,7 @@ impl Text {
         self.entries.rest(&rest, out);
         self.processes.flush(self.entries.page, out);
         self.stalls.flush(self.entries.page, out);
+        self.go.flush(self.entries.page, out);
     }
 }
 
@@ -196,6 +200,8 @@ impl View for Text {
                 self.processes.ended(end, &self.entries, out);
             }
             Record::Stall(stall) => self.stalls.show(stall, &self.entries, out),
+            Record::Go(go) => self.go.program(go, &self.entries, out),
+            Record::PStall(stall) => self.go.stall(stall, &self.entries, out),
             // They belong to the summary, or beside what they explain.
             Record::Accounting(_)
             | Record::Transport(_)

@@ -198,8 +198,11 @@ impl Export for Perfetto {
             }
             // It is about other processes than those that have tracks.
             Record::CacheFill(_) => Ok(()),
-            // Told at the end, from the summary.
-            Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => Ok(()),
+            Record::PStall(_) => Ok(()),
+            // Told at the end, from the summary, or beside each fault.
+            Record::Go(_) | Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => {
+                Ok(())
+            }
         }
     }
 

@@ -1,11 +1,16 @@
 //! What the rules have to go by: the report's numbers and what was gathered, put together.
 
+use std::collections::HashMap;
+
 use super::gather::{Gather, OfFile};
+use super::goroutines::{OfGo, PsFindings};
 use super::pages::Again;
 use super::reads::{Reads, Writes};
 use super::settle::{MAX_MEMBERS, least_ns};
 use super::{About, Advised, rules, settle};
-use crate::model::analysis::{Evidence as Steps, HotRange, PAGE_BYTES, Report, SLICES, SeriesKey};
+use crate::model::analysis::{
+    Evidence as Steps, HotRange, PAGE_BYTES, Part, Report, SLICES, SeriesKey,
+};
 use crate::model::summary::{FileKey, ProcessSummary, Remover, Tally, Waited, Who};
 use crate::model::{Cause, Device, DeviceTotals, DeviceVerdict, Devices};
 
@@ -55,6 +60,8 @@ pub struct FileFindings {
     pub steps: Option<Steps>,
     /// Where the faults were; `None` if that is not known.
     pub range: Option<HotRange>,
+    /// How long threads of Go programs held Ps in faults on it, ns.
+    pub held_ns: u64,
     /// Within how long from the beginning of the trace nearly all of its blocked time lies, and how long
     /// the trace is, ns; `None` unless that is early.
     pub early: Option<(u64, u64)>,
@@ -76,6 +83,8 @@ pub struct ProcessFindings {
     pub removed: Option<[RemovedFindings; 2]>,
     /// When its threads were blocked at once; `None` if it has one thread, or none was.
     pub stalls: Option<StallFindings>,
+    /// The Ps of a Go program; `None` if at no time all were stuck.
+    pub ps: Option<PsFindings>,
 }
 
 /// When threads of a process were blocked at once.
@@ -149,7 +158,9 @@ const EARLY_SLICES: usize = SLICES / 4;
 
 impl Findings {
     /// Of a finished report.
-    pub(crate) fn of(report: &Report, gather: &Gather, page_bytes: u64) -> Self {
+    pub(crate) fn of(report: &Report, gather: &mut Gather, page_bytes: u64) -> Self {
+        let wall_ns = report.wall.map(|wall| wall.length_ns());
+        let mut go = std::mem::take(&mut gather.go);
         let again = gather.pages.spaces();
         let again = |space: &u32| again.get(space).copied().unwrap_or_default();
         let files = gather.files.iter();
@@ -164,10 +175,11 @@ impl Findings {
             let swapped = gather.memories.get(&pid).map(again);
             let mut found = ProcessFindings::of(report, process, pid, swapped.unwrap_or_default())?;
             found.removed = RemovedFindings::of(process, pid, page_bytes);
+            found.ps = ps(report, pid, &mut go, wall_ns.unwrap_or(0));
             Some(found)
         });
         Findings {
-            wall_ns: report.wall.map(|wall| wall.length_ns()),
+            wall_ns,
             faults: report.total.tally.faults,
             blocked_ns: report.total.tally.blocked_ns,
             kernel: report
@@ -219,6 +231,7 @@ impl FileFindings {
             again,
             steps: access.map(|access| access.evidence),
             range: offsets.map(|offsets| offsets.whole),
+            held_ns: of.held_ns,
             early: early(report, file),
         }
     }
@@ -264,8 +277,7 @@ impl ProcessFindings {
         let causes = causes
             .into_iter()
             .filter_map(|(cause, entry)| Some(((*cause)?, entry.tally)));
-        let mut parts = std::iter::once(&report.all).chain(&report.parts);
-        let part = parts.find(|part| part.pid == Some(pid));
+        let part = part_of(report, pid);
         let stalls = part.and_then(|part| {
             let stalls = part.stalls.as_ref().filter(|stalls| stalls.count > 0)?;
             (part.concurrency.max_threads > 1 && stalls.needed > 1).then_some(StallFindings {
@@ -283,8 +295,20 @@ impl ProcessFindings {
             swapped,
             removed: None,
             stalls,
+            ps: None,
         })
     }
+}
+
+fn part_of(report: &Report, pid: u32) -> Option<&Part> {
+    let mut parts = std::iter::once(&report.all).chain(&report.parts);
+    parts.find(|part| part.pid == Some(pid))
+}
+
+/// The Ps of a process.
+fn ps(report: &Report, pid: u32, go: &mut HashMap<u32, OfGo>, wall_ns: u64) -> Option<PsFindings> {
+    let totals = part_of(report, pid)?.ps.as_ref()?;
+    PsFindings::of(totals, go.get_mut(&pid)?, wall_ns)
 }
 
 /// `6.12` of `6.12.0-amd64`.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::goroutines::OfGo;
 use super::pages::Pages;
 use super::reads::{Reads, Writes, is_read};
 use super::settle::MAX_MEMBERS;
 use crate::model::summary::{FileKey, Tally};
-use crate::model::{Cause, MappingKind, Measure, Site};
+use crate::model::{Cause, Goroutine, MappingKind, Measure, Site};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,8 @@ pub(super) struct OfFile {
     pub(super) writes: Writes,
     pub(super) fuse: Tally,
     pub(super) nfs: Tally,
+    /// How long threads of Go programs held Ps in faults on it, ns.
+    pub(super) held_ns: u64,
     /// Processes, up to a bound.
     pub(super) pids: BTreeSet<u32>,
 }
@@ -63,6 +66,8 @@ pub(crate) struct Gather {
     pub(super) memories: HashMap<u32, u32>,
     spaces: u32,
     pub(super) pages: Pages,
+    /// Go programs, by process.
+    pub(super) go: HashMap<u32, OfGo>,
     /// Faults on files that found no room. How many files, would have to be remembered.
     pub(super) beyond: u64,
 }
@@ -79,6 +84,7 @@ impl Gather {
             memories: HashMap::new(),
             spaces: 0,
             pages: Pages::new(bounds.pages),
+            go: HashMap::new(),
             beyond: 0,
         }
     }
@@ -114,7 +120,24 @@ impl Gather {
     }
 
     /// A fault of a site, which ended before all faults so far (or nearly so).
-    pub(crate) fn fault(&mut self, space: Space, measure: &Measure, page_bytes: u64) {
+    pub(crate) fn fault(
+        &mut self,
+        space: Option<Space>,
+        site: &Site,
+        measure: &Measure,
+        page_bytes: u64,
+    ) {
+        if let Some(goroutine) = &measure.goroutine
+            && goroutine.p.is_some()
+        {
+            self.held(site, goroutine, measure);
+        }
+        if let Some(space) = space {
+            self.page(space, measure, page_bytes);
+        }
+    }
+
+    fn page(&mut self, space: Space, measure: &Measure, page_bytes: u64) {
         let at = match space.by_offset {
             true => measure.offset,
             false => measure.address,
@@ -122,6 +145,21 @@ impl Gather {
         if let Some(at) = at {
             let page = at / page_bytes.max(1);
             self.pages.fault(space.number, page, space.started, measure);
+        }
+    }
+
+    /// The same fault, if its thread held a P of a Go program.
+    fn held(&mut self, site: &Site, goroutine: &Goroutine, measure: &Measure) {
+        let facts = &site.facts;
+        if self.go.len() < self.bounds.memories || self.go.contains_key(&facts.pid) {
+            let of = self.go.entry(facts.pid).or_default();
+            of.fault(facts.user_stack.as_deref(), goroutine, measure);
+        }
+        if is_file(facts.place.mapping)
+            && facts.place.path.is_some()
+            && let Some(file) = self.file(site)
+        {
+            file.held_ns = file.held_ns.saturating_add(measure.duration_ns);
         }
     }
 

@@ -110,11 +110,11 @@ fn path(one: &Advice) -> Option<&Option<Name>> {
 /// Whether two pieces are partly about the same time.
 fn overlap(a: &Advice, b: &Advice) -> bool {
     match (a.rule, b.rule) {
-        (Rule::BlockedTogether, Rule::BlockedTogether) => false,
+        (Rule::BlockedTogether, Rule::BlockedTogether) | (Rule::PsStuck, Rule::PsStuck) => false,
         // Whose reads they were is not kept.
         (Rule::BusyDevice, other) | (other, Rule::BusyDevice) => from_devices(other),
-        (Rule::BlockedTogether, _) => within(&a.about, &b.about),
-        (_, Rule::BlockedTogether) => within(&b.about, &a.about),
+        (Rule::BlockedTogether | Rule::PsStuck, _) => within(&a.about, &b.about),
+        (_, Rule::BlockedTogether | Rule::PsStuck) => within(&b.about, &a.about),
         (Rule::Evicted | Rule::Dropped, other) if reads(other) => within(&a.about, &b.about),
         (other, Rule::Evicted | Rule::Dropped) if reads(other) => within(&b.about, &a.about),
         _ => match (&a.about, &b.about) {
@@ -141,7 +141,7 @@ fn from_devices(rule: Rule) -> bool {
     reads_disks(rule)
         || matches!(
             rule,
-            Rule::Evicted | Rule::Dropped | Rule::SwapIn | Rule::BlockedTogether
+            Rule::Evicted | Rule::Dropped | Rule::SwapIn | Rule::BlockedTogether | Rule::PsStuck
         )
 }
 

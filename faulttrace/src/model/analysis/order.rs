@@ -6,6 +6,7 @@
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::model::Cause;
+use crate::model::ps::Held;
 
 /// When one fault was under way, and what a stall tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub(super) struct Interval {
     /// Its end is known; else it is of a thread that was stuck when tracing ended, and counts for
     /// stalls alone.
     pub(super) over: bool,
+    /// The P of a Go program that the thread held.
+    pub(super) held: Option<Held>,
 }
 
 /// How many are taken out of the line for one that does not fit behind them.

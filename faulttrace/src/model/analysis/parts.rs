@@ -94,6 +94,9 @@ impl Maker {
             pid: Some(pid),
             concurrency: concurrency(swept.map(|one| &one.levels), threads_of(process)),
             stalls: swept.map(|one| stalls_of(pid, &one.stalls, known, process)),
+            ps: swept
+                .map(|one| one.stalls.ps.totals.clone())
+                .filter(|ps| !ps.is_empty()),
             ..Part::default()
         });
     }

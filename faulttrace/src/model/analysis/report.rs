@@ -11,6 +11,7 @@ use super::slices::{Series, SeriesKey, Wall};
 use super::walk::{Evidence, Pattern};
 use super::{Analysis, Options, parts};
 use crate::model::advice::Advised;
+use crate::model::ps::PsTotals;
 use crate::model::stall::Meanwhile;
 use crate::model::summary::{FileKey, ProcessSummary, Summary, ThreadKey};
 use crate::model::{Cause, Name, Start};
@@ -51,6 +52,8 @@ pub struct Part {
     pub concurrency: Concurrency,
     /// `None` for several together: threads of one process stall together.
     pub stalls: Option<Stalls>,
+    /// The Ps of a Go program; `None` if none was stuck.
+    pub ps: Option<PsTotals>,
     /// Durations by thread; those beyond the bound are not known.
     pub threads: HashMap<ThreadKey, Durations>,
     /// By file.

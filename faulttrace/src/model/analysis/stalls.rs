@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::order::Interval;
 use crate::model::Cause;
+use crate::model::ps::{Held, Ps};
 
 /// Threads told of one stall; the rest is counted.
 const MAX_MEMBERS: usize = 16;
@@ -48,6 +49,7 @@ struct Blocked {
     member: Member,
     /// Begin of the thread's next such fault, going forward in time.
     next_begin_ns: u64,
+    held: Option<Held>,
 }
 
 /// The stalls of one process, from the last to the first.
@@ -75,6 +77,10 @@ pub(super) struct Stalls {
     least_ns: u64,
     pub(super) count: u64,
     pub(super) total_ns: u64,
+    /// The Ps of a Go program.
+    pub(super) ps: Ps,
+    /// It is one.
+    is_go: bool,
 }
 
 impl Stalls {
@@ -95,6 +101,8 @@ impl Stalls {
             least_ns: 0,
             count: 0,
             total_ns: 0,
+            ps: Ps::default(),
+            is_go: false,
         }
     }
 
@@ -125,7 +133,9 @@ impl Stalls {
                 faults: 1,
             },
             next_begin_ns,
+            held: one.held,
         });
+        self.is_go |= one.held.is_some();
         self.fresh += 1;
         self.blocked.len() - 1
     }
@@ -142,6 +152,7 @@ impl Stalls {
 
     pub(super) fn finish(&mut self) {
         self.end_window();
+        self.ps.finish();
     }
 
     /// How many threads made a stall at the end; at the least and at the most.
@@ -172,6 +183,10 @@ impl Stalls {
     fn pass(&mut self, to_ns: u64) {
         if to_ns >= self.cursor_ns {
             return;
+        }
+        if self.is_go {
+            let held = self.blocked.iter().filter_map(|one| one.held);
+            self.ps.pass((to_ns, self.cursor_ns), held);
         }
         let now = u64::try_from(self.blocked.len()).unwrap_or(u64::MAX);
         if now < self.needed {

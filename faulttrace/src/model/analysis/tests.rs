@@ -148,5 +148,6 @@ fn measure(end_ns: u64, duration_ns: u64, offset: u64) -> Measure {
         longest_sleep: None,
         history: None,
         io: None,
+        goroutine: None,
     }
 }

@@ -6,6 +6,7 @@
 //! the same windows backwards ([`super::analysis`]); a test compares them.
 
 mod around;
+mod full;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -14,10 +15,13 @@ mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ps::PsTotals;
 use super::summary::FileKey;
 use super::{Cause, Record};
 pub(crate) use around::Kept;
 pub use around::Meanwhile;
+pub use full::PStall;
+pub use sweep::Source;
 use sweep::Sweep;
 
 /// Stalls shorter than this are counted, and not told one by one, ns.
@@ -88,6 +92,8 @@ pub struct StallTotals {
     pub late: u64,
     /// The longest, longest first.
     pub worst: Vec<Arc<Stall>>,
+    /// The Ps of a Go program.
+    pub ps: PsTotals,
 }
 
 impl StallTotals {
@@ -121,7 +127,7 @@ pub struct Stalls {
     processes: BTreeMap<u32, Process>,
     /// Faults of all of them that wait.
     waiting: usize,
-    untaken: Vec<Arc<Stall>>,
+    untaken: Vec<Record>,
     not_followed: u64,
 }
 
@@ -150,10 +156,12 @@ impl Stalls {
             Record::ProcessEnd(end) => self.ended(end.pid, false),
             Record::Lost(_)
             | Record::CacheFill(_)
+            | Record::Go(_)
             | Record::Process(_)
             | Record::Accounting(_)
             | Record::Transport(_)
-            | Record::Stall(_) => {}
+            | Record::Stall(_)
+            | Record::PStall(_) => {}
         }
     }
 
@@ -165,8 +173,8 @@ impl Stalls {
         }
     }
 
-    /// Takes out the stalls that are to be told now, in their order.
-    pub fn take(&mut self) -> Vec<Arc<Stall>> {
+    /// Takes out the stalls that are to be told now, in their order: records of both kinds.
+    pub fn take(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.untaken)
     }
 
@@ -189,16 +197,19 @@ impl Stalls {
     fn of(
         &mut self,
         pid: u32,
-        act: impl FnOnce(&mut Sweep, &mut StallTotals, u64, &mut Vec<Arc<Stall>>),
+        act: impl FnOnce(&mut Sweep, &mut StallTotals, u64, &mut Vec<Record>),
     ) {
         if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&pid) {
             self.not_followed += 1;
             return;
         }
         let process = self.processes.entry(pid).or_default();
-        let sweep = process
-            .sweep
-            .get_or_insert_with(|| Box::new(Sweep::new(pid)));
+        let totals = &mut process.totals;
+        let sweep = process.sweep.get_or_insert_with(|| {
+            let mut sweep = Box::new(Sweep::new(pid));
+            *sweep.ps() = std::mem::take(&mut totals.ps);
+            sweep
+        });
         let before = sweep.waiting();
         act(sweep, &mut process.totals, self.start_ns, &mut self.untaken);
         self.waiting = (self.waiting + sweep.waiting()).saturating_sub(before);
@@ -217,10 +228,11 @@ impl Stalls {
         if let Some(mut sweep) = process.sweep.take() {
             self.waiting = self.waiting.saturating_sub(sweep.waiting());
             sweep.finish(cut, &mut process.totals, &mut self.untaken);
+            process.totals.ps = std::mem::take(sweep.ps());
         }
         let totals = &process.totals;
         let knows = totals.needed.is_some() && !is_tight;
-        if totals.count == 0 && totals.late == 0 && !knows {
+        if totals.count == 0 && totals.late == 0 && totals.ps.is_empty() && !knows {
             self.processes.remove(&pid);
         }
     }

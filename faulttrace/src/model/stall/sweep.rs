@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::around::Kept;
+use super::full::Full;
 use super::window::Window;
-use super::{MIN_TOLD_NS, Stall, StallTotals};
-use crate::model::{Facts, Fault, Sample, Stuck};
+use super::{MIN_TOLD_NS, StallTotals};
+use crate::model::ps::PsTotals;
+use crate::model::{Facts, Fault, Record, Sample, Stuck};
 
 /// Threads in reported faults that are remembered.
 const MAX_STUCK: usize = 10_000;
@@ -24,13 +26,16 @@ const REPORT_PAUSE_NS: u64 = 60_000_000_000;
 
 /// What a blocked thread is in.
 #[derive(Debug, Clone)]
-enum Source {
+pub enum Source {
+    /// A fault that is over.
     Fault(Arc<Fault>),
+    /// One that was not over when it was told.
     Stuck(Arc<Stuck>),
 }
 
 impl Source {
-    fn facts(&self) -> &Facts {
+    /// What is known of it.
+    pub fn facts(&self) -> &Facts {
         match self {
             Source::Fault(fault) => &fault.facts,
             Source::Stuck(stuck) => &stuck.facts,
@@ -109,6 +114,10 @@ pub(super) struct Sweep {
     /// When tracing ended with threads still in faults, until when that is known.
     cut_ns: Option<u64>,
     samples: Kept,
+    /// The Ps, of a Go program.
+    full: Full,
+    /// It is one.
+    is_go: bool,
 }
 
 impl Sweep {
@@ -126,6 +135,8 @@ impl Sweep {
             is_open: false,
             cut_ns: None,
             samples: Kept::default(),
+            full: Full::default(),
+            is_go: false,
         }
     }
 
@@ -146,6 +157,11 @@ impl Sweep {
         let mut late = 0;
         if let Some(open) = self.stuck.remove(&facts.tid) {
             if begin_ns <= open.begin_ns {
+                // It knows more than the report did.
+                if let Some(blocked) = self.blocked.get_mut(&facts.tid) {
+                    blocked.source = Source::Fault(Arc::clone(fault));
+                    self.is_go |= facts.goroutine.is_some();
+                }
                 return self.ends(facts.tid, fault.end_ns);
             }
             // Its end was not seen.
@@ -190,6 +206,7 @@ impl Sweep {
     }
 
     fn begins(&mut self, at_ns: u64, source: Source) -> u64 {
+        self.is_go |= source.facts().goroutine.is_some();
         self.edge(at_ns, source.facts().tid, Some(source))
     }
 
@@ -212,7 +229,7 @@ impl Sweep {
         &mut self,
         sample: &Arc<Sample>,
         totals: &mut StallTotals,
-        out: &mut Vec<Arc<Stall>>,
+        out: &mut Vec<Record>,
     ) {
         self.samples.push(sample);
         if self.changes.len() < MAX_CHANGES {
@@ -223,8 +240,9 @@ impl Sweep {
         self.advance(sample.settled_ns.min(sample.time_ns), totals, out);
         if self.is_open && self.window.is_due() {
             let stall = self.window.stall(self.pid, false, &self.samples);
-            out.push(Arc::new(stall));
+            out.push(Record::Stall(Arc::new(stall)));
         }
+        out.extend(self.full.going_on(self.pid).map(Record::PStall));
     }
 
     /// Threads of which no report came that was due are not stuck any more.
@@ -249,7 +267,7 @@ impl Sweep {
     }
 
     /// Goes forward to this moment, which is settled.
-    fn advance(&mut self, to_ns: u64, totals: &mut StallTotals, out: &mut Vec<Arc<Stall>>) {
+    fn advance(&mut self, to_ns: u64, totals: &mut StallTotals, out: &mut Vec<Record>) {
         while self.cursor_ns < to_ns {
             let edge = self.edges.peek().map_or(to_ns, |Reverse(edge)| edge.at_ns);
             let change = self.changes.front().map_or(to_ns, |(until, _)| *until);
@@ -303,9 +321,15 @@ impl Sweep {
     }
 
     /// So many threads as now are blocked from the cursor on until then.
-    fn pass(&mut self, to_ns: u64, totals: &mut StallTotals, out: &mut Vec<Arc<Stall>>) {
+    fn pass(&mut self, to_ns: u64, totals: &mut StallTotals, out: &mut Vec<Record>) {
         if to_ns <= self.cursor_ns {
             return;
+        }
+        if self.is_go {
+            let blocked = self.blocked.values().map(|blocked| &blocked.source);
+            let span = (self.cursor_ns, to_ns);
+            let over = self.full.pass(self.pid, span, blocked, &self.fresh);
+            out.extend(over.map(Record::PStall));
         }
         let needed = self.changes.front().map(|(_, needed)| *needed);
         let needed = needed.or(self.needed);
@@ -332,12 +356,12 @@ impl Sweep {
         self.fresh.clear();
     }
 
-    fn close(&mut self, totals: &mut StallTotals, out: &mut Vec<Arc<Stall>>) {
+    fn close(&mut self, totals: &mut StallTotals, out: &mut Vec<Record>) {
         self.is_open = false;
         let length_ns = self.window.length_ns();
         totals.count += 1;
         totals.total_ns = totals.total_ns.saturating_add(length_ns);
-        let is_told = self.window.told || length_ns >= MIN_TOLD_NS;
+        let is_told = self.window.telling.told || length_ns >= MIN_TOLD_NS;
         if !is_told && !totals.wants(length_ns) {
             return;
         }
@@ -347,17 +371,12 @@ impl Sweep {
             totals.keep(&stall);
         }
         if is_told {
-            out.push(stall);
+            out.push(Record::Stall(stall));
         }
     }
 
     /// There is no more of this process. `cut`: only because tracing ended.
-    pub(super) fn finish(
-        &mut self,
-        cut: bool,
-        totals: &mut StallTotals,
-        out: &mut Vec<Arc<Stall>>,
-    ) {
+    pub(super) fn finish(&mut self, cut: bool, totals: &mut StallTotals, out: &mut Vec<Record>) {
         let open = std::mem::take(&mut self.stuck);
         let until_ns = open.values().map(|open| open.until_ns).max();
         // A sample may know of later than the last report does, which may not have been written.
@@ -374,5 +393,12 @@ impl Sweep {
         if self.is_open {
             self.close(totals, out);
         }
+        let last = self.full.finish(self.pid, self.cut_ns);
+        out.extend(last.map(Record::PStall));
+    }
+
+    /// What its Ps add up to, to be added to.
+    pub(super) fn ps(&mut self) -> &mut PsTotals {
+        &mut self.full.ps.totals
     }
 }

@@ -33,16 +33,23 @@ fn goes_on(tid: u32, begin: u64, elapsed: u64, report: u32) -> Record {
     }))
 }
 
+fn stall(record: Record) -> Option<Arc<Stall>> {
+    match record {
+        Record::Stall(stall) => Some(stall),
+        _ => None,
+    }
+}
+
 fn fold(records: &[Record]) -> (Stalls, Vec<Arc<Stall>>) {
     let mut stalls = Stalls::default();
     stalls.add(&samples::start());
     let mut told = Vec::new();
     for record in records {
         stalls.add(record);
-        told.extend(stalls.take());
+        told.extend(stalls.take().into_iter().filter_map(stall));
     }
     stalls.finish();
-    told.extend(stalls.take());
+    told.extend(stalls.take().into_iter().filter_map(stall));
     (stalls, told)
 }
 

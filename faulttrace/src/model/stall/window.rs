@@ -29,10 +29,37 @@ pub(super) struct Window {
     files: HashMap<FileKey, u64>,
     other_faults: u64,
     causes: Vec<(Option<Cause>, u64)>,
-    /// When it is next told that it goes on, ns after its begin.
-    next_told_ns: u64,
-    /// It was told that it goes on.
+    pub(super) telling: Telling,
+}
+
+/// When to tell that something goes on.
+#[derive(Debug)]
+pub(super) struct Telling {
+    /// When next, ns after its begin.
+    next_ns: u64,
+    /// It was told.
     pub(super) told: bool,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        Telling {
+            next_ns: FIRST_TOLD_NS,
+            told: false,
+        }
+    }
+}
+
+impl Telling {
+    /// Whether it is time, after so long.
+    pub(super) fn is_due(&mut self, length_ns: u64) -> bool {
+        if length_ns < self.next_ns {
+            return false;
+        }
+        self.next_ns = length_ns.saturating_add(length_ns.min(LONGEST_PAUSE_NS));
+        self.told = true;
+        true
+    }
 }
 
 impl Window {
@@ -46,8 +73,7 @@ impl Window {
         self.files.clear();
         self.other_faults = 0;
         self.causes.clear();
-        self.next_told_ns = FIRST_TOLD_NS;
-        self.told = false;
+        self.telling = Telling::default();
     }
 
     /// It goes on until then, with so many threads.
@@ -84,12 +110,7 @@ impl Window {
     /// Whether it is time to tell that it goes on.
     pub(super) fn is_due(&mut self) -> bool {
         let length_ns = self.length_ns();
-        if length_ns < self.next_told_ns {
-            return false;
-        }
-        self.next_told_ns = length_ns.saturating_add(length_ns.min(LONGEST_PAUSE_NS));
-        self.told = true;
-        true
+        self.telling.is_due(length_ns)
     }
 
     /// As it is told.

@@ -106,7 +106,10 @@ impl Summary {
             }
             Record::Lost(_) | Record::Accounting(_) | Record::CacheFill(_) => self.add(record),
             // Stalls are found backwards elsewhere.
-            Record::Sample(_) | Record::Stall(_) => {}
+            Record::Go(go) => {
+                self.process(go.pid).go.get_or_insert(Arc::clone(go));
+            }
+            Record::Sample(_) | Record::Stall(_) | Record::PStall(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use super::pasts::Pasts;
 use super::room::Room;
 use super::table::{ByCause, ByFile, ByStack, ByThread};
 use super::{FileKey, Remainder, StackKey, Tally, ThreadKey};
-use crate::model::{Devices, End, Facts, Fault, ProcessInfo, Stack, Stuck};
+use crate::model::{Devices, End, Facts, Fault, GoProcess, ProcessInfo, Stack, Stuck};
 
 /// A fault that was reported as stuck and not seen to end.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct ProcessSummary {
     pub pid: Option<u32>,
     /// Name and executable, as last seen.
     pub info: Option<ProcessInfo>,
+    /// The Go program it runs, as last seen.
+    pub go: Option<Arc<GoProcess>>,
     /// All faults.
     pub tally: Tally,
     /// Faults whose end is approximate.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Accounting, CacheFill, Cause, Device, End, Facts, Fault, Filled, FilledBy, Frame,
-    History, How, Io, LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure, PressureOf,
-    ProcessCounters, ProcessEnd, ProcessInfo, Record, Removal, Sample, Served, Sleep, Stack, Start,
-    Stuck, SystemCounters, Task, Waits, Waker,
+    GoProcess, Goroutine, History, How, Io, LayoutSource, LossClass, Lost, MappingKind, Mode, Name,
+    Past, Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Removal,
+    Sample, Served, Sleep, Stack, Start, Stuck, SystemCounters, Task, Waits, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -95,6 +95,7 @@ pub(crate) fn facts() -> Facts {
         begin_approximate: false,
         user_stack: Some(user_stack()),
         kernel_stack: Some(kernel_stack()),
+        goroutine: None,
     }
 }
 
@@ -295,4 +296,43 @@ pub(crate) fn sample_unread(pid: u32, after_ns: u64) -> Sample {
         pressure: None,
         ..known
     }
+}
+
+/// What the thread of a Go program was at.
+pub(crate) fn goroutine() -> Goroutine {
+    Goroutine {
+        id: Some(18),
+        start: Some(Name::from("main.serve")),
+        created_by: Some(Name::from("main.main")),
+        p: Some(1),
+        in_syscall: false,
+        procs: Some(2),
+        queued_local: Some(3),
+        queued_global: Some(40),
+        queued_global_at_end: Some(57),
+    }
+}
+
+/// A Go program that is known.
+pub(crate) fn go_process() -> Record {
+    Record::Go(Arc::new(GoProcess {
+        pid: 4700,
+        time_ns: T0 + 1_000_000,
+        version: Name::from("go1.27.3"),
+        module: Some(Name::from("example.com/server")),
+        procs: Some(2),
+        layout: Some(LayoutSource::Table),
+    }))
+}
+
+/// One of which little is.
+pub(crate) fn unknown_go_process() -> Record {
+    Record::Go(Arc::new(GoProcess {
+        pid: 4701,
+        time_ns: T0 + 2_000_000,
+        version: Name::from("devel go1.99-\x1b[31m"),
+        module: None,
+        procs: None,
+        layout: None,
+    }))
 }

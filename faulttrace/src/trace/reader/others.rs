@@ -9,9 +9,10 @@ use rusqlite::{Connection, Row, Statement};
 use super::beside;
 use super::scan::Scan;
 use super::sites::Sites;
-use super::{Errors, Order, samples};
+use super::{Errors, Order, goroutines, samples};
 use crate::model::{
-    Accounting, CacheFill, LossClass, Lost, Name, ProcessEnd, ProcessInfo, Record, Stuck, Transport,
+    Accounting, CacheFill, GoProcess, LayoutSource, LossClass, Lost, Name, ProcessEnd, ProcessInfo,
+    Record, Stuck, Transport,
 };
 use crate::trace::Result;
 use crate::trace::rows::absolute;
@@ -23,7 +24,7 @@ const MAX_NAME: usize = 64 << 10;
 type Table = (&'static str, &'static str, Read);
 
 /// The tables.
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 9] = [
     ("stuck", "site, begin_rel_ns, elapsed_ns, report, at", stuck),
     ("processes", "pid, name, exe", process),
     ("process_ends", "pid, time_rel_ns", process_end),
@@ -35,6 +36,11 @@ const TABLES: [Table; 8] = [
         "cache_fills",
         "begin_rel_ns, end_rel_ns, added_pages, removed_pages, reclaimed_pages",
         cache_fill,
+    ),
+    (
+        "go_processes",
+        "pid, time_rel_ns, version, module, gomaxprocs, layout",
+        go_process,
     ),
 ];
 
@@ -56,6 +62,11 @@ pub(super) enum Other {
         time: i64,
     },
     Sample(samples::Sampled),
+    /// Its time is to be made absolute.
+    Go {
+        time: i64,
+        process: GoProcess,
+    },
     CacheFill {
         begin: i64,
         end: i64,
@@ -151,7 +162,12 @@ impl Begun<'_> {
     }
 
     /// The next; `None` at the end.
-    pub(super) fn next(&mut self, sites: &mut Sites<'_>, base_ns: u64) -> Result<Option<Record>> {
+    pub(super) fn next(
+        &mut self,
+        sites: &mut Sites<'_>,
+        goroutines: &mut goroutines::Begun<'_, '_>,
+        base_ns: u64,
+    ) -> Result<Option<Record>> {
         let first = self.first.and_then(|(_, table)| self.tables.get_mut(table));
         let Some(cursor) = first else { return Ok(None) };
         let Some((id, other)) = cursor.next.take() else {
@@ -159,7 +175,13 @@ impl Begun<'_> {
         };
         cursor.advance(self.errors)?;
         self.find_first();
-        complete(id, other, sites, base_ns).map(Some)
+        let mut record = complete(id, other, sites, base_ns)?;
+        if let Record::Stuck(stuck) = &mut record
+            && let Some(stuck) = Arc::get_mut(stuck)
+        {
+            stuck.facts.goroutine = goroutines.of(id)?;
+        }
+        Ok(Some(record))
     }
 
     fn find_first(&mut self) {
@@ -179,6 +201,10 @@ fn complete(id: i64, other: Other, sites: &mut Sites<'_>, base_ns: u64) -> Resul
     Ok(match other {
         Other::Whole(record) => record,
         Other::Sample(sampled) => sampled.record(base_ns),
+        Other::Go { time, mut process } => {
+            process.time_ns = absolute(time, base_ns);
+            Record::Go(Arc::new(process))
+        }
         Other::CacheFill { begin, end, pages } => {
             let [added_pages, removed_pages, reclaimed_pages] = pages;
             Record::CacheFill(Arc::new(CacheFill {
@@ -237,6 +263,25 @@ fn cache_fill(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
         begin: row.get(1)?,
         end: row.get(2)?,
         pages: [pages(3)?, pages(4)?, pages(5)?],
+    }))
+}
+
+fn go_process(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let layout = name(row, 6)?;
+    let layout = layout.as_ref().map(Name::as_bytes);
+    Ok(Some(Other::Go {
+        time: row.get(2)?,
+        process: GoProcess {
+            pid: row.get(1)?,
+            time_ns: 0,
+            version: name(row, 3)?.unwrap_or_default(),
+            module: name(row, 4)?,
+            procs: row.get(5)?,
+            // A later minor version may have another.
+            layout: layout
+                .and_then(|name| std::str::from_utf8(name).ok())
+                .and_then(LayoutSource::from_name),
+        },
     }))
 }
 

@@ -245,6 +245,7 @@ impl<'c> Sites<'c> {
             begin_approximate: row.begin_approximate,
             user_stack,
             kernel_stack,
+            goroutine: None,
         };
         let at = At::from_columns(row.at.as_deref(), row.base).ok_or_else(|| odd("place"))?;
         let (major, end) = over.unwrap_or((false, End::Exact));

@@ -4,11 +4,13 @@
 //! numbers; everything that repeats is stored once and named by a small id.
 
 mod cache;
+mod go;
 mod io;
 mod samples;
 
 use super::{Column, Table};
 use cache::{CACHE_FILL_BY, CACHE_FILLS, HISTORIES};
+use go::{FAULT_GOROUTINES, GO_PROCESSES, GOROUTINES};
 use samples::SAMPLES;
 
 const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -> Column {
@@ -318,6 +320,9 @@ pub const TABLES: &[Table] = &[
     HISTORIES,
     CACHE_FILLS,
     CACHE_FILL_BY,
+    GO_PROCESSES,
+    GOROUTINES,
+    FAULT_GOROUTINES,
 ];
 
 const FAULTS: &[Column] = &[

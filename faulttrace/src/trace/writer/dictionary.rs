@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::statements::{Cell, Statements};
 use crate::model::{
-    Access, Cause, Device, End, Facts, Frame, MappingKind, Mode, Name, Stack, known_id,
+    Access, Cause, Device, End, Facts, Frame, Goroutine, MappingKind, Mode, Name, Stack, known_id,
 };
 use crate::trace::rows::At;
 
 const MAX_THREADS: usize = 65_536;
 const MAX_DEVICES: usize = 1_024;
+const MAX_GOROUTINES: usize = 65_536;
 const MAX_FILES: usize = 65_536;
 const MAX_MODULES: usize = 8_192;
 const MAX_FRAMES: usize = 131_072;
@@ -24,6 +25,7 @@ const MAX_SITES: usize = 262_144;
 pub(super) struct Dictionary {
     threads: Ids<(u32, u32, Name)>,
     devices: Ids<Device>,
+    goroutines: Ids<GoroutineKey>,
     files: Ids<(Name, bool)>,
     modules: Ids<(Name, Option<Name>)>,
     frames: Ids<Frame>,
@@ -39,6 +41,7 @@ impl Default for Dictionary {
         Self {
             threads: Ids::new(MAX_THREADS),
             devices: Ids::new(MAX_DEVICES),
+            goroutines: Ids::new(MAX_GOROUTINES),
             files: Ids::new(MAX_FILES),
             modules: Ids::new(MAX_MODULES),
             frames: Ids::new(MAX_FRAMES),
@@ -48,6 +51,9 @@ impl Default for Dictionary {
         }
     }
 }
+
+/// Process, number, and the functions that it runs and was made by.
+type GoroutineKey = (u32, Option<u64>, Option<Name>, Option<Name>);
 
 /// Ids by what they stand for.
 #[derive(Debug)]
@@ -106,6 +112,7 @@ impl Dictionary {
     pub(super) fn forget(&mut self) {
         self.threads.known.clear();
         self.devices.known.clear();
+        self.goroutines.known.clear();
         self.files.known.clear();
         self.modules.known.clear();
         self.frames.known.clear();
@@ -187,6 +194,29 @@ impl Dictionary {
             device.major.into(),
             device.minor.into(),
             device.name.as_ref().map(Name::as_bytes).into(),
+        ])?;
+        Ok(id)
+    }
+
+    /// The id of a goroutine.
+    pub(super) fn goroutine(
+        &mut self,
+        pid: u32,
+        goroutine: &Goroutine,
+        rows: &mut Statements<'_>,
+    ) -> rusqlite::Result<i64> {
+        let (start, created_by) = (&goroutine.start, &goroutine.created_by);
+        let key = (pid, goroutine.id, start.clone(), created_by.clone());
+        if let Some(id) = self.goroutines.get(&key) {
+            return Ok(id);
+        }
+        let (id, _) = self.goroutines.add(key);
+        rows.goroutine.row([
+            id.into(),
+            pid.into(),
+            goroutine.id.into(),
+            start.as_ref().map(Name::as_bytes).into(),
+            created_by.as_ref().map(Name::as_bytes).into(),
         ])?;
         Ok(id)
     }

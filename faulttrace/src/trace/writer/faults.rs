@@ -2,8 +2,8 @@
 
 use super::Written;
 use super::dictionary::Dictionary;
-use super::histories;
 use super::statements::{Cell, Statements};
+use super::{go, histories};
 use crate::model::{Fault, Io, Name, Record, Sample, Sleep, Start, Stuck, Waker};
 use crate::process::page_bytes;
 use crate::trace::rows::{At, relative};
@@ -38,7 +38,7 @@ impl Faults {
         let number = Cell::from(id);
         match record {
             // Its row was made at the beginning; stalls are told again from what is saved.
-            Record::Start(_) | Record::Stall(_) => Ok(()),
+            Record::Start(_) | Record::Stall(_) | Record::PStall(_) => Ok(()),
             Record::Fault(fault) => self.fault(fault, id, dictionary, rows),
             Record::Stuck(stuck) => self.stuck(stuck, id, dictionary, rows),
             Record::Lost(lost) => rows.loss.row([
@@ -69,6 +69,7 @@ impl Faults {
                 transport.lost.into(),
             ]),
             Record::Sample(sample) => self.sample(sample, id, rows),
+            Record::Go(process) => go::process(process, id, self.base_ns, rows),
             Record::CacheFill(fill) => {
                 histories::cache_fill(fill, id, self.base_ns, dictionary, rows)
             }
@@ -143,6 +144,9 @@ impl Faults {
         if let Some(io) = &fault.io {
             add_io(id, io, dictionary, rows)?;
         }
+        if let Some(goroutine) = &facts.goroutine {
+            go::goroutine(goroutine, (id, facts.pid), dictionary, rows)?;
+        }
         match sleep {
             Some(sleep) if !is_all_of(sleep, fault) => {
                 rows.sleep
@@ -164,6 +168,9 @@ impl Faults {
         let site = dictionary.site(facts, None, place, rows)?;
         let begin = facts.begin_ns.map(|begin| relative(begin, self.base_ns));
         self.written.stuck += 1;
+        if let Some(goroutine) = &facts.goroutine {
+            go::goroutine(goroutine, (id, facts.pid), dictionary, rows)?;
+        }
         rows.stuck.row([
             id.into(),
             site.into(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::go::GoroutinePart;
 use super::history::{HistoryPart, TaskPart};
 use super::io::IoPart;
 use super::scalar::{Hex, escaped};
@@ -224,6 +225,7 @@ struct FactsPart<'a> {
     mapping: Option<&'static str>,
     began_before_attach: bool,
     begin_approximate: bool,
+    goroutine: Option<GoroutinePart<'a>>,
 }
 
 impl<'a> FactsPart<'a> {
@@ -250,6 +252,7 @@ impl<'a> FactsPart<'a> {
             mapping: mapping.map(MappingKind::as_str),
             began_before_attach: facts.began_before_attach,
             begin_approximate: facts.begin_approximate,
+            goroutine: facts.goroutine.as_deref().map(GoroutinePart::new),
         }
     }
 }

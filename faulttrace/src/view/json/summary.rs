@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::go::GoPart;
 use super::history::PastsPart;
 use super::io::DeviceRow;
 use super::record::{UserStackPart, deleted};
@@ -78,6 +79,7 @@ struct SummaryLine<'a> {
     by_cause_others: Option<TallyPart>,
     still_stuck: Vec<StuckPart<'a>>,
     stalls: Option<StallsPart<'a>>,
+    go: Option<GoPart<'a>>,
     pasts: Option<PastsPart<'a>>,
     devices: Option<Vec<DeviceRow<'a>>>,
     #[serde(flatten)]
@@ -94,6 +96,7 @@ impl<'a> SummaryLine<'a> {
         stacks: &mut StackCache,
     ) -> Self {
         let info = of.info.as_ref();
+        let go = of.go.as_deref();
         SummaryLine {
             pid: of.pid,
             name: escaped(info.map(|info| &info.name)),
@@ -121,6 +124,7 @@ impl<'a> SummaryLine<'a> {
             by_cause_others: others(of.by_cause.others()),
             still_stuck: stuck.map(StuckPart::new).collect(),
             stalls: stalls.map(StallsPart::new),
+            go: go.map(|go| GoPart::new(go, stalls.map(|stalls| &stalls.ps))),
             pasts: PastsPart::of(&of.pasts),
             devices: devices.map(|devices| DeviceRow::all(devices, TOP)),
             common,

@@ -2,6 +2,7 @@
 
 mod devices;
 pub(in crate::view) mod docs;
+mod go;
 mod history;
 mod stalls;
 mod values;
@@ -103,16 +104,23 @@ fn stuck(stuck: Stuck) -> Record {
     Record::Stuck(Arc::new(stuck))
 }
 
+fn known_stuck() -> Stuck {
+    let mut known = samples::stuck();
+    known.facts.goroutine = Some(Box::new(samples::goroutine()));
+    known
+}
+
 fn all_known() -> Vec<Record> {
     vec![
         samples::start(),
         Record::Process(Arc::new(samples::process())),
-        samples::record(samples::fault_with_io()),
-        stuck(samples::stuck()),
+        samples::record(go::in_goroutine(samples::fault_with_io())),
+        stuck(known_stuck()),
         samples::lost(LossClass::Unreadable, "user_stack", 3),
         samples::process_end(),
         Record::Sample(Arc::new(samples::sample(4700, 1_000_000_000))),
         samples::cache_fill(),
+        samples::go_process(),
     ]
 }
 
@@ -133,7 +141,8 @@ fn every_record_has_the_documented_fields() {
             "lost",
             "process_end",
             "sample",
-            "cache_fill"
+            "cache_fill",
+            "go"
         ]
     );
     for line in &lines {
@@ -143,6 +152,7 @@ fn every_record_has_the_documented_fields() {
     assert_eq!(nulls(&lines[2]), BTreeSet::new());
     assert_eq!(nulls(&lines[3]), BTreeSet::from(["syscall"]));
     assert_eq!(nulls(&lines[6]), BTreeSet::new());
+    assert_eq!(nulls(&lines[8]), BTreeSet::new());
     assert_eq!(lines[6]["io_full_ns"], 750_000_000);
     assert_eq!(lines[6]["pressure_of"], "cgroup");
     assert_eq!(lines[0]["rungs"]["fault_begin"], "tp_btf/page_fault_user");

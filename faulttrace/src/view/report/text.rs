@@ -16,6 +16,7 @@ use crate::view::escape::escaped;
 use crate::view::report::advice;
 use crate::view::text::device_totals;
 use crate::view::text::entry::Entries;
+use crate::view::text::go;
 use crate::view::text::history;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::summary::{self, header};
@@ -169,9 +170,20 @@ impl Section<'_> {
         if let Some(stalls) = &self.part.stalls {
             times::stalls(self.entries, stalls, self.report.wall, out);
         }
+        self.go(out);
         tables::tables(self, top, out);
         history::pasts(self.entries.page, &self.total.pasts, out);
         files::files(self.entries.page, self.total, self.part, top, out);
+    }
+
+    /// The Go program, if it is one.
+    fn go(&self, out: &mut Vec<u8>) {
+        let alone = self.report.parts.is_empty();
+        let only = self.report.summary.processes().next().filter(|_| alone);
+        let who = only.unwrap_or(self.total);
+        if let Some(process) = &who.go {
+            go::section(self.entries, process, "", self.part.ps.as_ref(), out);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::TextOptions;
 use super::coalesce::{Group, Rest};
 use super::devices;
+use super::go;
 use super::history;
 use super::line::{Line, Page, Paint};
 use super::stack::{self, Above};
@@ -78,8 +79,15 @@ impl Entries {
         if let Some(io) = &fault.io {
             self.detail(&devices::work(io), out);
         }
+        self.goroutine(facts, out);
         self.detail(&words::access(facts), out);
         self.stacks(facts, out);
+    }
+
+    fn goroutine(&self, facts: &Facts, out: &mut Vec<u8>) {
+        if let Some(goroutine) = &facts.goroutine {
+            self.detail(&go::goroutine(goroutine), out);
+        }
     }
 
     /// A fault that is not over.
@@ -105,6 +113,7 @@ impl Entries {
             None => self.detail("waiting for something unknown", out),
         }
         self.begin_notes(facts, out);
+        self.goroutine(facts, out);
         self.detail(&words::access(facts), out);
         self.stacks(facts, out);
     }

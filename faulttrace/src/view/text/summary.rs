@@ -2,6 +2,7 @@
 
 use super::device_totals;
 use super::entry::{Entries, major_count, split};
+use super::go;
 use super::history;
 use super::line::{Page, Paint};
 use super::notices::{process, reason_text};
@@ -94,6 +95,7 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
         device_totals::devices(page, found, TOP_DEVICES, out);
     }
     stalls::longest(entries, summary, out);
+    go::summary(entries, summary, out);
     still_stuck(entries, summary, show_pids, out);
     losses(page, summary, out);
     transport(page, summary, out);

@@ -3,6 +3,7 @@
 
 mod devices;
 mod files;
+mod go;
 mod memory;
 mod process;
 mod writes;
@@ -14,10 +15,12 @@ use crate::model::summary::Tally;
 pub(super) fn all(findings: &Findings) -> Vec<Advice> {
     let mut given = Vec::new();
     for file in &findings.files {
+        let first = given.len();
         given.extend(files::access(file));
         given.extend(files::again(findings, file));
         given.extend(files::servers(file));
         given.extend(writes::writes(file));
+        go::held(file, given.get_mut(first..).unwrap_or_default());
     }
     for process in &findings.processes {
         given.extend(memory::removed(process));
@@ -25,6 +28,7 @@ pub(super) fn all(findings: &Findings) -> Vec<Advice> {
         given.extend(memory::limit(process));
         given.extend(process::waits(findings, process));
         given.extend(process::together(process));
+        given.extend(go::stuck(process));
     }
     given.extend(findings.busy.iter().map(devices::busy));
     given.extend(memory::machine(findings));

@@ -18,6 +18,7 @@ fn measure(begin_ns: u64, duration_ns: u64) -> Measure {
         longest_sleep: None,
         history: None,
         io: None,
+        goroutine: None,
     }
 }
 

@@ -169,6 +169,7 @@ fn hostile_numbers_neither_panic_nor_take_memory() {
                 longest_sleep: None,
                 history: None,
                 io: None,
+                goroutine: None,
             };
             let site = &sites[usize::try_from(at).unwrap()];
             analysis.fault(u64::MAX - at * 3, site, &measure);

@@ -100,11 +100,31 @@ pub(in crate::view) fn check_record(record: &Value) {
     for target in record["targets"].as_array().into_iter().flatten() {
         check(target, &documented("target"));
     }
+    check_go(record);
     if kind == "stall" {
         check_stall(record, &record_fields(kind));
     }
     if kind == "summary" {
         check_tables(record);
+    }
+}
+
+/// What is said of Go, in whichever record.
+fn check_go(record: &Value) {
+    let object = |of: &Value, section: &str| {
+        if !of.is_null() {
+            check(of, &documented(section));
+        }
+    };
+    object(&record["goroutine"], "goroutine");
+    let program = &record["go"];
+    object(program, "go_program");
+    object(&program["ps"], "ps");
+    object(&program["ps"]["longest"], "all_stuck");
+    if record["type"] == "p_stall" {
+        for fault in record["faults"].as_array().unwrap() {
+            check(fault, &documented("p_stall_fault"));
+        }
     }
 }
 

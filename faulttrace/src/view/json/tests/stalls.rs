@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{check_record, fold, nullable, nulls, one, summaries};
 use crate::model::analysis::tests::during;
 use crate::model::summary::{Summary, samples};
-use crate::model::{Record, Sample, Stall};
+use crate::model::{Record, Sample};
 
 const MS: u64 = 1_000_000;
 
@@ -26,15 +26,15 @@ fn stalled(sampled: fn(u32, u64) -> Sample) -> Vec<Record> {
     ]
 }
 
-fn told(records: &[Record]) -> (Summary, Vec<Arc<Stall>>) {
+fn told(records: &[Record]) -> (Summary, Vec<Record>) {
     let mut summary = fold(records);
     summary.end_stalls();
     let stalls = summary.take_stalls();
     (summary, stalls)
 }
 
-fn line(stall: &Arc<Stall>) -> Value {
-    let line = one(Record::Stall(Arc::clone(stall)));
+fn line(stall: &Record) -> Value {
+    let line = one(stall.clone());
     check_record(&line);
     line
 }

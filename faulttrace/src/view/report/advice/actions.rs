@@ -49,6 +49,7 @@ pub(super) fn action(action: Action) -> Words {
         A::QuickerFuse | A::QuickerNfs | A::QuickerHandler | A::QuietDevice | A::OtherDevice => {
             answering(action)
         }
+        A::RaiseGomaxprocs { .. } | A::ReadOffPs => goroutines(action),
         _ => process(action),
     }
 }
@@ -266,6 +267,53 @@ fn writing(action: Action) -> Words {
     }
 }
 
+fn goroutines(action: Action) -> Words {
+    match action {
+        Action::RaiseGomaxprocs {
+            from,
+            enough_99,
+            enough_999,
+        } => words(
+            "gomaxprocs",
+            more_ps(from, enough_99, enough_999),
+            "while none is stuck, more threads run Go code than there may be CPUs, and compete for them; \
+             memory for the caches of each P; a quarter of them work for the garbage collector when it runs",
+        ),
+        _ => words(
+            "read_off_ps",
+            "at these calls, read with pread (os.File.ReadAt) into a buffer instead of touching mapped \
+             memory, or touch it in C (cgo): then the runtime knows that the thread waits, and gives its P \
+             to another",
+            "a copy and a system call, or a call of C, each time; a thread for every goroutine that waits",
+        ),
+    }
+}
+
+fn more_ps(from: u32, enough_99: Option<u32>, enough_999: Option<u32>) -> String {
+    let mut text = format!("a GOMAXPROCS of more than {from}");
+    match (enough_99, enough_999) {
+        (Some(most), Some(all)) if most == all => {
+            text += &format!(": with {most}, a P would have been left for 99.9 % of the time");
+        }
+        (Some(most), Some(all)) => {
+            text += &format!(
+                ": with {most}, a P would have been left for 99 % of the time, with {all} for 99.9 %"
+            );
+        }
+        (Some(most), None) => {
+            text += &format!(
+                ": with {most}, a P would have been left for 99 % of the time; how many would do for \
+                 99.9 % the trace does not tell"
+            );
+        }
+        (None, _) => {
+            text += "; how many would do the trace does not tell: with all stuck, no more goroutines \
+                     could get stuck";
+        }
+    }
+    text + " (environment variable GOMAXPROCS, or runtime.GOMAXPROCS)"
+}
+
 fn answering(action: Action) -> Words {
     match action {
         Action::QuickerFuse => words(
@@ -336,4 +384,10 @@ pub(super) const ALL: &[Action] = &[
     Action::ReadInThreads,
     Action::QuietDevice,
     Action::OtherDevice,
+    Action::RaiseGomaxprocs {
+        from: 1,
+        enough_99: None,
+        enough_999: None,
+    },
+    Action::ReadOffPs,
 ];

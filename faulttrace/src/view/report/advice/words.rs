@@ -1,12 +1,16 @@
 //! Advice in words: what was seen, how a gain was computed, what the trace does not tell.
 
 use crate::model::advice::{
-    Advice, Advised, Again, Condition, Evidence, How, NoAdvice, PER_BLOCKED, PER_WALL, Reads,
-    RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
+    Advice, Advised, Again, CallSite, Condition, Evidence, HeldSum, How, NoAdvice, PER_BLOCKED,
+    PER_WALL, PsFindings, Reads, RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
 };
+use crate::view::escape::escaped;
 use crate::view::text::history;
-use crate::view::text::words::percent;
 use crate::view::text::words::{about, duration, plural, with_id};
+use crate::view::text::words::{name, percent};
+
+/// Longest name of a source file, bytes.
+const MAX_FILE: usize = 64;
 
 /// What is wrong, in a few words.
 pub(super) fn title(rule: Rule) -> &'static str {
@@ -34,6 +38,7 @@ pub(super) fn title(rule: Rule) -> &'static str {
         Rule::Migration => "pages were being moved",
         Rule::BlockedTogether => "its threads are blocked together, for reads",
         Rule::BusyDevice => "reads wait for their turn at the device",
+        Rule::PsStuck => "no P is left to run goroutines with: all are stuck in page faults",
     }
 }
 
@@ -79,6 +84,11 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             plural(*completed, "request"),
             duration(*queued_ns),
             duration(*served_ns)
+        ),
+        Evidence::Ps(found) => ps(found),
+        Evidence::HeldPs { held_ns } => format!(
+            "faults on it held Ps of Go programs for {} in all",
+            duration(*held_ns)
         ),
         Evidence::MostlyReads {
             reads_ns,
@@ -169,6 +179,49 @@ fn together(stalls: &StallFindings) -> String {
     )
 }
 
+fn ps(found: &PsFindings) -> String {
+    let totals = &found.totals;
+    let mut text = format!(
+        "all {} Ps were stuck at once for {} in {}",
+        found.procs,
+        duration(totals.full_ns),
+        plural(totals.full_count, "stall")
+    );
+    if let Some(longest) = &totals.longest {
+        text += &format!(", the longest of {}", duration(longest.length_ns()));
+    }
+    match totals.most_queued {
+        Some(most) => {
+            text += &format!(", with up to {} ready to run", plural(most, "goroutine"));
+        }
+        None => text += "; how many goroutines were ready to run is not known",
+    }
+    text += &format!("; in all {} of Ps were lost", duration(totals.lost_ns()));
+    let sites: Vec<String> = found.sites.iter().map(site).collect();
+    if !sites.is_empty() {
+        text += &format!(", at: {}", sites.join("; "));
+    }
+    text
+}
+
+/// `main.touch main.go:76 (40 faults, 2.02 s)`.
+fn site((site, sum): &(CallSite, HeldSum)) -> String {
+    let mut text = site
+        .function
+        .as_ref()
+        .map_or_else(|| "a place without a name".to_owned(), name);
+    if let (Some(file), Some(line)) = (&site.file, site.line) {
+        let base = file.as_bytes().rsplit(|byte| *byte == b'/').next();
+        let base = escaped(base.unwrap_or_default(), MAX_FILE);
+        text += &format!(" {base}:{line}");
+    }
+    format!(
+        "{text} ({}, {})",
+        plural(sum.faults, "fault"),
+        duration(sum.held_ns)
+    )
+}
+
 /// What can be gained.
 pub(super) fn gain(advice: &Advice) -> String {
     match (advice.gain.at_most_ns, advice.gain.unit) {
@@ -205,6 +258,7 @@ pub(super) fn how(advice: &Advice) -> String {
             plural(reads, "read"),
             duration(each_ns)
         ),
+        (How::NoPLeft, _) => "the time in which no P was left, or what the faults that held them blocked in all if that is less".to_owned(),
         (How::Queued, _) => {
             "the time in the queue, or what the faults blocked in all if that is less".to_owned()
         }

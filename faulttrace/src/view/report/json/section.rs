@@ -8,6 +8,7 @@ use super::parts::{AtOnce, FileRow, PercentilesPart, StallsPart};
 use crate::model::analysis::{Durations, Part, Report};
 use crate::model::summary::{Entry, ProcessSummary, Remainder, Table, Tally};
 use crate::view::escape::Escaped;
+use crate::view::json::go::GoPart;
 use crate::view::json::history::PastsPart;
 use crate::view::json::scalar::{escaped, share};
 use crate::view::json::stacks::StackCache;
@@ -35,6 +36,7 @@ pub(super) struct Section<'a> {
     duration_percentiles_ns: Option<Percentiles>,
     at_once: AtOnce,
     stalls: Option<StallsPart<'a>>,
+    go: Option<GoPart<'a>>,
     pasts: Option<PastsPart<'a>>,
     by_cause: Rows<Measured<CausePart>>,
     by_thread: Rows<Measured<ThreadPart<'a>>>,
@@ -78,6 +80,9 @@ impl<'a> Section<'a> {
             duration_percentiles_ns: Percentiles::new(total),
             at_once: AtOnce::new(&part.concurrency, report.wall),
             stalls: part.stalls.as_ref().map(StallsPart::new),
+            go: who
+                .and_then(|who| who.go.as_deref())
+                .map(|go| GoPart::new(go, part.ps.as_ref())),
             pasts: PastsPart::of(&total.pasts),
             by_cause: causes(report, total, part),
             by_thread: threads(report, total, part),

@@ -20,7 +20,7 @@ fn told(screen: &mut Screen, records: &[Record]) -> String {
         screen.feed(record);
         screen.text();
         for stall in screen.summary.take_stalls() {
-            screen.feed(&Record::Stall(stall));
+            screen.feed(&stall);
         }
     }
     screen.text()

@@ -1,0 +1,134 @@
+//! What crosses between the programs and userspace about Go programs.
+
+/// Bits of [`Goroutine::flags`].
+pub mod flag {
+    /// Its memory has been looked at, whether or not it could be read.
+    pub const TRIED: u32 = 1;
+    /// Thread and goroutine know each other: what was read is what it was taken for.
+    pub const FOUND: u32 = 1 << 1;
+    /// `id`, `start_pc` and `go_pc` are valid. Without it the thread worked for the runtime itself.
+    pub const HAS_ID: u32 = 1 << 2;
+    /// The thread held a P that nobody could take from it; `p` is valid.
+    pub const HOLDS_P: u32 = 1 << 3;
+    /// The runtime knew that the thread was in a system call or in C, and gives its P to others.
+    pub const IN_SYSCALL: u32 = 1 << 4;
+    /// `procs` is valid.
+    pub const HAS_PROCS: u32 = 1 << 5;
+    /// `local` is valid.
+    pub const HAS_LOCAL: u32 = 1 << 6;
+    /// `global` is valid.
+    pub const HAS_GLOBAL: u32 = 1 << 7;
+}
+
+/// Where the Go runtime of a process keeps what is read, value of map `GO`; the key is the process id.
+///
+/// Addresses are those of the process; 0 = not known. The rest are offsets of members of the runtime's
+/// structures, bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoLayout {
+    /// Code of Go.
+    pub text_begin: u64,
+    /// Its end.
+    pub text_end: u64,
+    /// `runtime.gomaxprocs`.
+    pub gomaxprocs: u64,
+    /// How many goroutines the queue has that all Ps share (`runtime.sched`).
+    pub runqsize: u64,
+    /// Where a thread's `g` is, from its thread pointer on.
+    pub tls_g: i64,
+    /// 1 = `tls_g` is valid.
+    pub has_tls: u32,
+    /// `g.m`.
+    pub g_m: u32,
+    /// `g.atomicstatus`.
+    pub g_status: u32,
+    /// `g.goid`.
+    pub g_id: u32,
+    /// `g.startpc`.
+    pub g_start_pc: u32,
+    /// `g.gopc`.
+    pub g_go_pc: u32,
+    /// `m.g0`.
+    pub m_g0: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// `m.p`.
+    pub m_p: u32,
+    /// `p.id`.
+    pub p_id: u32,
+    /// `p.runqhead`.
+    pub p_runq_head: u32,
+    /// `p.runqtail`.
+    pub p_runq_tail: u32,
+    /// `p.runnext`.
+    pub p_run_next: u32,
+    /// Unused, zero.
+    pub padding: u32,
+}
+
+/// What a thread of a Go program was at when it first slept in a fault.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Goroutine {
+    /// [`flag`]s.
+    pub flags: u32,
+    /// Number of the P.
+    pub p: u32,
+    /// Number of the goroutine.
+    pub id: u64,
+    /// Where the function begins that the goroutine was made to run.
+    pub start_pc: u64,
+    /// Where it was made: the address behind the `go` statement.
+    pub go_pc: u64,
+    /// GOMAXPROCS.
+    pub procs: u32,
+    /// Goroutines that are ready to run and wait for this very P.
+    pub local: u32,
+    /// Goroutines that are ready to run and wait for any P.
+    pub global: u32,
+    /// Unused, zero.
+    pub padding: u32,
+}
+
+impl Goroutine {
+    /// Not looked for.
+    pub const NONE: Goroutine = Goroutine {
+        flags: 0,
+        p: 0,
+        id: 0,
+        start_pc: 0,
+        go_pc: 0,
+        procs: 0,
+        local: 0,
+        global: 0,
+        padding: 0,
+    };
+}
+
+/// In place of a number of goroutines: it could not be read.
+pub const NOT_READ: u32 = u32::MAX;
+
+/// What the thread of a fault was at, sent right before the fault.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct GoroutineEvent {
+    /// [`super::kind::GOROUTINE`].
+    pub kind: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// [`super::FaultEvent::start_ns`] of the fault.
+    pub start_ns: u64,
+    /// As it was when the fault first slept, or at its end if that was not seen or it never slept.
+    pub goroutine: Goroutine,
+    /// [`Goroutine::global`] at the fault's end; [`NOT_READ`] if it is not known.
+    pub global_at_end: u32,
+    /// Unused, zero.
+    pub padding: u32,
+}
+
+const _: () = {
+    assert!(size_of::<GoLayout>() == 5 * 8 + 14 * 4);
+    assert!(size_of::<Goroutine>() == 3 * 8 + 6 * 4);
+    assert!(size_of::<GoroutineEvent>() == 16 + size_of::<Goroutine>() + 8);
+};

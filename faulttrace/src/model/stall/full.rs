@@ -1,0 +1,119 @@
+//! Times in which every P of a Go program was stuck, as they happen.
+
+use std::sync::Arc;
+
+use super::MIN_TOLD_NS;
+use super::sweep::Source;
+use super::window::Telling;
+use crate::model::ps::{FullStall, Held, Ps};
+
+/// Faults told of one.
+const FAULTS: usize = 8;
+
+/// No P of a Go program was left to run a goroutine with.
+#[derive(Debug, Clone)]
+pub struct PStall {
+    /// Process id (tgid).
+    pub pid: u32,
+    /// When, and how many Ps; so far, if it is not over.
+    pub stall: FullStall,
+    /// `false`: it goes on, or went on when tracing ended.
+    pub over: bool,
+    /// The faults that did it, in the order in which they began.
+    pub faults: Vec<Source>,
+    /// Others of them.
+    pub other_faults: u64,
+}
+
+/// Follows the Ps of one process.
+#[derive(Debug, Default)]
+pub(super) struct Full {
+    pub(super) ps: Ps,
+    /// Of the stall under way.
+    faults: Vec<Source>,
+    other_faults: u64,
+    telling: Telling,
+}
+
+impl Full {
+    /// These threads were blocked at every moment of this time, and of them, these began to be at its
+    /// begin.
+    pub(super) fn pass<'a>(
+        &mut self,
+        pid: u32,
+        (begin_ns, end_ns): (u64, u64),
+        blocked: impl Iterator<Item = &'a Source> + Clone,
+        fresh: &[Source],
+    ) -> Option<Arc<PStall>> {
+        let held = blocked.clone().filter_map(Source::held);
+        let before = self.ps.under_way();
+        let over = self.ps.pass((begin_ns, end_ns), held);
+        let told = over.and_then(|over| self.over(pid, over, true));
+        match (before.filter(|_| over.is_none()), self.ps.under_way()) {
+            (None, Some(_)) => {
+                self.telling = Telling::default();
+                blocked.for_each(|source| self.add(source));
+            }
+            (Some(_), Some(_)) => fresh.iter().for_each(|source| self.add(source)),
+            (_, None) => {}
+        }
+        told
+    }
+
+    /// It is time to tell of what goes on.
+    pub(super) fn going_on(&mut self, pid: u32) -> Option<Arc<PStall>> {
+        let stall = self.ps.under_way()?;
+        let is_due = self.telling.is_due(stall.length_ns());
+        is_due.then(|| self.told(pid, stall, false))
+    }
+
+    /// There is no more of this process. `cut_ns`: when tracing ended with threads still in faults.
+    pub(super) fn finish(&mut self, pid: u32, cut_ns: Option<u64>) -> Option<Arc<PStall>> {
+        let last = self.ps.finish()?;
+        self.over(pid, last, cut_ns != Some(last.end_ns))
+    }
+
+    fn over(&mut self, pid: u32, stall: FullStall, over: bool) -> Option<Arc<PStall>> {
+        let is_told = self.telling.told || stall.length_ns() >= MIN_TOLD_NS;
+        let told = is_told.then(|| self.told(pid, stall, over));
+        self.faults.clear();
+        self.other_faults = 0;
+        told
+    }
+
+    fn told(&self, pid: u32, stall: FullStall, over: bool) -> Arc<PStall> {
+        Arc::new(PStall {
+            pid,
+            stall,
+            over,
+            faults: self.faults.clone(),
+            other_faults: self.other_faults,
+        })
+    }
+
+    fn add(&mut self, source: &Source) {
+        if source.held().is_none() {
+            return;
+        }
+        if self.faults.len() < FAULTS {
+            self.faults.push(source.clone());
+        } else {
+            self.other_faults = self.other_faults.saturating_add(1);
+        }
+    }
+}
+
+impl Source {
+    /// The P that it holds.
+    fn held(&self) -> Option<Held> {
+        let facts = self.facts();
+        let goroutine = facts.goroutine.as_deref();
+        match self {
+            Source::Fault(fault) => {
+                let begin_ns = fault.end_ns.saturating_sub(fault.duration_ns);
+                Held::of(goroutine, (begin_ns, fault.end_ns))
+            }
+            Source::Stuck(_) => Held::of(goroutine, (facts.begin_ns.unwrap_or(0), u64::MAX)),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Tells the programs which processes are Go's, and where their runtime keeps things.
+
+use aya::maps::{Array, HashMap, MapData};
+use aya::{Ebpf, Pod};
+use faulttrace_ebpf::goroutine::GoLayout;
+
+use super::{Error, Probe, maps};
+
+/// A map value, as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain(GoLayout);
+
+// SAFETY: repr(C) integers without padding; every bit pattern is a value.
+unsafe impl Pod for Plain {}
+
+/// The maps.
+pub(super) struct GoMaps {
+    layouts: HashMap<MapData, u32, Plain>,
+    count: Array<MapData, u64>,
+    entered: u64,
+}
+
+impl GoMaps {
+    const LAYOUTS: &'static str = "GO";
+    const COUNT: &'static str = "GO_COUNT";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let layouts = HashMap::try_from(maps::take(ebpf, Self::LAYOUTS)?)
+            .map_err(|error| maps::refused(Self::LAYOUTS, &error))?;
+        let count = Array::try_from(maps::take(ebpf, Self::COUNT)?)
+            .map_err(|error| maps::refused(Self::COUNT, &error))?;
+        Ok(Self {
+            layouts,
+            count,
+            entered: 0,
+        })
+    }
+
+    fn set_count(&mut self, entered: u64) -> Result<(), Error> {
+        self.entered = entered;
+        self.count
+            .set(0, entered, 0)
+            .map_err(|error| maps::refused(Self::COUNT, &error))
+    }
+}
+
+impl Probe {
+    /// From now on, what threads of this process are at is read in their faults.
+    pub fn add_go(&mut self, tgid: u32, layout: GoLayout) -> Result<(), Error> {
+        const BPF_NOEXIST: u64 = 1;
+        let maps = &mut self.go;
+        // One that is there already is of a program that was replaced.
+        if maps
+            .layouts
+            .insert(tgid, Plain(layout), BPF_NOEXIST)
+            .is_ok()
+        {
+            return maps.set_count(maps.entered + 1);
+        }
+        maps.layouts
+            .insert(tgid, Plain(layout), 0)
+            .map_err(|error| maps::refused(GoMaps::LAYOUTS, &error))
+    }
+
+    /// The process has ended or replaced its program.
+    pub fn remove_go(&mut self, tgid: u32) -> Result<(), Error> {
+        let maps = &mut self.go;
+        if maps.layouts.remove(&tgid).is_err() {
+            return Ok(());
+        }
+        maps.set_count(maps.entered.saturating_sub(1))
+    }
+}

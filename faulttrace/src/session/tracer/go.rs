@@ -1,0 +1,116 @@
+//! Go programs among the traced processes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Clock, Progress, Tracer};
+use crate::model::{Fault, GoProcess, LossClass, Lost, Record};
+use crate::process::go_programs::{Found, GoPrograms};
+
+/// What is known of them.
+#[derive(Default)]
+pub(in crate::session) struct Go {
+    /// `None`: they are not looked for.
+    programs: Option<GoPrograms>,
+    known: HashMap<u32, GoProcess>,
+}
+
+impl Go {
+    /// Begins to look at these processes.
+    pub(in crate::session) fn start(pids: &HashSet<u32>) -> Self {
+        let mut programs = GoPrograms::start()
+            .map_err(|error| {
+                log::warn!("Go programs are not recognised: starting a thread: {error}");
+            })
+            .ok();
+        if let Some(programs) = &mut programs {
+            pids.iter().for_each(|pid| programs.ask(*pid));
+        }
+        Self {
+            programs,
+            known: HashMap::new(),
+        }
+    }
+
+    /// A process appeared, or replaced its program.
+    pub(super) fn ask(&mut self, pid: u32) {
+        if let Some(programs) = &mut self.programs {
+            programs.ask(pid);
+        }
+    }
+
+    fn forget(&mut self, pid: u32) -> bool {
+        if let Some(programs) = &mut self.programs {
+            programs.forget(pid);
+        }
+        self.known.remove(&pid).is_some()
+    }
+
+    fn next(&mut self) -> Option<Found> {
+        self.programs.as_mut()?.take()
+    }
+}
+
+impl Tracer {
+    /// Takes what has been found out: from now on, the goroutines of these are told.
+    pub(super) fn take_go(&mut self, progress: &mut Progress) {
+        while let Some(found) = self.go.next() {
+            let mut source = None;
+            if let Some((layout, from)) = found.layout {
+                match self.probe.add_go(found.pid, layout) {
+                    Ok(()) => source = Some(from),
+                    Err(error) => {
+                        log::warn!("goroutines of process {} are not told: {error}", found.pid);
+                    }
+                }
+            }
+            let go = GoProcess {
+                pid: found.pid,
+                time_ns: self.enricher.unix_ns(Clock::monotonic_ns()),
+                version: found.version,
+                module: found.module,
+                procs: found.procs,
+                layout: source,
+            };
+            self.go.known.insert(go.pid, go.clone());
+            progress.batch.push(Record::Go(Arc::new(go)));
+        }
+        let left_out = self
+            .go
+            .programs
+            .as_mut()
+            .map_or(0, GoPrograms::take_left_out);
+        if left_out > 0 {
+            progress.batch.push(Record::Lost(Lost {
+                class: LossClass::Unreadable,
+                reason: "programs_not_looked_at".into(),
+                count: left_out,
+            }));
+        }
+    }
+
+    /// A process has ended or replaces its program.
+    pub(super) fn forget_go(&mut self, pid: u32) {
+        if self.go.forget(pid)
+            && let Err(error) = self.probe.remove_go(pid)
+        {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Tells GOMAXPROCS if this fault shows that it has changed.
+    pub(super) fn follow_procs(&mut self, fault: &Fault, progress: &mut Progress) {
+        let Some(procs) = fault.facts.goroutine.as_ref().and_then(|of| of.procs) else {
+            return;
+        };
+        let Some(known) = self.go.known.get_mut(&fault.facts.pid) else {
+            return;
+        };
+        if known.procs == Some(procs) {
+            return;
+        }
+        known.procs = Some(procs);
+        known.time_ns = fault.end_ns;
+        progress.batch.push(Record::Go(Arc::new(known.clone())));
+    }
+}

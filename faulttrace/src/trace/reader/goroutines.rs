@@ -1,0 +1,113 @@
+//! What threads of Go programs were at: a table with a row for some of the faults and reports, gone
+//! through beside them.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
+
+use super::beside::{Beside, Read, Select};
+use super::others::name;
+use super::{Errors, Order};
+use crate::model::{Goroutine, Name};
+use crate::trace::Result;
+
+/// Goroutines that are remembered.
+const MAX_GOROUTINES: usize = 16_384;
+
+const COLUMNS: &str =
+    "goroutine, p, in_syscall, gomaxprocs, queued_local, queued_global, queued_global_at_end";
+
+/// Which goroutine: its number and functions.
+type Who = (Option<u64>, Option<Name>, Option<Name>);
+
+/// The statements.
+pub(super) struct Goroutines<'c> {
+    rows: Select<'c, (i64, Goroutine)>,
+    who: Option<Statement<'c>>,
+}
+
+/// The rows, in the order of the records.
+pub(super) struct Begun<'s, 'c> {
+    rows: Beside<'s, (i64, Goroutine)>,
+    who: Option<&'s mut Statement<'c>>,
+    known: HashMap<i64, Who>,
+    errors: Errors<'s>,
+}
+
+impl<'c> Goroutines<'c> {
+    /// Of a file of this minor version.
+    pub(super) fn new(
+        db: &'c Connection,
+        order: Order,
+        minor: i32,
+        errors: Errors<'_>,
+    ) -> Result<Self> {
+        let table = ("fault_goroutines", COLUMNS, read as Read<_>);
+        let rows = Select::new(db, table, order, minor, errors)?;
+        let select =
+            "SELECT goroutine, start, created_by FROM goroutines NOT INDEXED WHERE rowid = ?";
+        let who = rows.is_there().then(|| db.prepare(select)).transpose();
+        Ok(Self {
+            rows,
+            who: who.map_err(|error| errors.database(error))?,
+        })
+    }
+
+    pub(super) fn begin<'s>(&'s mut self, size: u64, errors: Errors<'s>) -> Result<Begun<'s, 'c>> {
+        Ok(Begun {
+            rows: self.rows.begin(size, errors)?,
+            who: self.who.as_mut(),
+            known: HashMap::new(),
+            errors,
+        })
+    }
+}
+
+impl Begun<'_, '_> {
+    /// Of the record of this number, which comes after all that were asked for before.
+    pub(super) fn of(&mut self, record: i64) -> Result<Option<Box<Goroutine>>> {
+        let Some((id, mut goroutine)) = self.rows.of(record)? else {
+            return Ok(None);
+        };
+        (goroutine.id, goroutine.start, goroutine.created_by) = self.who(id)?;
+        Ok(Some(Box::new(goroutine)))
+    }
+
+    fn who(&mut self, id: i64) -> Result<Who> {
+        if let Some(known) = self.known.get(&id) {
+            return Ok(known.clone());
+        }
+        let read = |row: &Row<'_>| {
+            let number: Option<i64> = row.get(0)?;
+            Ok((number.map(i64::cast_unsigned), name(row, 1)?, name(row, 2)?))
+        };
+        let found = match &mut self.who {
+            Some(statement) => statement.query_row([id], read).optional(),
+            None => Ok(None),
+        };
+        let found = found.map_err(|error| self.errors.row("goroutines", id, &error))?;
+        let Some(who) = found else {
+            let what = format!("there is no row {id} of goroutines");
+            return Err(self.errors.damaged(what));
+        };
+        if self.known.len() >= MAX_GOROUTINES {
+            self.known.clear();
+        }
+        self.known.insert(id, who.clone());
+        Ok(who)
+    }
+}
+
+/// A row, without who it is.
+fn read(row: &Row<'_>) -> rusqlite::Result<(i64, Goroutine)> {
+    let goroutine = Goroutine {
+        p: row.get(2)?,
+        in_syscall: row.get(3)?,
+        procs: row.get(4)?,
+        queued_local: row.get(5)?,
+        queued_global: row.get(6)?,
+        queued_global_at_end: row.get(7)?,
+        ..Goroutine::default()
+    };
+    Ok((row.get(1)?, goroutine))
+}

@@ -1,0 +1,53 @@
+//! Files that earlier versions wrote.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::{directory, json, read, records, write};
+use crate::model::{Record, Sleep, Waker};
+use crate::trace::{Order, Trace};
+
+#[test]
+fn a_file_of_the_first_version_lacks_what_came_later() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    write(&path, &records());
+    let db = Connection::open(&path).expect("opened");
+    // Whatever has the name of a table that was not there yet is not looked at.
+    db.execute_batch(
+        "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; DROP TABLE histories; \
+         DROP TABLE cache_fills; DROP TABLE cache_fill_by; DROP TABLE fault_io; \
+         CREATE VIEW fault_io AS SELECT 1; DROP TABLE go_processes; DROP TABLE goroutines; \
+         DROP TABLE fault_goroutines; PRAGMA user_version = 1000",
+    )
+    .expect("made older");
+    drop(db);
+    let trace = Trace::open(&path).expect("opened");
+    let mut expected = records();
+    expected.retain(|record| {
+        !matches!(
+            record,
+            Record::Sample(_) | Record::CacheFill(_) | Record::Go(_)
+        )
+    });
+    for record in &mut expected {
+        if let Record::Fault(fault) = record {
+            let fault = Arc::make_mut(fault);
+            fault.facts.begin_approximate = false;
+            fault.facts.goroutine = None;
+            fault.history = None;
+            if let Some(Sleep {
+                waker: Some(Waker::Task(task)),
+                ..
+            }) = &mut fault.longest_sleep
+            {
+                task.syscall = None;
+            }
+            fault.io = None;
+        } else if let Record::Stuck(stuck) = record {
+            Arc::make_mut(stuck).facts.goroutine = None;
+        }
+    }
+    assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));
+}

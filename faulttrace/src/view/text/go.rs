@@ -1,0 +1,270 @@
+//! Go programs: what they are, what a thread was at in a fault, and their Ps.
+
+use std::collections::HashMap;
+
+use super::entry::Entries;
+use super::line::{Page, Paint};
+use super::words::{self, duration, name, plural};
+use crate::model::ps::{FullStall, PsTotals};
+use crate::model::stall::PStall;
+use crate::model::summary::{ProcessSummary, Summary};
+use crate::model::{Facts, GoProcess, Goroutine};
+
+/// Lines of a second.
+const MAX_LINES: u32 = 10;
+/// Programs remembered, to tell what changed.
+const MAX_PROGRAMS: usize = 10_000;
+/// Processes in the summary.
+const MAX_PROCESSES: usize = 5;
+
+/// The lines of the stream.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    lines: u32,
+    unsaid: u64,
+    /// GOMAXPROCS by process.
+    procs: HashMap<u32, Option<u32>>,
+}
+
+impl Told {
+    /// A program was recognised, or is at another GOMAXPROCS.
+    pub(super) fn program(&mut self, go: &GoProcess, entries: &Entries, out: &mut Vec<u8>) {
+        if self.procs.len() >= MAX_PROGRAMS {
+            self.procs.clear();
+        }
+        let who = words::with_id(entries.name_of(go.pid), go.pid);
+        let known = self.procs.insert(go.pid, go.procs).is_some();
+        if !self.may_say() {
+            return;
+        }
+        let at = entries.clock.time(go.time_ns);
+        let text = if known {
+            format!("{at}  {who}: {} from now on", procs(go.procs))
+        } else {
+            format!("{at}  {who} is a Go program: {}", program(go))
+        };
+        entries.page.wrap(0, &text, out);
+    }
+
+    /// No P is left.
+    pub(super) fn stall(&mut self, of: &PStall, entries: &Entries, out: &mut Vec<u8>) {
+        if !self.may_say() {
+            return;
+        }
+        let so_far = if of.over { "" } else { " so far" };
+        let ps = of.stall.procs;
+        let mut text = format!("  Go: {ps} of {ps} Ps stuck in page faults");
+        if entries.multi_process {
+            let name = entries.name_of(of.pid);
+            text += &format!(" of {}", words::with_id(name, of.pid));
+        }
+        text += &queued(&of.stall);
+        entries
+            .page
+            .line()
+            .paint(Paint::Alarm, "P-STALL")
+            .add(&format!("  {}  ", entries.clock.time(of.stall.begin_ns)))
+            .paint(
+                Paint::Bold,
+                &format!("{}{so_far}", duration(of.stall.length_ns())),
+            )
+            .add(&text)
+            .end(out);
+        for source in &of.faults {
+            fault(entries.page, source.facts(), out);
+        }
+        if of.other_faults > 0 {
+            let text = format!("         and {}", plural(of.other_faults, "more fault"));
+            entries.page.say(&text, out);
+        }
+    }
+
+    /// A second is over.
+    pub(super) fn flush(&mut self, page: Page, out: &mut Vec<u8>) {
+        let unsaid = std::mem::take(&mut self.unsaid);
+        self.lines = 0;
+        if unsaid > 0 {
+            let text = plural(unsaid, "more line");
+            page.say(&format!("{text} about Go programs not shown"), out);
+        }
+    }
+
+    fn may_say(&mut self) -> bool {
+        let may = self.lines < MAX_LINES;
+        if may {
+            self.lines += 1;
+        } else {
+            self.unsaid += 1;
+        }
+        may
+    }
+}
+
+/// One of the faults that a stall is made of.
+fn fault(page: Page, facts: &Facts, out: &mut Vec<u8>) {
+    let goroutine = facts.goroutine.as_deref();
+    let who = goroutine.map_or_else(|| "unknown goroutine".to_owned(), which);
+    let thread = words::with_id(Some(&facts.thread), facts.tid);
+    let at = words::place(&facts.place);
+    let line = page.line().add("         ").pad(&who, 30);
+    line.add("  ")
+        .pad(&thread, 15)
+        .add("  ")
+        .path(&at.path, &at.suffix)
+        .end(out);
+}
+
+/// `go1.27.3, main module example.com/app, GOMAXPROCS 2`.
+fn program(go: &GoProcess) -> String {
+    let mut text = name(&go.version);
+    if let Some(module) = &go.module {
+        text += &format!(", main module {}", name(module));
+    }
+    text += &format!(", {}", procs(go.procs));
+    if go.layout.is_none() {
+        text += "; where the runtime of this version keeps its goroutines is not known, so nothing is \
+                 told of them, nor of its Ps";
+    }
+    text
+}
+
+fn procs(procs: Option<u32>) -> String {
+    match procs {
+        Some(procs) => format!("GOMAXPROCS {procs}"),
+        None => "GOMAXPROCS not known".to_owned(),
+    }
+}
+
+/// `goroutine 18 (main.reader)`.
+fn which(of: &Goroutine) -> String {
+    match (of.id, &of.start) {
+        (None, _) => "the Go runtime itself".to_owned(),
+        (Some(id), None) => format!("goroutine {id}"),
+        (Some(id), Some(start)) => format!("goroutine {id} ({})", name(start)),
+    }
+}
+
+/// What the thread of a fault was at, and what that means.
+pub(super) fn goroutine(of: &Goroutine) -> String {
+    let mut text = which(of);
+    if let Some(maker) = &of.created_by {
+        text += &format!(", made by {}", name(maker));
+    }
+    match (of.p, of.procs) {
+        (Some(p), Some(procs)) => text += &format!("; holds P {p}, one of {procs}"),
+        (Some(p), None) => text += &format!("; holds P {p}"),
+        (None, _) if of.in_syscall => {
+            text += "; holds no P: in a system call or in C, as the runtime knows";
+        }
+        (None, _) => text += "; holds no P",
+    }
+    if of.p.is_some()
+        && let Some(waiting) = of.queued_local.filter(|waiting| *waiting > 0)
+    {
+        let goroutines = plural(u64::from(waiting), "goroutine");
+        text += &format!(
+            ", for which {goroutines} wait{}",
+            if waiting == 1 { "s" } else { "" }
+        );
+    }
+    text
+}
+
+fn queued(of: &FullStall) -> String {
+    match of.queued {
+        Some(count) => format!("; {} runnable", plural(count, "goroutine")),
+        None => "; how many goroutines are runnable is not known".to_owned(),
+    }
+}
+
+/// The Ps of each Go program.
+pub(super) fn summary(entries: &Entries, summary: &Summary, out: &mut Vec<u8>) {
+    let all: Vec<(&ProcessSummary, &GoProcess)> = summary
+        .processes()
+        .filter_map(|process| Some((process, process.go.as_deref()?)))
+        .collect();
+    let several = summary.processes().len() > 1 || entries.multi_process;
+    for (process, go) in all.iter().take(MAX_PROCESSES) {
+        let of = if several {
+            let name = process.info.as_ref().map(|info| &info.name);
+            format!(" of {}", words::with_id(name, go.pid))
+        } else {
+            String::new()
+        };
+        let totals = summary.stalls().totals(go.pid);
+        let ps = totals.map(|totals| &totals.ps);
+        section(entries, go, &of, ps.filter(|ps| !ps.is_empty()), out);
+    }
+    if let Some(more) = all
+        .len()
+        .checked_sub(MAX_PROCESSES)
+        .filter(|more| *more > 0)
+    {
+        let text = format!("{more} more Go programs are not shown");
+        entries.page.say(&text, out);
+    }
+}
+
+/// One program; `of` says whose it is.
+pub(in crate::view) fn section(
+    entries: &Entries,
+    go: &GoProcess,
+    of: &str,
+    ps: Option<&PsTotals>,
+    out: &mut Vec<u8>,
+) {
+    entries.page.say("", out);
+    let line = entries.page.line().paint(Paint::Bold, "Go");
+    line.add(&format!("{of}: {}", program(go))).end(out);
+    match ps {
+        Some(ps) => self::ps(entries, ps, out),
+        None if go.layout.is_none() => {}
+        None => {
+            let text = "  no P was stuck in a page fault that slept";
+            entries.page.say(text, out);
+        }
+    }
+}
+
+/// What the Ps add up to.
+fn ps(entries: &Entries, ps: &PsTotals, out: &mut Vec<u8>) {
+    let page = entries.page;
+    let most = ps.procs.map(|(_, most)| most as usize);
+    let levels = ps.levels_ns.iter().enumerate().skip(1);
+    let levels: Vec<String> = levels
+        .filter(|(_, ns)| **ns > 0)
+        .map(|(count, ns)| {
+            let all = if most == Some(count) { " (all)" } else { "" };
+            format!("{count}{all} for {}", duration(*ns))
+        })
+        .collect();
+    let text = format!(
+        "Ps stuck in page faults: {}; time of Ps lost: {}",
+        levels.join(", "),
+        duration(ps.lost_ns())
+    );
+    page.wrap(2, &text, out);
+    if let Some(longest) = &ps.longest {
+        let mut text = format!(
+            "no P left: {} in {}; the longest at {} for {}{}",
+            duration(ps.full_ns),
+            plural(ps.full_count, "stall"),
+            entries.clock.time(longest.begin_ns),
+            duration(longest.length_ns()),
+            queued(longest)
+        );
+        if ps.most_queued > longest.queued
+            && let Some(most) = ps.most_queued
+        {
+            text += &format!(", {most} in another");
+        }
+        page.wrap(2, &text, out);
+    }
+    if ps.unknown_ns > 0 {
+        let text = format!(
+            "for {} of that, GOMAXPROCS was not known",
+            duration(ps.unknown_ns)
+        );
+        page.wrap(2, &text, out);
+    }
+}
