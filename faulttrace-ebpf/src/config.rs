@@ -92,7 +92,7 @@ globals! {
     OFF_REGS_IP: u64 = 0;
     OFF_REGS_SP: u64 = 0;
     OFF_REGS_BP: u64 = 0;
-    /// The register in which Go keeps its `g`.
+    /// The register in which Go keeps its `g`; 0 = not known.
     OFF_REGS_G: u64 = 0;
     /// `thread.fsbase`, the thread pointer of user mode; 0 = not known.
     OFF_TASK_THREAD_POINTER: u64 = 0;

@@ -159,6 +159,9 @@ fn present_m(layout: &GoLayout) -> Option<u64> {
             return Some(m);
         }
     }
+    if config::OFF_REGS_G.load() == 0 {
+        return None;
+    }
     let registers = config::user_registers(task)?;
     let ip: u64 = member(registers, &config::OFF_REGS_IP);
     if ip < layout.text_begin || ip >= layout.text_end {

@@ -78,7 +78,8 @@ pub struct KernelTypes {
     pub regs_sp: u64,
     /// `pt_regs.bp`.
     pub regs_bp: u64,
-    /// `pt_regs.r14`, in which Go keeps its `g` (Go's internal/abi, abi-internal.md).
+    /// `pt_regs.r14`, in which Go keeps its `g` (Go's src/cmd/compile/abi-internal.md); 0 if there is
+    /// none.
     pub regs_g: u64,
     /// `task_struct.thread.fsbase`, the thread pointer of user mode; 0 on other machines.
     pub task_thread_pointer: u64,
@@ -222,7 +223,7 @@ impl KernelTypes {
             regs_ip: member("pt_regs", "ip")?,
             regs_sp: member("pt_regs", "sp")?,
             regs_bp: member("pt_regs", "bp")?,
-            regs_g: member("pt_regs", "r14")?,
+            regs_g: member("pt_regs", "r14").unwrap_or(0),
             task_thread_pointer: thread_pointer(btf).unwrap_or(0),
             vmf_vma: member("vm_fault", "vma")?,
             vmf_pgoff: member("vm_fault", "pgoff")?,
