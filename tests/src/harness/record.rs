@@ -15,6 +15,8 @@ pub enum Record {
     Lost(Lost),
     Sample(Box<Sample>),
     Stall(Box<Stall>),
+    Go(GoProgram),
+    PStall(Box<PStall>),
     Summary(Summary),
     #[serde(other)]
     Other,
@@ -55,6 +57,7 @@ pub struct Facts {
     pub begin_approximate: bool,
     pub user_stack: Option<Vec<Frame>>,
     pub kernel_stack: Option<Vec<Frame>>,
+    pub goroutine: Option<Goroutine>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -72,6 +75,70 @@ pub struct Fault {
     pub longest_sleep: Option<Sleep>,
     pub history: Option<History>,
     pub io: Option<Io>,
+}
+
+/// What the thread of a Go program was at.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Goroutine {
+    pub id: Option<u64>,
+    pub start: Option<String>,
+    pub created_by: Option<String>,
+    pub p: Option<u32>,
+    pub in_syscall: bool,
+    pub gomaxprocs: Option<u32>,
+    pub queued_local: Option<u32>,
+    pub queued_global: Option<u32>,
+    pub queued_global_at_end: Option<u32>,
+}
+
+/// A process that runs a Go program.
+#[derive(Debug, Clone, Deserialize)]
+pub struct GoProgram {
+    pub pid: u32,
+    pub version: String,
+    pub module: Option<String>,
+    pub gomaxprocs: Option<u32>,
+    pub layout: Option<String>,
+}
+
+/// No P was left.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PStall {
+    pub pid: u32,
+    pub time_ns: u64,
+    pub duration_ns: u64,
+    pub stuck_ns: u64,
+    pub gomaxprocs: u32,
+    pub queued: Option<u64>,
+    pub over: bool,
+    pub faults: Vec<PStallFault>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct PStallFault {
+    pub tid: u32,
+    pub goroutine: Option<u64>,
+    pub p: Option<u32>,
+    pub path: Option<String>,
+}
+
+/// A Go program in the summary.
+#[derive(Debug, Clone, Deserialize)]
+pub struct GoSummary {
+    pub version: String,
+    pub gomaxprocs: Option<u32>,
+    pub ps: Option<Ps>,
+}
+
+/// What its Ps add up to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Ps {
+    pub stuck_ns: Vec<u64>,
+    pub lost_ns: u64,
+    pub all_stuck_ns: u64,
+    pub all_stuck_count: u64,
+    pub most_queued: Option<u64>,
+    pub unknown_gomaxprocs_ns: u64,
 }
 
 /// The past of a page.
@@ -230,6 +297,7 @@ pub struct Summary {
     pub maj_flt_delta: Option<u64>,
     pub maj_flt_remainder: Option<i64>,
     pub blocked_ns: u64,
+    pub go: Option<GoSummary>,
     pub lost: BTreeMap<String, u64>,
     #[serde(default)]
     pub events_emitted: Option<u64>,

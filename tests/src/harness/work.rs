@@ -80,6 +80,11 @@ impl Work {
 
     /// Waits until its work is done.
     pub fn done(&mut self) -> Done {
+        self.done_as()
+    }
+
+    /// The same of a program that says other things than workloads do.
+    pub fn done_as<T: DeserializeOwned>(&mut self) -> T {
         receive(&self.running, "done", Instant::now() + LONG)
     }
 

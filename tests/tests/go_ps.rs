@@ -1,0 +1,387 @@
+//! Ps of Go programs that page faults hold, against what the programs know themselves: the numbers of
+//! their goroutines, and how late a ticker was.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use faulttrace_tests::harness::disk::evict;
+use faulttrace_tests::harness::programs::compile_go;
+use faulttrace_tests::harness::record::{Fault, GoProgram, PStall, Ps, Record};
+use faulttrace_tests::harness::saved::{report, succeed};
+use faulttrace_tests::harness::slow::{Options, SlowFs};
+use faulttrace_tests::harness::tracer::{Trace, Tracer};
+use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::harness::{Bench, SOON, start};
+use serde::Deserialize;
+use serde_json::Value;
+
+const READERS: usize = 2;
+/// Of each reader.
+const PAGES: usize = 20;
+/// Long against what a busy machine makes the ticker late besides.
+const DELAY_US: u64 = 60_000;
+/// By less than this the program's ticker may be late for other reasons; it does not count that.
+const TOLERANCE_NS: u64 = 20_000_000;
+
+/// What the program says of a reader.
+#[derive(Debug, Deserialize)]
+struct Reader {
+    goroutine: u64,
+    touches: usize,
+}
+
+/// What the program says.
+#[derive(Debug, Deserialize)]
+struct Told {
+    readers: Vec<Reader>,
+    version: String,
+    late_ns: u64,
+    late_p99_ns: u64,
+}
+
+/// How programs are built: what for, options of `go build`, whether with C.
+type Build = (&'static str, &'static [&'static str], bool);
+const PLAIN: Build = ("plain", &[], false);
+const BUILDS: [Build; 4] = [
+    PLAIN,
+    ("stripped", &["-ldflags=-s -w"], false),
+    ("pie", &["-buildmode=pie", "-ldflags=-s -w"], false),
+    ("cgo-pie", &["-buildmode=pie", "-ldflags=-s -w"], true),
+];
+
+fn oldest() -> PathBuf {
+    PathBuf::from("go")
+}
+
+fn newest() -> PathBuf {
+    let go = std::env::var_os("FAULTTRACE_GO");
+    go.expect("FAULTTRACE_GO must name a new Go: `cargo xtask e2e` does")
+        .into()
+}
+
+fn built(bench: &Bench, go: &Path, (name, options, with_c): Build) -> PathBuf {
+    let program = bench.path().join(name);
+    compile_go(go, "gostall", &program, options, with_c);
+    program
+}
+
+fn slow(bench: &Bench) -> SlowFs {
+    slow_in(bench, "slow")
+}
+
+fn slow_in(bench: &Bench, directory: &str) -> SlowFs {
+    let options = Options {
+        delay_us: DELAY_US,
+        pages: READERS * PAGES,
+        ..Options::default()
+    };
+    SlowFs::mount_in(bench.subdirectory(directory), &options)
+}
+
+/// Starts a program that touches pages in this way.
+fn started(program: &Path, procs: u32, mode: &str, slow: &SlowFs) -> Work {
+    evict(slow.file());
+    let mut command = Command::new(program);
+    command
+        .arg(slow.file())
+        .arg(mode)
+        .args([READERS, 0, PAGES].map(|number| number.to_string()))
+        .env("GOMAXPROCS", procs.to_string());
+    Work::start_command("gostall", &mut command)
+}
+
+/// A traced run.
+struct Run {
+    trace: Trace,
+    pid: u32,
+    told: Told,
+}
+
+fn run(program: &Path, procs: u32, mode: &str, slow: &SlowFs) -> Run {
+    let mut work = started(program, procs, mode, slow);
+    let pid = work.pid();
+    let mut tracer = Tracer::of(pid);
+    recognised(&mut tracer, pid);
+    work.go();
+    let told: Told = work.done_as();
+    let trace = tracer.stop();
+    work.exit();
+    Run { trace, pid, told }
+}
+
+/// Waits until the process is known to run a Go program.
+fn recognised(tracer: &mut Tracer, pid: u32) -> GoProgram {
+    let known = |record: &Record| match record {
+        Record::Go(go) if go.pid == pid => Some(go.clone()),
+        _ => None,
+    };
+    tracer.wait_for("the `go` record", SOON, known).1
+}
+
+impl Run {
+    fn go(&self) -> &GoProgram {
+        let mut programs = self.trace.records.iter().filter_map(|record| match record {
+            Record::Go(go) => Some(go),
+            _ => None,
+        });
+        programs.next().expect("recognised")
+    }
+
+    fn stalls(&self) -> Vec<&PStall> {
+        let told = self.trace.records.iter().filter_map(|record| match record {
+            Record::PStall(stall) => Some(&**stall),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn ps(&self) -> Option<&Ps> {
+        let summary = self.trace.summary(self.pid);
+        let go = summary.go.as_ref().expect("a Go program");
+        go.ps.as_ref()
+    }
+
+    /// The faults on the slow file.
+    fn faults(&self, slow: &SlowFs) -> Vec<&Fault> {
+        let path = slow.file().to_str();
+        let all = self.trace.faults(self.pid).into_iter();
+        all.filter(|fault| fault.facts.path.as_deref() == path)
+            .collect()
+    }
+
+    /// The goroutines of the faults are those of the program: each with as many as it touched pages.
+    fn check_goroutines(&self, slow: &SlowFs) {
+        let mut found: BTreeMap<u64, usize> = BTreeMap::new();
+        for fault in self.faults(slow) {
+            let goroutine = fault.facts.goroutine.as_ref();
+            let goroutine = goroutine.unwrap_or_else(|| panic!("no goroutine: {fault:#?}"));
+            *found.entry(goroutine.id.expect("a goroutine")).or_default() += 1;
+            assert_eq!(goroutine.created_by.as_deref(), Some("main.main"));
+            // `go f(x)` makes the compiler wrap f.
+            let start = goroutine.start.as_deref().expect("a function");
+            assert!(start.starts_with("main.main."), "{start}");
+        }
+        let readers = self.told.readers.iter();
+        let truth: BTreeMap<u64, usize> = readers.map(|one| (one.goroutine, one.touches)).collect();
+        self.trace
+            .check(found == truth, || format!("{found:?}, not {truth:?}"));
+    }
+}
+
+fn full_stalls_are_those_of_the_ticker(go: &Path) {
+    let bench = start();
+    let slow = slow(&bench);
+    for build in BUILDS {
+        let name = build.0;
+        let program = built(&bench, go, build);
+        let run = run(&program, 2, "mmap", &slow);
+        let known = run.go();
+        assert_eq!(known.version, run.told.version, "{name}");
+        assert_eq!(known.gomaxprocs, Some(2), "{name}");
+        let stripped = name != PLAIN.0;
+        let layout = if stripped { "table" } else { "debug_info" };
+        assert_eq!(known.layout.as_deref(), Some(layout), "{name}");
+        run.check_goroutines(&slow);
+        for fault in run.faults(&slow) {
+            let goroutine = fault.facts.goroutine.as_ref().expect("checked");
+            assert!(goroutine.p.is_some_and(|p| p < 2), "{name}: {fault:#?}");
+            assert!(!goroutine.in_syscall && goroutine.gomaxprocs == Some(2));
+            assert!(goroutine.queued_local.is_some() && goroutine.queued_global.is_some());
+        }
+        let ps = run.ps().expect("Ps were stuck");
+        let stalls = run.stalls();
+        let over = stalls.iter().filter(|one| one.over);
+        let long = over.clone().filter(|one| one.duration_ns > TOLERANCE_NS);
+        let found: u64 = long.map(|one| one.duration_ns).sum();
+        let truth = run.told.late_ns;
+        eprintln!("{name}: no P left for {found} ns, the ticker was late by {truth} ns; {ps:?}");
+        run.trace.check(found.abs_diff(truth) * 20 <= truth, || {
+            format!("{name}: no P left for {found} ns, but the ticker was late by {truth} ns")
+        });
+        // Told as they happened: but for the short ones, which are only counted.
+        let told: u64 = over.map(|one| one.stuck_ns).sum();
+        let all = ps.all_stuck_ns;
+        assert!(
+            told <= all && told * 10 >= all * 9,
+            "{name}: {told} of {all}"
+        );
+        for stall in run.stalls() {
+            assert_eq!(stall.gomaxprocs, 2);
+            // At least the ticker or the goroutine that is always ready.
+            assert!(
+                stall.queued.is_some_and(|queued| queued >= 1),
+                "{name}: {stall:?}"
+            );
+            let ps: Vec<_> = stall.faults.iter().filter_map(|fault| fault.p).collect();
+            assert!(ps.contains(&0) && ps.contains(&1), "{name}: {stall:?}");
+        }
+        // A report goes through the trace backwards.
+        let saved = report(
+            run.trace.saved.as_ref().expect("saved").path().as_path(),
+            &[],
+        );
+        let again: Ps = serde_json::from_value(saved["total"]["go"]["ps"].clone()).expect("Ps");
+        assert!(again.all_stuck_ns.abs_diff(ps.all_stuck_ns) * 1_000 <= ps.all_stuck_ns);
+        assert_eq!(again.unknown_gomaxprocs_ns, 0);
+    }
+}
+
+#[test]
+fn full_stalls_are_those_of_the_ticker_with_the_oldest_go() {
+    full_stalls_are_those_of_the_ticker(&oldest());
+}
+
+#[test]
+fn full_stalls_are_those_of_the_ticker_with_the_newest_go() {
+    full_stalls_are_those_of_the_ticker(&newest());
+}
+
+#[test]
+fn no_p_is_held_in_c_or_in_a_system_call() {
+    let bench = start();
+    let slow = slow(&bench);
+    for go in [oldest(), newest()] {
+        for (build, mode) in [(BUILDS[3], "cgo"), (PLAIN, "syscall")] {
+            let program = built(&bench, &go, build);
+            let run = run(&program, 2, mode, &slow);
+            run.check_goroutines(&slow);
+            for fault in run.faults(&slow) {
+                let goroutine = fault.facts.goroutine.as_ref().expect("checked");
+                assert!(
+                    goroutine.p.is_none() && goroutine.in_syscall,
+                    "{mode}: {fault:#?}"
+                );
+                let kernel = fault.facts.mode == "kernel";
+                assert_eq!(kernel, mode == "syscall", "{fault:#?}");
+            }
+            assert_eq!(run.ps(), None, "{mode}");
+            assert!(run.stalls().is_empty(), "{mode}");
+            let late = run.told.late_ns;
+            let took = DELAY_US * 1_000 * PAGES as u64;
+            eprintln!("{mode}: the ticker was late by {late} of {took} ns");
+            assert!(late < took / 5, "{mode}: late by {late} of {took} ns");
+        }
+    }
+}
+
+/// How many Ps the advice says would do.
+fn advised(trace: &Trace) -> u32 {
+    let path = trace.saved.as_ref().expect("saved").path();
+    let advice = succeed([
+        OsStr::new("advise"),
+        "--format=json".as_ref(),
+        path.as_ref(),
+    ]);
+    let advice: Value = serde_json::from_str(&advice).expect("JSON");
+    let given = advice["advice"]["given"].as_array().expect("a list");
+    let stuck = given.iter().find(|one| one["rule"] == "ps_stuck");
+    let stuck = stuck.unwrap_or_else(|| panic!("not advised: {advice:#}"));
+    eprintln!("{}", stuck["evidence"][0]);
+    let site = stuck["evidence"][0].as_str().expect("words");
+    assert!(site.contains("main.touchMapped main.go:"), "{site}");
+    let what = &stuck["actions"][0]["what"];
+    eprintln!("{what}");
+    let number = what.as_str().and_then(|what| what.split(": with ").nth(1));
+    let number = number.and_then(|rest| rest.split(',').next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no number: {what}"))
+}
+
+#[test]
+fn with_the_gomaxprocs_advised_the_ticker_is_in_time() {
+    let bench = start();
+    let slow = slow(&bench);
+    let program = built(&bench, &newest(), BUILDS[1]);
+    let before = run(&program, 2, "mmap", &slow);
+    let enough = advised(&before.trace);
+    assert_eq!(enough, READERS as u32 + 1);
+    for procs in [enough, 4] {
+        let after = run(&program, procs, "mmap", &slow);
+        assert_eq!(after.go().gomaxprocs, Some(procs));
+        after.check_goroutines(&slow);
+        let ps = after.ps().expect("Ps were stuck");
+        assert_eq!((ps.all_stuck_ns, ps.all_stuck_count), (0, 0), "{ps:?}");
+        assert_eq!(ps.stuck_ns.len(), READERS, "{ps:?}");
+        assert!(after.stalls().is_empty());
+        let (was, is) = (before.told.late_p99_ns, after.told.late_p99_ns);
+        eprintln!("GOMAXPROCS {procs}: p99 of the ticker {was} ns before, {is} ns after");
+        assert!(
+            was > DELAY_US * 500 && is * 5 < was,
+            "{was} ns before, {is} ns after"
+        );
+    }
+}
+
+#[test]
+fn programs_that_start_later_are_recognised_each() {
+    let bench = start();
+    // One each: pages that another process has mapped cannot be dropped.
+    let slow = ["a", "b"].map(|directory| slow_in(&bench, directory));
+    let program = built(&bench, &newest(), PLAIN);
+    let mut tracer = Tracer::start(["--comm", PLAIN.0]);
+    let mut works =
+        [(2, &slow[0]), (3, &slow[1])].map(|(procs, slow)| started(&program, procs, "mmap", slow));
+    for work in &works {
+        recognised(&mut tracer, work.pid());
+    }
+    let mut told = Vec::new();
+    for work in &mut works {
+        work.go();
+        let one: Told = work.done_as();
+        told.push(one);
+    }
+    let pids = works.each_ref().map(Work::pid);
+    let trace = tracer.stop();
+    works.into_iter().for_each(Work::exit);
+    for ((pid, told), procs) in pids.into_iter().zip(told).zip([2, 3]) {
+        let go = trace.summary(pid).go.clone().expect("a Go program");
+        assert_eq!((go.gomaxprocs, go.version), (Some(procs), told.version));
+        let ps = go.ps.expect("Ps were stuck");
+        assert_eq!(ps.all_stuck_count > 0, procs == 2, "{ps:?}");
+    }
+}
+
+#[test]
+fn what_is_stuck_tells_its_goroutine() {
+    let bench = start();
+    let options = Options {
+        delay_us: 700_000,
+        pages: READERS * 3,
+        ..Options::default()
+    };
+    let slow = SlowFs::mount(&bench, &options);
+    let program = built(&bench, &newest(), PLAIN);
+    evict(slow.file());
+    let mut command = Command::new(&program);
+    command
+        .arg(slow.file())
+        .arg("mmap")
+        .args([READERS, 0, 3].map(|number| number.to_string()))
+        .env("GOMAXPROCS", "2");
+    let mut work = Work::start_command("gostall", &mut command);
+    let mut tracer = Tracer::of_with(work.pid(), &["--stuck-after", "100ms"]);
+    recognised(&mut tracer, work.pid());
+    work.go();
+    let lasts = |record: &Record| match record {
+        Record::PStall(stall) if !stall.over => Some(stall.duration_ns),
+        _ => None,
+    };
+    let (_, so_far) = tracer.wait_for("a stall that goes on", SOON, lasts);
+    assert!(so_far < 700_000_000, "told while it goes on: {so_far}");
+    let told: Told = work.done_as();
+    let trace = tracer.stop();
+    let readers: Vec<u64> = told.readers.iter().map(|one| one.goroutine).collect();
+    let stuck = trace.stuck(work.pid());
+    assert!(stuck.len() >= READERS);
+    for one in stuck {
+        let goroutine = one.facts.goroutine.as_ref().expect("a goroutine");
+        let id = goroutine.id.expect("a number");
+        assert!(
+            readers.contains(&id) && goroutine.p.is_some(),
+            "{goroutine:?}"
+        );
+        assert_eq!(goroutine.queued_global_at_end, None);
+    }
+    work.exit();
+}
