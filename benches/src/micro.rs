@@ -97,6 +97,10 @@ impl Stacks for Recorded {
             truncated: false,
         })
     }
+
+    fn go_labels(&self, _: u64) -> Option<faulttrace_ebpf::goroutine::Labels> {
+        None
+    }
 }
 
 /// A fault as the ring holds it.

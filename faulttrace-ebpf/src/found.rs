@@ -6,6 +6,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use faulttrace_ebpf::{UserRegisters, flag};
@@ -24,6 +25,16 @@ struct Context {
 #[repr(C)]
 struct Meta {
     output: *mut seq_file,
+}
+
+/// A member that this kernel may not have.
+#[inline(always)]
+fn known(base: *const u8, offset: &Global<u64>) -> u64 {
+    if offset.load() == 0 {
+        0
+    } else {
+        member(base, offset)
+    }
 }
 
 /// One task; the last call has none.
@@ -53,6 +64,8 @@ pub fn task(ctx: *mut c_void) {
         ip: member(registers, &config::OFF_REGS_IP),
         sp: member(registers, &config::OFF_REGS_SP),
         bp: member(registers, &config::OFF_REGS_BP),
+        thread_pointer: known(task, &config::OFF_TASK_THREAD_POINTER),
+        g: known(registers, &config::OFF_REGS_G),
     };
     // SAFETY: the output belongs to the iterator; what is written lives on this stack. A full
     // output is retried by the kernel, with a larger buffer.

@@ -11,8 +11,8 @@ use faulttrace_ebpf::goroutine::{GoLayout, Goroutine, GoroutineEvent, NOT_READ, 
 use faulttrace_ebpf::{Inflight, counter, kind};
 
 use crate::config::{self, current, current_task, member};
-use crate::end;
 use crate::maps::{self, EVENTS};
+use crate::{end, labels};
 
 /// Status of a goroutine in a system call, or in C (runtime/runtime2.go, `_Gsyscall`). Until Go 1.25
 /// its thread has no P then (`m.p` is 0, runtime/proc.go, reentersyscall); since 1.26 it keeps it until
@@ -46,7 +46,7 @@ fn any() -> bool {
 #[inline(always)]
 pub fn note(entry: &Inflight) {
     if any() && entry.goroutine.flags == 0 {
-        look_at_goroutine(entry.tid, entry.tgid, 1);
+        look(entry.tid, entry.tgid, 1);
     }
 }
 
@@ -65,14 +65,21 @@ pub fn tell(entry: &Inflight) {
 pub fn tell_without_sleep(tid: u32, start_ns: u64) {
     if any() {
         let (tgid, _) = current();
-        look_at_goroutine(tid, tgid, 0);
+        look(tid, tgid, 0);
         send_goroutine(tid, tgid, start_ns, 0);
+    }
+}
+
+#[inline(always)]
+fn look(tid: u32, tgid: u32, slept: u32) {
+    if look_at_goroutine(tid, tgid, slept) != 0 {
+        labels::look_at_labels(tid, tgid, slept);
     }
 }
 
 /// Where what is found of the current thread is kept.
 #[inline(always)]
-fn place(tid: u32, slept: u32) -> Option<&'static mut Goroutine> {
+pub fn place(tid: u32, slept: u32) -> Option<&'static mut Goroutine> {
     if slept == 0 {
         // SAFETY: the value lives as long as the map and belongs to this CPU; used by the program at
         // the completion of a major fault alone, which nothing of its kind interrupts.
@@ -84,7 +91,7 @@ fn place(tid: u32, slept: u32) -> Option<&'static mut Goroutine> {
         .map(|entry| &mut entry.goroutine)
 }
 
-/// Reads what the current thread is at, if its process is one of Go.
+/// Reads what the current thread is at, if its process is one of Go. Returns 1 if it has labels.
 ///
 /// A function of its own, as is the next, for the room that it takes on the stack of the programs.
 #[unsafe(no_mangle)]
@@ -98,11 +105,11 @@ extern "C" fn look_at_goroutine(tid: u32, tgid: u32, slept: u32) -> u32 {
     if find(place, layout).is_none() {
         maps::count(counter::GOROUTINES_UNREADABLE);
     }
-    1
+    u32::from(place.flags & flag::HAS_LABELS != 0)
 }
 
 #[inline(always)]
-fn layout(tgid: u32) -> Option<&'static GoLayout> {
+pub fn layout(tgid: u32) -> Option<&'static GoLayout> {
     // SAFETY: preallocated map values stay mapped. One whose process has ended may be given to another
     // in this moment; what is read by it is checked.
     GO.get_ptr(tgid).map(|layout| unsafe { &*layout })
@@ -120,6 +127,11 @@ fn find(place: &mut Goroutine, layout: &GoLayout) -> Option<()> {
         place.go_pc = long(running, layout.g_go_pc)?;
         place.flags |= flag::HAS_ID;
         in_syscall = word(running, layout.g_status)? & !SCAN == SYSCALL;
+        // Where they are; they are read elsewhere.
+        place.labels = long(running, layout.g_labels)?;
+        if place.labels != 0 {
+            place.flags |= flag::HAS_LABELS;
+        }
     }
     if layout.gomaxprocs != 0
         && let Some(procs) = word(layout.gomaxprocs, 0)
@@ -223,7 +235,7 @@ extern "C" fn send_goroutine(tid: u32, tgid: u32, start_ns: u64, slept: u32) -> 
 
 /// The number of 64 bits that is there in the memory of the current process.
 #[inline(always)]
-fn long(base: u64, offset: u32) -> Option<u64> {
+pub fn long(base: u64, offset: u32) -> Option<u64> {
     let mut found = 0_u64;
     read((&raw mut found).cast(), 8, base, offset).then_some(found)
 }
@@ -236,7 +248,7 @@ fn word(base: u64, offset: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-fn read(into: *mut c_void, bytes: u32, base: u64, offset: u32) -> bool {
+pub fn read(into: *mut c_void, bytes: u32, base: u64, offset: u32) -> bool {
     let from = base.wrapping_add(u64::from(offset));
     // SAFETY: `into` has room for so many bytes; the helper accepts any address and fails on a bad one,
     // or one that is not in memory.

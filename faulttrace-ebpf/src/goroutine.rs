@@ -18,6 +18,51 @@ pub mod flag {
     pub const HAS_LOCAL: u32 = 1 << 6;
     /// `global` is valid.
     pub const HAS_GLOBAL: u32 = 1 << 7;
+    /// It has labels of the profiler; `labels` says which, if they could be read.
+    pub const HAS_LABELS: u32 = 1 << 8;
+}
+
+/// Values of [`GoLayout::labels_form`]: what `g.labels` points to.
+pub mod labels_form {
+    /// Not known.
+    pub const UNKNOWN: u32 = 0;
+    /// A slice of pairs of strings (runtime/pprof/label.go, since Go 1.24).
+    pub const LIST: u32 = 1;
+    /// A map of strings to strings, with up to 8 of them in one bucket (runtime/map.go, until Go 1.23).
+    pub const MAP: u32 = 2;
+}
+
+/// Labels of one goroutine that are kept.
+pub const MAX_LABELS: usize = 4;
+/// Room for a key; its first 31 bytes are kept.
+pub const KEY_LEN: usize = 32;
+/// Room for a value; its first 63 bytes are kept.
+pub const VALUE_LEN: usize = 64;
+
+/// One label of the profiler.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Bytes of the key, kept or not.
+    pub key_len: u32,
+    /// Bytes of the value, kept or not.
+    pub value_len: u32,
+    /// The key; zeros behind it.
+    pub key: [u8; KEY_LEN],
+    /// The value; zeros behind it.
+    pub value: [u8; VALUE_LEN],
+}
+
+/// The labels of a goroutine, value of map `LABELS`; the key is a hash of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// How many there are.
+    pub count: u32,
+    /// Unused, zero.
+    pub padding: u32,
+    /// The first of them.
+    pub labels: [Label; MAX_LABELS],
 }
 
 /// Where the Go runtime of a process keeps what is read, value of map `GO`; the key is the process id.
@@ -63,6 +108,10 @@ pub struct GoLayout {
     pub p_runq_tail: u32,
     /// `p.runnext`.
     pub p_run_next: u32,
+    /// `g.labels`.
+    pub g_labels: u32,
+    /// One of [`labels_form`].
+    pub labels_form: u32,
     /// Unused, zero.
     pub padding: u32,
 }
@@ -89,6 +138,8 @@ pub struct Goroutine {
     pub global: u32,
     /// Unused, zero.
     pub padding: u32,
+    /// Its labels: key of map `LABELS`; 0 = none that could be read.
+    pub labels: u64,
 }
 
 impl Goroutine {
@@ -103,6 +154,7 @@ impl Goroutine {
         local: 0,
         global: 0,
         padding: 0,
+        labels: 0,
     };
 }
 
@@ -128,7 +180,10 @@ pub struct GoroutineEvent {
 }
 
 const _: () = {
-    assert!(size_of::<GoLayout>() == 5 * 8 + 14 * 4);
-    assert!(size_of::<Goroutine>() == 3 * 8 + 6 * 4);
+    assert!(size_of::<GoLayout>() == 5 * 8 + 16 * 4);
+    assert!(size_of::<Goroutine>() == 4 * 8 + 6 * 4);
+    assert!(size_of::<Label>() == 8 + KEY_LEN + VALUE_LEN);
+    assert!(size_of::<Labels>() == 8 + MAX_LABELS * size_of::<Label>());
+    assert!(KEY_LEN.is_power_of_two() && VALUE_LEN.is_power_of_two());
     assert!(size_of::<GoroutineEvent>() == 16 + size_of::<Goroutine>() + 8);
 };

@@ -25,6 +25,8 @@ mod handled;
 #[cfg(target_arch = "bpf")]
 mod io;
 #[cfg(target_arch = "bpf")]
+mod labels;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod pages;

@@ -13,7 +13,7 @@ use faulttrace::process::Labels;
 use faulttrace::process::kernel::KernelSymbols;
 use faulttrace::process::maps;
 use faulttrace::process::space::Snapshot;
-use faulttrace_ebpf::goroutine::Goroutine;
+use faulttrace_ebpf::goroutine::{self, Goroutine, KEY_LEN, Label, MAX_LABELS, VALUE_LEN};
 use faulttrace_ebpf::{
     FaultEvent, HistoryEvent, Inflight, IoEvent, MAX_FRAMES, TaskEvent, flag, kind,
 };
@@ -67,6 +67,22 @@ struct Recorded(HashMap<u64, RawStack>);
 impl Stacks for Recorded {
     fn stack(&self, id: u64) -> Option<RawStack> {
         self.0.get(&id).cloned()
+    }
+
+    fn go_labels(&self, id: u64) -> Option<goroutine::Labels> {
+        // Whatever the program wrote: made of the id.
+        let bytes = id.to_le_bytes();
+        let label = Label {
+            key_len: u32::try_from(id % 100).unwrap_or(0),
+            value_len: u32::try_from(id >> 32).unwrap_or(0),
+            key: [bytes[0]; KEY_LEN],
+            value: [bytes[1]; VALUE_LEN],
+        };
+        Some(goroutine::Labels {
+            count: u32::from(bytes[2]),
+            padding: 0,
+            labels: [label; MAX_LABELS],
+        })
     }
 }
 
@@ -319,6 +335,7 @@ fn entry_of(event: &FaultEvent) -> Inflight {
             local: event.switches,
             global: event.sleeps,
             padding: 0,
+            labels: event.start_ns,
         },
     }
 }

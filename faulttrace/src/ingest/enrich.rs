@@ -10,7 +10,7 @@ use faulttrace_ebpf::{
 use syscalls::Sysno;
 
 use super::clock::Clock;
-use super::goroutine::{self, goroutine};
+use super::goroutine;
 use super::history::history;
 use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
@@ -33,6 +33,8 @@ const MAX_KERNEL_STACKS: usize = 2048;
 pub trait Stacks {
     /// The stack of an id; `None` if it was not recorded.
     fn stack(&self, id: u64) -> Option<RawStack>;
+    /// The labels of a goroutine by their id; `None` if they were not recorded.
+    fn go_labels(&self, id: u64) -> Option<faulttrace_ebpf::goroutine::Labels>;
 }
 
 /// Makes records of events. Owns what is remembered of stacks.
@@ -146,7 +148,7 @@ impl Enricher {
         let thread = (event.tgid, event.tid);
         facts.goroutine = self
             .goroutines
-            .take(thread, event.start_ns, &mut self.labels);
+            .take(thread, event.start_ns, &mut self.labels, stacks);
         let duration_ns = event.end_ns.saturating_sub(event.start_ns);
         let io = self.io.take(event.tid, event.start_ns, duration_ns);
         self.io.check(io.as_deref(), facts.cause);
@@ -215,7 +217,10 @@ impl Enricher {
             },
             stacks,
         );
-        facts.goroutine = goroutine(entry.tgid, &entry.goroutine, &mut self.labels);
+        let read = &entry.goroutine;
+        facts.goroutine = self
+            .goroutines
+            .goroutine(entry.tgid, read, &mut self.labels, stacks);
         Stuck {
             facts,
             elapsed_ns: now_ns.saturating_sub(entry.start_ns),

@@ -3,6 +3,8 @@
 use faulttrace_ebpf::goroutine::{Goroutine as Read, GoroutineEvent, NOT_READ, flag};
 
 use super::beside::Beside;
+use super::enrich::Stacks;
+use super::go_labels::Known;
 use crate::model::{Frame, Goroutine, Name};
 use crate::process::Labels;
 
@@ -12,12 +14,15 @@ const OWN_IDS: u64 = 0x60fa_0000_0000_0000;
 
 /// What was told of faults that are still to come.
 #[derive(Default)]
-pub(super) struct Pending(Beside<GoroutineEvent>);
+pub(super) struct Pending {
+    events: Beside<GoroutineEvent>,
+    labels: Known,
+}
 
 impl Pending {
     /// Keeps it until its fault comes.
     pub(super) fn keep(&mut self, event: &GoroutineEvent) {
-        self.0.keep(event.tid, event.start_ns, *event);
+        self.events.keep(event.tid, event.start_ns, *event);
     }
 
     /// What the thread of this fault was at.
@@ -26,39 +31,47 @@ impl Pending {
         (pid, tid): (u32, u32),
         start_ns: u64,
         labels: &mut Labels,
+        stacks: &dyn Stacks,
     ) -> Option<Box<Goroutine>> {
-        let event = self.0.take(tid, start_ns)?;
-        let mut goroutine = goroutine(pid, &event.goroutine, labels)?;
+        let event = self.events.take(tid, start_ns)?;
+        let mut goroutine = self.goroutine(pid, &event.goroutine, labels, stacks)?;
         goroutine.queued_global_at_end =
             (event.global_at_end != NOT_READ).then_some(event.global_at_end);
         Some(goroutine)
     }
-}
 
-/// What was read, with names; `None` if nothing was.
-pub(super) fn goroutine(pid: u32, read: &Read, labels: &mut Labels) -> Option<Box<Goroutine>> {
-    let has = |flag| read.flags & flag != 0;
-    if !has(flag::FOUND) {
-        return None;
+    /// What was read, with names; `None` if nothing was.
+    pub(super) fn goroutine(
+        &mut self,
+        pid: u32,
+        read: &Read,
+        labels: &mut Labels,
+        stacks: &dyn Stacks,
+    ) -> Option<Box<Goroutine>> {
+        let has = |flag| read.flags & flag != 0;
+        if !has(flag::FOUND) {
+            return None;
+        }
+        let known = |flag, value| has(flag).then_some(value);
+        let (start, created_by) = if has(flag::HAS_ID) {
+            functions(pid, read, labels)
+        } else {
+            (None, None)
+        };
+        Some(Box::new(Goroutine {
+            id: has(flag::HAS_ID).then_some(read.id),
+            start,
+            created_by,
+            p: known(flag::HOLDS_P, read.p),
+            in_syscall: has(flag::IN_SYSCALL),
+            // It is 0 until the runtime has set itself up.
+            procs: known(flag::HAS_PROCS, read.procs).filter(|procs| *procs != 0),
+            queued_local: known(flag::HAS_LOCAL, read.local),
+            queued_global: known(flag::HAS_GLOBAL, read.global),
+            queued_global_at_end: None,
+            labels: self.labels.get(read.labels, |id| stacks.go_labels(id)),
+        }))
     }
-    let known = |flag, value| has(flag).then_some(value);
-    let (start, created_by) = if has(flag::HAS_ID) {
-        functions(pid, read, labels)
-    } else {
-        (None, None)
-    };
-    Some(Box::new(Goroutine {
-        id: has(flag::HAS_ID).then_some(read.id),
-        start,
-        created_by,
-        p: known(flag::HOLDS_P, read.p),
-        in_syscall: has(flag::IN_SYSCALL),
-        // It is 0 until the runtime has set itself up.
-        procs: known(flag::HAS_PROCS, read.procs).filter(|procs| *procs != 0),
-        queued_local: known(flag::HAS_LOCAL, read.local),
-        queued_global: known(flag::HAS_GLOBAL, read.global),
-        queued_global_at_end: None,
-    }))
 }
 
 /// The function that a goroutine runs, and the one that made it.

@@ -7,6 +7,7 @@ mod beside;
 mod clock;
 mod decode;
 mod enrich;
+mod go_labels;
 mod goroutine;
 mod history;
 mod io;

@@ -1,5 +1,7 @@
 //! Go programs: what they are, and what their threads were at in faults.
 
+use std::sync::Arc;
+
 use super::Name;
 
 /// A process that runs a Go program.
@@ -52,4 +54,15 @@ pub struct Goroutine {
     pub queued_global: Option<u32>,
     /// The same at the fault's end.
     pub queued_global_at_end: Option<u32>,
+    /// Labels that the program gave it for the profiler; `None`: none, or none that could be read.
+    pub labels: Option<Arc<GoLabels>>,
+}
+
+/// Labels of a goroutine (runtime/pprof, `Do` and `SetGoroutineLabels`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct GoLabels {
+    /// Keys and values, in the order of the keys. Long ones are cut, and end in `…` then.
+    pub kept: Vec<(Name, Name)>,
+    /// How many there are besides.
+    pub left_out: u32,
 }

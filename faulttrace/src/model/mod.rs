@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use cause::Cause;
-pub use goroutine::{GoProcess, Goroutine, LayoutSource};
+pub use goroutine::{GoLabels, GoProcess, Goroutine, LayoutSource};
 pub use history::{CacheFill, Filled, FilledBy, History, How, Past, Removal, Task};
 pub use io::{Device, DeviceTotals, Devices, Io, Served, Verdict as DeviceVerdict};
 pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};

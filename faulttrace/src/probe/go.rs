@@ -2,21 +2,24 @@
 
 use aya::maps::{Array, HashMap, MapData};
 use aya::{Ebpf, Pod};
-use faulttrace_ebpf::goroutine::GoLayout;
+use faulttrace_ebpf::goroutine::{GoLayout, Labels};
 
 use super::{Error, Probe, maps};
 
 /// A map value, as aya wants it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Plain(GoLayout);
+struct Plain<T>(T);
 
 // SAFETY: repr(C) integers without padding; every bit pattern is a value.
-unsafe impl Pod for Plain {}
+unsafe impl Pod for Plain<GoLayout> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Labels> {}
 
 /// The maps.
 pub(super) struct GoMaps {
-    layouts: HashMap<MapData, u32, Plain>,
+    layouts: HashMap<MapData, u32, Plain<GoLayout>>,
+    labels: HashMap<MapData, u64, Plain<Labels>>,
     count: Array<MapData, u64>,
     entered: u64,
 }
@@ -24,14 +27,18 @@ pub(super) struct GoMaps {
 impl GoMaps {
     const LAYOUTS: &'static str = "GO";
     const COUNT: &'static str = "GO_COUNT";
+    const LABELS: &'static str = "LABELS";
 
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         let layouts = HashMap::try_from(maps::take(ebpf, Self::LAYOUTS)?)
             .map_err(|error| maps::refused(Self::LAYOUTS, &error))?;
+        let labels = HashMap::try_from(maps::take(ebpf, Self::LABELS)?)
+            .map_err(|error| maps::refused(Self::LABELS, &error))?;
         let count = Array::try_from(maps::take(ebpf, Self::COUNT)?)
             .map_err(|error| maps::refused(Self::COUNT, &error))?;
         Ok(Self {
             layouts,
+            labels,
             count,
             entered: 0,
         })
@@ -61,6 +68,12 @@ impl Probe {
         maps.layouts
             .insert(tgid, Plain(layout), 0)
             .map_err(|error| maps::refused(GoMaps::LAYOUTS, &error))
+    }
+
+    /// The labels of a goroutine by their id; `None` if they were not recorded.
+    pub fn go_labels(&self, id: u64) -> Option<Labels> {
+        let Plain(labels) = self.go.labels.get(&id, 0).ok()?;
+        Some(labels)
     }
 
     /// The process has ended or replaced its program.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::Metadata;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use faulttrace_ebpf::goroutine::GoLayout;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
+use faulttrace_ebpf::UserRegisters;
+use faulttrace_ebpf::goroutine::{GoLayout, Goroutine, labels_form};
 
 use super::elf_files::{is_same, open_regular};
 use super::elf_names::Names;
+use super::go::build_info::numbers;
 use super::go::runtime::{self, GoRuntime, Layout};
+use super::goroutines::{self, Memory};
 use super::map_reader;
 use super::maps::{FileId, MINOR_BITS, Mapping};
 use super::names_helper::Helper;
@@ -46,12 +47,22 @@ pub struct Found {
     pub procs: Option<u32>,
     /// Where things are in this process, and how that is known.
     pub layout: Option<(GoLayout, LayoutSource)>,
+    /// What its threads are at that were asked about, by thread id.
+    pub goroutines: Vec<(u32, Goroutine)>,
     question: u64,
+}
+
+/// Which process is asked about.
+struct Question {
+    pid: u32,
+    number: u64,
+    /// Threads of it that have been stuck since before the programs were attached.
+    stuck: Vec<UserRegisters>,
 }
 
 /// Asks, and takes answers.
 pub struct GoPrograms {
-    questions: SyncSender<(u32, u64)>,
+    questions: SyncSender<Question>,
     answers: Receiver<Found>,
     /// The last question about each process: answers to earlier ones are about a program that was
     /// replaced, or a process that has ended.
@@ -81,10 +92,16 @@ impl GoPrograms {
         })
     }
 
-    /// Has a process looked at, which is new or has replaced its program.
-    pub fn ask(&mut self, pid: u32) {
+    /// Has a process looked at, which is new or has replaced its program; `stuck` are threads of it that
+    /// have been stuck since before the programs were attached.
+    pub fn ask(&mut self, pid: u32, stuck: Vec<UserRegisters>) {
         self.next += 1;
-        if self.questions.try_send((pid, self.next)).is_ok() {
+        let question = Question {
+            pid,
+            number: self.next,
+            stuck,
+        };
+        if self.questions.try_send(question).is_ok() {
             self.asked.insert(pid, self.next);
         } else {
             self.left_out += 1;
@@ -131,10 +148,10 @@ impl Finder {
         }
     }
 
-    fn run(&mut self, todo: &Receiver<(u32, u64)>) {
-        while let Ok((pid, question)) = todo.recv() {
-            if let Some((file, program)) = self.program(pid) {
-                self.read(pid, question, file, program);
+    fn run(&mut self, todo: &Receiver<Question>) {
+        while let Ok(question) = todo.recv() {
+            if let Some((file, program)) = self.program(question.pid) {
+                self.read(question, file, program);
             }
         }
     }
@@ -159,7 +176,8 @@ impl Finder {
     }
 
     /// Reads what is the process's own, on a thread that may hang with it.
-    fn read(&mut self, pid: u32, question: u64, file: Metadata, program: Arc<GoRuntime>) {
+    fn read(&mut self, question: Question, file: Metadata, program: Arc<GoRuntime>) {
+        let pid = question.pid;
         if self.reads.load(Ordering::Relaxed) >= MAX_READS {
             log::warn!("the Go program of process {pid} is not looked at: too many reads hang");
             return;
@@ -171,7 +189,7 @@ impl Finder {
             .spawn(move || {
                 privileges::keep(privileges::MAPS);
                 // Nobody listens any more once the session has ended.
-                let _ = answers.send(found(pid, question, &file, &program));
+                let _ = answers.send(found(&question, &file, &program));
                 reads.fetch_sub(1, Ordering::Relaxed);
             });
         if let Err(error) = spawned {
@@ -181,17 +199,21 @@ impl Finder {
     }
 }
 
-fn found(pid: u32, question: u64, file: &Metadata, program: &GoRuntime) -> Found {
+fn found(question: &Question, file: &Metadata, program: &GoRuntime) -> Found {
+    let pid = question.pid;
+    let memory = Memory(pid);
     let layout = program.layout.as_ref().and_then(|layout| {
         let map = map_reader::read(pid)
             .map_err(|error| log::info!("memory map of {pid}: {error}"))
             .ok()?;
         let moved = moved(layout, file, &map.mappings)?;
-        Some((in_process(layout, moved), source(layout.source)))
+        let labels = labels_form(&program.version);
+        Some((in_process(layout, labels, moved), source(layout.source)))
     });
     let procs = layout
         .as_ref()
-        .and_then(|(layout, _)| number(pid, layout.gomaxprocs))
+        .filter(|(layout, _)| layout.gomaxprocs != 0)
+        .and_then(|(layout, _)| memory.word(layout.gomaxprocs, 0))
         // Not before the runtime has set itself up.
         .filter(|procs| *procs != 0);
     Found {
@@ -199,15 +221,39 @@ fn found(pid: u32, question: u64, file: &Metadata, program: &GoRuntime) -> Found
         version: Name::from(program.version.as_str()),
         module: program.module.as_deref().map(Name::from),
         procs,
+        goroutines: layout
+            .iter()
+            .flat_map(|(layout, _)| stuck(&memory, layout, &question.stuck))
+            .collect(),
         layout,
-        question,
+        question: question.number,
     }
+}
+
+fn stuck(
+    memory: &Memory,
+    layout: &GoLayout,
+    threads: &[UserRegisters],
+) -> impl Iterator<Item = (u32, Goroutine)> {
+    threads.iter().filter_map(|thread| {
+        let found = goroutines::of(memory, layout, thread)?;
+        Some((thread.tid, found))
+    })
 }
 
 fn source(of: runtime::LayoutSource) -> LayoutSource {
     match of {
         runtime::LayoutSource::DebugInformation => LayoutSource::DebugInfo,
         runtime::LayoutSource::Table => LayoutSource::Table,
+    }
+}
+
+/// What labels of the profiler are kept in.
+fn labels_form(version: &str) -> u32 {
+    match numbers(version) {
+        Some((1, 18..=23)) => labels_form::MAP,
+        Some((1, 24..=27)) => labels_form::LIST,
+        _ => labels_form::UNKNOWN,
     }
 }
 
@@ -226,7 +272,7 @@ fn moved(layout: &Layout, file: &Metadata, mappings: &[Mapping]) -> Option<u64> 
 }
 
 /// The layout with addresses of the process.
-fn in_process(layout: &Layout, moved: u64) -> GoLayout {
+fn in_process(layout: &Layout, labels_form: u32, moved: u64) -> GoLayout {
     let address = |linked: u64| linked.wrapping_add(moved);
     let known = |linked: Option<u64>| linked.map_or(0, address);
     let offsets = &layout.offsets;
@@ -249,17 +295,8 @@ fn in_process(layout: &Layout, moved: u64) -> GoLayout {
         p_runq_head: offsets.p_runq_head,
         p_runq_tail: offsets.p_runq_tail,
         p_run_next: offsets.p_run_next,
+        g_labels: offsets.g_labels,
+        labels_form,
         padding: 0,
     }
-}
-
-/// The number of 32 bits at an address of a process.
-fn number(pid: u32, address: u64) -> Option<u32> {
-    let base = usize::try_from(address).ok().filter(|base| *base != 0)?;
-    let mut bytes = [0; 4];
-    let len = bytes.len();
-    let mut local = [IoSliceMut::new(&mut bytes)];
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
-    let read = process_vm_readv(pid, &mut local, &[RemoteIoVec { base, len }]);
-    (read == Ok(len)).then(|| u32::from_ne_bytes(bytes))
 }

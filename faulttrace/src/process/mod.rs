@@ -13,6 +13,7 @@ mod elf_names;
 #[doc(hidden)]
 pub mod go;
 pub mod go_programs;
+mod goroutines;
 pub mod kernel;
 mod known_stacks;
 mod labels;

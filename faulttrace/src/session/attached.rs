@@ -16,12 +16,12 @@ use super::targets::Chosen;
 /// to meet one of them as two of those are to meet.
 const OWN_STACK_IDS: u64 = 0xfa17_0000_0000_0000;
 
-/// Finds and enters them. Returns how many.
+/// Finds and enters them. Returns their registers as far as they could be read, each with its process.
 pub(super) fn enter_stuck(
     probe: &mut Probe,
     enricher: &mut Enricher,
     chosen: &Chosen,
-) -> Result<usize, crate::probe::Error> {
+) -> Result<Vec<(u32, UserRegisters)>, crate::probe::Error> {
     if let Err(error) = stuck::can_look() {
         log::warn!(
             "threads that were stuck before the start are not shown, because /proc/PID/stack cannot be read ({error}): that takes CAP_SYS_ADMIN; run it as root: sudo faulttrace …"
@@ -37,7 +37,7 @@ pub(super) fn enter_stuck(
         found.into_iter().filter(traced).collect::<Vec<_>>()
     };
     if scan().is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     // That takes a while, in which some of them will go on: so look again.
     probe.prepare_to_find();
@@ -61,7 +61,12 @@ pub(super) fn enter_stuck(
         register_kernel_stack(thread, enricher);
     }
     register_user_stacks(&entered, &found, enricher);
-    Ok(entered.len())
+    log::info!("{} threads were stuck in a fault before", entered.len());
+    let registers = entered.iter().filter_map(|thread| {
+        let of = found.iter().find(|found| found.tid == thread.tid)?;
+        Some((thread.pid, *of))
+    });
+    Ok(registers.collect())
 }
 
 fn register_kernel_stack(thread: &StuckThread, enricher: &mut Enricher) {

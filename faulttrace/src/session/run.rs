@@ -131,7 +131,6 @@ impl Session {
         let begin_ns = Clock::monotonic_ns();
         still_there(&awaited)?;
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
-        log::info!("{entered} threads were stuck in a fault before");
         if let Some(command) = &mut launched {
             command.release()?;
         }
@@ -151,7 +150,7 @@ impl Session {
             enricher,
             stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),
             samples: Samples::start(plan.stall_threads, chosen.processes().into_iter()),
-            go: Go::start(&known),
+            go: Go::start(&known, entered),
             accounts,
             logger,
             endless: chosen.is_open(),

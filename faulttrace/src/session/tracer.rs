@@ -20,7 +20,7 @@ use aya::maps::{MapData, RingBuf};
 use aya::programs::perf_event::PerfEventLinkId;
 use aya_log::EbpfLogger;
 use faulttrace_ebpf::counter::{self, Class};
-use faulttrace_ebpf::{COMM_LEN, TaskEvent, flag, kind};
+use faulttrace_ebpf::{COMM_LEN, TaskEvent, flag, goroutine, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
@@ -67,6 +67,10 @@ pub(super) enum Error {
 impl Stacks for Probe {
     fn stack(&self, id: u64) -> Option<RawStack> {
         Probe::stack(self, id)
+    }
+
+    fn go_labels(&self, id: u64) -> Option<goroutine::Labels> {
+        Probe::go_labels(self, id)
     }
 }
 
@@ -199,8 +203,9 @@ impl Tracer {
             self.hand_over(&mut progress);
         }
         // Of what is in there still, nobody can have told the end.
-        let still = self.probe.inflight();
-        for entry in &still {
+        let mut still = self.probe.inflight();
+        for entry in &mut still {
+            self.go.complete(entry);
             if let Some(report) = self.stuck.look_last(entry, self.end_ns) {
                 let stuck = self.enricher.stuck(entry, self.end_ns, report, &self.probe);
                 progress.batch.push(Record::Stuck(Arc::new(stuck)));

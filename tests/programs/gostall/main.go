@@ -10,10 +10,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"sort"
 	"strconv"
 	"strings"
@@ -33,6 +35,7 @@ var (
 // What a reader did.
 type reader struct {
 	Goroutine uint64 `json:"goroutine"`
+	First     int    `json:"first"`
 	Touches   int    `json:"touches"`
 }
 
@@ -117,6 +120,8 @@ func open(path string, mode string) (slow, func(offset int)) {
 
 func (of *reader) read(first int, pages int, pause time.Duration, touch func(int)) {
 	of.Goroutine = goroutine()
+	labels := pprof.Labels("reader", strconv.Itoa(first), "a long one", strings.Repeat("ab", 40))
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), labels))
 	for index := 0; index < pages; index++ {
 		touch((first + index) * page)
 		of.Touches++
@@ -182,7 +187,7 @@ func main() {
 	told := report{Version: runtime.Version()}
 	begin := time.Now()
 	for index := 0; index < readers; index++ {
-		one := &reader{}
+		one := &reader{First: index * pages}
 		told.Readers = append(told.Readers, one)
 		all.Add(1)
 		go func(first int) {

@@ -89,6 +89,15 @@ pub struct Goroutine {
     pub queued_local: Option<u32>,
     pub queued_global: Option<u32>,
     pub queued_global_at_end: Option<u32>,
+    pub labels: Option<Vec<Label>>,
+    pub labels_left_out: Option<u32>,
+}
+
+/// A label of a goroutine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Label {
+    pub key: String,
+    pub value: String,
 }
 
 /// A process that runs a Go program.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Accounting, CacheFill, Cause, Device, End, Facts, Fault, Filled, FilledBy, Frame,
-    GoProcess, Goroutine, History, How, Io, LayoutSource, LossClass, Lost, MappingKind, Mode, Name,
-    Past, Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, Record, Removal,
-    Sample, Served, Sleep, Stack, Start, Stuck, SystemCounters, Task, Waits, Waker,
+    GoLabels, GoProcess, Goroutine, History, How, Io, LayoutSource, LossClass, Lost, MappingKind,
+    Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo,
+    Record, Removal, Sample, Served, Sleep, Stack, Start, Stuck, SystemCounters, Task, Waits,
+    Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -310,6 +311,10 @@ pub(crate) fn goroutine() -> Goroutine {
         queued_local: Some(3),
         queued_global: Some(40),
         queued_global_at_end: Some(57),
+        labels: Some(Arc::new(GoLabels {
+            kept: vec![(Name::from("request"), Name::from("/api\t1"))],
+            left_out: 2,
+        })),
     }
 }
 

@@ -64,7 +64,7 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The numbers of a version: `go1.27.3`, `go1.27rc1`, `go1.27-custom`, `devel go1.27-4fe1…`.
-pub(super) fn numbers(version: &str) -> Option<(u32, u32)> {
+pub(in crate::process) fn numbers(version: &str) -> Option<(u32, u32)> {
     let (_, numbers) = version.split_once("go")?;
     let (major, rest) = numbers.split_once('.')?;
     let end = rest

@@ -1,7 +1,7 @@
 //! Go programs, which bring along what their runtime needs to know of their code. Read in the helper
 //! (`names_helper`): all of it is the target's.
 
-mod build_info;
+pub(super) mod build_info;
 mod code;
 mod dwarf;
 mod image;

@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use faulttrace_ebpf::goroutine::Goroutine;
+use faulttrace_ebpf::{Inflight, UserRegisters, flag};
+
 use super::{Clock, Progress, Tracer};
 use crate::model::{Fault, GoProcess, LossClass, Lost, Record};
 use crate::process::go_programs::{Found, GoPrograms};
@@ -13,29 +16,45 @@ pub(in crate::session) struct Go {
     /// `None`: they are not looked for.
     programs: Option<GoPrograms>,
     known: HashMap<u32, GoProcess>,
+    /// Threads that were stuck before the start, by process, until that is asked about.
+    stuck: HashMap<u32, Vec<UserRegisters>>,
+    /// What such threads are at, by thread id.
+    before: HashMap<u32, Goroutine>,
 }
 
 impl Go {
-    /// Begins to look at these processes.
-    pub(in crate::session) fn start(pids: &HashSet<u32>) -> Self {
-        let mut programs = GoPrograms::start()
+    /// Begins to look at these processes; `stuck` are threads, with their processes, that have been stuck
+    /// since before the programs were attached.
+    pub(in crate::session) fn start(pids: &HashSet<u32>, stuck: Vec<(u32, UserRegisters)>) -> Self {
+        let programs = GoPrograms::start()
             .map_err(|error| {
                 log::warn!("Go programs are not recognised: starting a thread: {error}");
             })
             .ok();
-        if let Some(programs) = &mut programs {
-            pids.iter().for_each(|pid| programs.ask(*pid));
-        }
-        Self {
+        let mut go = Self {
             programs,
-            known: HashMap::new(),
+            ..Self::default()
+        };
+        for (pid, registers) in stuck {
+            go.stuck.entry(pid).or_default().push(registers);
         }
+        pids.iter().for_each(|pid| go.ask(*pid));
+        go
     }
 
     /// A process appeared, or replaced its program.
     pub(super) fn ask(&mut self, pid: u32) {
+        let stuck = self.stuck.remove(&pid).unwrap_or_default();
         if let Some(programs) = &mut self.programs {
-            programs.ask(pid);
+            programs.ask(pid, stuck);
+        }
+    }
+
+    /// Adds to an entry what its thread is at, if the programs could not see that.
+    pub(super) fn complete(&self, entry: &mut Inflight) {
+        let unseen = entry.flags & flag::NO_START != 0 && entry.goroutine == Goroutine::NONE;
+        if let Some(goroutine) = self.before.get(&entry.tid).filter(|_| unseen) {
+            entry.goroutine = *goroutine;
         }
     }
 
@@ -72,6 +91,7 @@ impl Tracer {
                 procs: found.procs,
                 layout: source,
             };
+            self.go.before.extend(found.goroutines);
             self.go.known.insert(go.pid, go.clone());
             progress.batch.push(Record::Go(Arc::new(go)));
         }

@@ -11,12 +11,13 @@ use crate::model::Record;
 
 impl Tracer {
     pub(super) fn look_at_stuck(&mut self, progress: &mut Progress) {
-        let entries = self.probe.inflight();
+        let mut entries = self.probe.inflight();
         if entries.is_empty() && self.stuck.is_empty() && progress.watched.is_empty() {
             return;
         }
         let now_ns = Clock::monotonic_ns();
-        for entry in &entries {
+        for entry in &mut entries {
+            self.go.complete(entry);
             match self.stuck.look(entry, now_ns) {
                 Verdict::Wait => {}
                 Verdict::Report(report) => {

@@ -2,13 +2,14 @@
 //! through beside them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::beside::{Beside, Read, Select};
 use super::others::name;
 use super::{Errors, Order};
-use crate::model::{Goroutine, Name};
+use crate::model::{GoLabels, Goroutine, Name};
 use crate::trace::Result;
 
 /// Goroutines that are remembered.
@@ -18,18 +19,28 @@ const COLUMNS: &str =
     "goroutine, p, in_syscall, gomaxprocs, queued_local, queued_global, queued_global_at_end";
 
 /// Which goroutine: its number and functions.
-type Who = (Option<u64>, Option<Name>, Option<Name>);
+type Who = (
+    Option<u64>,
+    Option<Name>,
+    Option<Name>,
+    Option<Arc<GoLabels>>,
+);
+
+/// Labels of one goroutine; ours have fewer.
+const MAX_LABELS: usize = 64;
 
 /// The statements.
 pub(super) struct Goroutines<'c> {
     rows: Select<'c, (i64, Goroutine)>,
     who: Option<Statement<'c>>,
+    labels: Option<Statement<'c>>,
 }
 
 /// The rows, in the order of the records.
 pub(super) struct Begun<'s, 'c> {
     rows: Beside<'s, (i64, Goroutine)>,
     who: Option<&'s mut Statement<'c>>,
+    labels: Option<&'s mut Statement<'c>>,
     known: HashMap<i64, Who>,
     errors: Errors<'s>,
 }
@@ -44,12 +55,16 @@ impl<'c> Goroutines<'c> {
     ) -> Result<Self> {
         let table = ("fault_goroutines", COLUMNS, read as Read<_>);
         let rows = Select::new(db, table, order, minor, errors)?;
-        let select =
-            "SELECT goroutine, start, created_by FROM goroutines NOT INDEXED WHERE rowid = ?";
+        let select = "SELECT goroutine, start, created_by, labels_left_out FROM goroutines NOT INDEXED \
+             WHERE rowid = ?";
         let who = rows.is_there().then(|| db.prepare(select)).transpose();
+        let select =
+            "SELECT key, value FROM goroutine_labels WHERE goroutine = ? ORDER BY position";
+        let labels = rows.is_there().then(|| db.prepare(select)).transpose();
         Ok(Self {
             rows,
             who: who.map_err(|error| errors.database(error))?,
+            labels: labels.map_err(|error| errors.database(error))?,
         })
     }
 
@@ -57,6 +72,7 @@ impl<'c> Goroutines<'c> {
         Ok(Begun {
             rows: self.rows.begin(size, errors)?,
             who: self.who.as_mut(),
+            labels: self.labels.as_mut(),
             known: HashMap::new(),
             errors,
         })
@@ -69,7 +85,13 @@ impl Begun<'_, '_> {
         let Some((id, mut goroutine)) = self.rows.of(record)? else {
             return Ok(None);
         };
-        (goroutine.id, goroutine.start, goroutine.created_by) = self.who(id)?;
+        let who = self.who(id)?;
+        (
+            goroutine.id,
+            goroutine.start,
+            goroutine.created_by,
+            goroutine.labels,
+        ) = who;
         Ok(Some(Box::new(goroutine)))
     }
 
@@ -79,22 +101,44 @@ impl Begun<'_, '_> {
         }
         let read = |row: &Row<'_>| {
             let number: Option<i64> = row.get(0)?;
-            Ok((number.map(i64::cast_unsigned), name(row, 1)?, name(row, 2)?))
+            let left_out: Option<u32> = row.get(3)?;
+            let number = number.map(i64::cast_unsigned);
+            Ok((number, name(row, 1)?, name(row, 2)?, left_out))
         };
         let found = match &mut self.who {
             Some(statement) => statement.query_row([id], read).optional(),
             None => Ok(None),
         };
         let found = found.map_err(|error| self.errors.row("goroutines", id, &error))?;
-        let Some(who) = found else {
+        let Some((number, start, created_by, left_out)) = found else {
             let what = format!("there is no row {id} of goroutines");
             return Err(self.errors.damaged(what));
         };
+        let labels = match left_out {
+            None => None,
+            Some(left_out) => Some(self.labels(id, left_out)?),
+        };
+        let who = (number, start, created_by, labels);
         if self.known.len() >= MAX_GOROUTINES {
             self.known.clear();
         }
         self.known.insert(id, who.clone());
         Ok(who)
+    }
+
+    fn labels(&mut self, id: i64, left_out: u32) -> Result<Arc<GoLabels>> {
+        let Some(statement) = &mut self.labels else {
+            return Ok(Arc::default());
+        };
+        let read = |row: &Row<'_>| {
+            let text = |index| name(row, index).map(Option::unwrap_or_default);
+            Ok((text(0)?, text(1)?))
+        };
+        let kept = statement
+            .query_map([id], read)
+            .and_then(|rows| rows.take(MAX_LABELS).collect());
+        let kept = kept.map_err(|error| self.errors.row("goroutine_labels", id, &error))?;
+        Ok(Arc::new(GoLabels { kept, left_out }))
     }
 }
 

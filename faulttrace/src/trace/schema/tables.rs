@@ -10,7 +10,7 @@ mod samples;
 
 use super::{Column, Table};
 use cache::{CACHE_FILL_BY, CACHE_FILLS, HISTORIES};
-use go::{FAULT_GOROUTINES, GO_PROCESSES, GOROUTINES};
+use go::{FAULT_GOROUTINES, GO_PROCESSES, GOROUTINE_LABELS, GOROUTINES};
 use samples::SAMPLES;
 
 const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -> Column {
@@ -322,6 +322,7 @@ pub const TABLES: &[Table] = &[
     CACHE_FILL_BY,
     GO_PROCESSES,
     GOROUTINES,
+    GOROUTINE_LABELS,
     FAULT_GOROUTINES,
 ];
 

@@ -19,6 +19,7 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
         "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; DROP TABLE histories; \
          DROP TABLE cache_fills; DROP TABLE cache_fill_by; DROP TABLE fault_io; \
          CREATE VIEW fault_io AS SELECT 1; DROP TABLE go_processes; DROP TABLE goroutines; \
+         DROP TABLE goroutine_labels; \
          DROP TABLE fault_goroutines; PRAGMA user_version = 1000",
     )
     .expect("made older");

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::statements::{Cell, Statements};
 use crate::model::{
-    Access, Cause, Device, End, Facts, Frame, Goroutine, MappingKind, Mode, Name, Stack, known_id,
+    Access, Cause, Device, End, Facts, Frame, GoLabels, Goroutine, MappingKind, Mode, Name, Stack,
+    known_id,
 };
 use crate::trace::rows::At;
 
@@ -52,8 +53,14 @@ impl Default for Dictionary {
     }
 }
 
-/// Process, number, and the functions that it runs and was made by.
-type GoroutineKey = (u32, Option<u64>, Option<Name>, Option<Name>);
+/// Process, number, the functions that it runs and was made by, labels.
+type GoroutineKey = (
+    u32,
+    Option<u64>,
+    Option<Name>,
+    Option<Name>,
+    Option<Arc<GoLabels>>,
+);
 
 /// Ids by what they stand for.
 #[derive(Debug)]
@@ -206,7 +213,14 @@ impl Dictionary {
         rows: &mut Statements<'_>,
     ) -> rusqlite::Result<i64> {
         let (start, created_by) = (&goroutine.start, &goroutine.created_by);
-        let key = (pid, goroutine.id, start.clone(), created_by.clone());
+        let labels = &goroutine.labels;
+        let key = (
+            pid,
+            goroutine.id,
+            start.clone(),
+            created_by.clone(),
+            labels.clone(),
+        );
         if let Some(id) = self.goroutines.get(&key) {
             return Ok(id);
         }
@@ -217,7 +231,17 @@ impl Dictionary {
             goroutine.id.into(),
             start.as_ref().map(Name::as_bytes).into(),
             created_by.as_ref().map(Name::as_bytes).into(),
+            labels.as_ref().map(|labels| labels.left_out).into(),
         ])?;
+        let pairs = labels.iter().flat_map(|labels| &labels.kept);
+        for (position, (key, value)) in (0_i64..).zip(pairs) {
+            rows.goroutine_label.row([
+                id.into(),
+                position.into(),
+                key.as_bytes().into(),
+                value.as_bytes().into(),
+            ])?;
+        }
         Ok(id)
     }
 

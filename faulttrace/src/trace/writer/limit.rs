@@ -54,6 +54,7 @@ const UNUSED: &str = "
       UNION SELECT filler FROM histories WHERE filler IS NOT NULL
       UNION SELECT process FROM cache_fill_by);
     DELETE FROM goroutines WHERE id NOT IN (SELECT goroutine FROM fault_goroutines);
+    DELETE FROM goroutine_labels WHERE goroutine NOT IN (SELECT id FROM goroutines);
     DELETE FROM devices WHERE id NOT IN (SELECT device FROM fault_io WHERE device IS NOT NULL);
     DELETE FROM files WHERE id NOT IN (SELECT file FROM sites WHERE file IS NOT NULL);
     DELETE FROM stacks WHERE id NOT IN (SELECT user_stack FROM sites WHERE user_stack IS NOT NULL
@@ -109,13 +110,13 @@ impl Limit {
         dictionary: &mut Dictionary,
     ) -> rusqlite::Result<bool> {
         loop {
-            let dropped = self.drop_oldest(db, added)?;
+            // Of what has been dropped already, perhaps.
             db.execute_batch(UNUSED)?;
             dictionary.forget();
             if !self.is_tight(db, added)? {
                 return Ok(true);
             }
-            if dropped == 0 {
+            if self.drop_oldest(db, added)? == 0 {
                 return Ok(false);
             }
         }

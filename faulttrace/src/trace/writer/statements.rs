@@ -102,7 +102,8 @@ statements! {
     cache_fill: "cache_fills", "?, ?, ?, ?, ?, ?";
     cache_fill_by: "cache_fill_by", "?, ?, ?, ?";
     go_process: "go_processes", "?, ?, ?, ?, ?, ?, ?";
-    goroutine: "goroutines", "?, ?, ?, ?, ?";
+    goroutine: "goroutines", "?, ?, ?, ?, ?, ?";
+    goroutine_label: "goroutine_labels", "?, ?, ?, ?";
     fault_goroutine: "fault_goroutines", "?, ?, ?, ?, ?, ?, ?, ?";
     thread: "threads", "?, ?, ?, ?";
     file: "files", "?, ?, ?";

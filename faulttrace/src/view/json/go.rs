@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::scalar::escaped;
 use crate::model::ps::{FullStall, PsTotals};
 use crate::model::stall::{PStall, Source};
-use crate::model::{Cause, GoProcess, Goroutine, LayoutSource};
+use crate::model::{Cause, GoLabels, GoProcess, Goroutine, LayoutSource};
 use crate::view::escape::Escaped;
 
 #[derive(Serialize)]
@@ -59,6 +59,14 @@ pub(super) struct GoroutinePart<'a> {
     queued_local: Option<u32>,
     queued_global: Option<u32>,
     queued_global_at_end: Option<u32>,
+    labels: Option<Vec<LabelPart<'a>>>,
+    labels_left_out: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct LabelPart<'a> {
+    key: Escaped<'a>,
+    value: Escaped<'a>,
 }
 
 impl<'a> GoroutinePart<'a> {
@@ -73,8 +81,20 @@ impl<'a> GoroutinePart<'a> {
             queued_local: of.queued_local,
             queued_global: of.queued_global,
             queued_global_at_end: of.queued_global_at_end,
+            labels: of.labels.as_deref().map(labels),
+            labels_left_out: of.labels.as_ref().map(|labels| labels.left_out),
         }
     }
+}
+
+fn labels(of: &GoLabels) -> Vec<LabelPart<'_>> {
+    let pairs = of.kept.iter();
+    pairs
+        .map(|(key, value)| LabelPart {
+            key: Escaped(key.as_bytes()),
+            value: Escaped(value.as_bytes()),
+        })
+        .collect()
 }
 
 /// A time in which all Ps were stuck.

@@ -167,6 +167,16 @@ pub(super) fn goroutine(of: &Goroutine) -> String {
             if waiting == 1 { "s" } else { "" }
         );
     }
+    if let Some(labels) = &of.labels {
+        let pairs = labels.kept.iter();
+        let pairs: Vec<String> = pairs
+            .map(|(key, value)| format!("{}={}", name(key), name(value)))
+            .collect();
+        text += &format!("; labels {}", pairs.join(" "));
+        if labels.left_out > 0 {
+            text += &format!(" and {} more", labels.left_out);
+        }
+    }
     text
 }
 

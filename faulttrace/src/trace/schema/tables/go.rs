@@ -61,8 +61,32 @@ pub(super) const GOROUTINES: Table = Table {
             "TEXT",
             "The function whose `go` statement made it; NULL if unknown",
         ),
+        column(
+            "labels_left_out",
+            "INTEGER",
+            "Labels of the profiler besides those in `goroutine_labels`; NULL if it has none, or none \
+             that could be read",
+        ),
     ],
     constraint: NONE,
+};
+
+/// The table of labels.
+pub(super) const GOROUTINE_LABELS: Table = Table {
+    name: "goroutine_labels",
+    since: 4,
+    meaning: "A label that a program gave a goroutine for the profiler.",
+    columns: &[
+        column("goroutine", REFERENCE, "`goroutines.id`"),
+        column(
+            "position",
+            "INTEGER NOT NULL",
+            "From 0, in the order of the keys",
+        ),
+        column("key", "TEXT NOT NULL", "Its key; cut if it ends in `…`"),
+        column("value", "TEXT NOT NULL", "Its value; likewise"),
+    ],
+    constraint: (",\n  PRIMARY KEY (goroutine, position)", " WITHOUT ROWID"),
 };
 
 /// The table of what threads were at in their faults.

@@ -117,6 +117,10 @@ fn check_go(record: &Value) {
         }
     };
     object(&record["goroutine"], "goroutine");
+    let labels = record["goroutine"]["labels"].as_array();
+    for label in labels.into_iter().flatten() {
+        object(label, "label");
+    }
     let program = &record["go"];
     object(program, "go_program");
     object(&program["ps"], "ps");

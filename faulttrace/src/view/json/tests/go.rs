@@ -98,7 +98,7 @@ fn what_is_not_known_of_a_go_program_is_null() {
     let line = one(samples::record(fault));
     check_record(&line);
     assert_eq!(line["goroutine"]["in_syscall"], false);
-    assert_eq!(nulls(&line["goroutine"]).len(), 8);
+    assert_eq!(nulls(&line["goroutine"]).len(), 10);
     // No P that was stuck, and no Go program.
     let (summary, told) = told(&[
         samples::start(),
