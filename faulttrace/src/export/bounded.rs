@@ -156,6 +156,11 @@ impl<K: Eq + Hash> Groups<K> {
         sums.add(fault);
     }
 
+    /// Whether the key has a group.
+    pub(super) fn contains(&self, key: &K) -> bool {
+        self.sums.contains_key(key)
+    }
+
     /// The groups, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, Sums)> {
         self.sums.iter().map(|(key, sums)| (key, *sums))

@@ -1,4 +1,6 @@
-//! CSV, one row a fault, columns named like the fields of docs/json.md. Unknown is an empty cell.
+//! CSV, one row a fault, columns named like the fields of docs/json.md; those of its `goroutine` are
+//! `goroutine` (its `id`), `goroutine_start`, `goroutine_created_by`, `p`, `in_syscall` and
+//! `gomaxprocs`. Unknown is an empty cell.
 //!
 //! A cell that the target chose and that a spreadsheet would take for a formula has an apostrophe
 //! before it, and so has one that begins with an apostrophe, so that this can be undone.
@@ -13,12 +15,13 @@ use super::names;
 use super::{Error, Export};
 use crate::model::summary::Summary;
 use crate::model::{
-    Access, Cause, Device, Fault, History, Io, MappingKind, Name, Record, Stack, Waker, known_id,
+    Access, Cause, Device, Fault, Goroutine, History, Io, MappingKind, Name, Record, Stack, Waker,
+    known_id,
 };
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 53] = [
+const HEADER: [&str; 59] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -72,6 +75,12 @@ const HEADER: [&str; 53] = [
     "history_distance_pages",
     "history_filled_pid",
     "history_filled_name",
+    "goroutine",
+    "goroutine_start",
+    "goroutine_created_by",
+    "p",
+    "in_syscall",
+    "gomaxprocs",
 ];
 
 /// Stacks whose text is remembered; when there are more, all are forgotten.
@@ -139,6 +148,7 @@ impl Csv {
         self.stack(facts.kernel_stack.as_ref());
         self.io(fault.io.as_deref());
         self.history(fault.history.as_deref());
+        self.goroutine(facts.goroutine.as_deref());
     }
 
     /// What became of its page before, in columns that begin with `history_`.
@@ -156,6 +166,16 @@ impl Csv {
         let filled = removal.and_then(|removal| removal.filled.as_ref());
         self.option(filled.and_then(|filled| known_id(filled.pid)));
         self.name(filled.map(|filled| &filled.name));
+    }
+
+    /// What the thread of a Go program was at.
+    fn goroutine(&mut self, goroutine: Option<&Goroutine>) {
+        self.option(goroutine.and_then(|of| of.id));
+        self.name(goroutine.and_then(|of| of.start.as_ref()));
+        self.name(goroutine.and_then(|of| of.created_by.as_ref()));
+        self.option(goroutine.and_then(|of| of.p));
+        self.option(goroutine.map(|of| of.in_syscall));
+        self.option(goroutine.and_then(|of| of.procs));
     }
 
     /// What devices did for it, in columns that begin with `io_`.

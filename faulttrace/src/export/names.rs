@@ -39,6 +39,11 @@ pub(super) fn thread(name: &Name) -> String {
     theirs(name.as_bytes(), MAX_THREAD)
 }
 
+/// The function that a goroutine runs, or was made by.
+pub(super) fn go_function(name: &Name) -> String {
+    theirs(name.as_bytes(), MAX_FUNCTION)
+}
+
 /// A frame's function, if it is known.
 pub(super) fn known_function(frame: &Frame) -> Option<String> {
     let name = frame.function.as_ref()?.as_bytes();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::{Error, Export, Kind, start};
 use crate::model::summary::{Summary, samples};
 use crate::model::{
-    Cause, End, Fault, LossClass, MappingKind, Name, ProcessEnd, ProcessInfo, Record, Sleep, Stack,
-    Task, Waker,
+    Cause, End, Fault, Goroutine, LossClass, MappingKind, Name, ProcessEnd, ProcessInfo, Record,
+    Sleep, Stack, Task, Waker,
 };
 
 pub(super) use samples::{T0, record};
@@ -107,6 +107,11 @@ pub(super) fn hostile_fault(number: u32, name: &[u8]) -> Fault {
         }
         *stack = Some(Arc::new(changed));
     }
+    facts.goroutine = Some(Box::new(Goroutine {
+        start: Some(name.clone()),
+        created_by: Some(name.clone()),
+        ..samples::goroutine()
+    }));
     fault.longest_sleep = Some(Sleep {
         after_ns: 50_000,
         blocked_ns: 12_100_000,
@@ -212,6 +217,15 @@ fn some_fault(thread: u32, begin_ns: u64, stacks: &[Arc<Stack>], dice: &mut Dice
     facts.begin_ns = (!facts.began_before_attach).then_some(begin_ns);
     facts.cause = (fault.blocked_ns > 0)
         .then_some([Cause::FileRead, Cause::Fuse, Cause::Unknown][usize::from(fault.major)]);
+    // The other process is no Go program.
+    facts.goroutine = (thread < 3).then(|| {
+        Box::new(Goroutine {
+            id: Some(begin_ns % 5).filter(|id| *id > 0),
+            p: (!begin_ns.is_multiple_of(7)).then_some(thread),
+            in_syscall: begin_ns.is_multiple_of(7),
+            ..samples::goroutine()
+        })
+    });
     facts.place.path = Some(Name::from(format!("/data/{}", dice.roll(3)).as_str()));
     facts.place.offset = Some(dice.roll(100) * 4096);
     if dice.roll(6) == 0 {

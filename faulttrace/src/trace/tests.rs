@@ -438,7 +438,7 @@ fn the_questions_have_answers() {
     let path = directory.path().join("a");
     write(&path, &records());
     let db = Connection::open(&path).expect("opened");
-    assert_eq!(schema::QUERIES.len(), 10);
+    assert_eq!(schema::QUERIES.len(), 11);
     for query in schema::QUERIES {
         let mut statement = db.prepare(query.sql).expect(query.question);
         let mut rows = statement.query([]).expect(query.question);

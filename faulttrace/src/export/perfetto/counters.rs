@@ -1,4 +1,5 @@
-//! How many threads of each process are in a fault, and how much of its files they have touched.
+//! How many threads of each process are in a fault, how many Ps of its Go program they hold meanwhile,
+//! and how much of its files they have touched.
 //!
 //! Perfetto wants the values of a counter in the order of their times: it adds up increments, too,
 //! in the order of the file. Faults come in the order of their ends. So the changes wait in a
@@ -14,7 +15,7 @@ use std::io::Write;
 use super::proto::{COUNTER, TrackEvent};
 use super::stream::Stream;
 use super::touched::{PAGE, Touched};
-use super::tracks::{Tracks, in_fault_track, touched_track};
+use super::tracks::{Tracks, in_fault_track, ps_stuck_track, touched_track};
 use crate::export::Error;
 use crate::model::Facts;
 
@@ -43,13 +44,27 @@ struct Change {
     at: u64,
     pid: u32,
     threads: i32,
+    ps: i32,
     pages: u32,
 }
 
+/// All changes of one process at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    at: u64,
+    pid: u32,
+    threads: i64,
+    ps: i64,
+    pages: u64,
+    changes: u64,
+}
+
 /// The counters of one process, as last written.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Values {
     threads: i64,
+    /// `None` as long as none was seen to be stuck: then there is no such counter.
+    ps: Option<i64>,
     bytes: u64,
     at: u64,
 }
@@ -92,30 +107,31 @@ impl Counters {
         self.begin_ns = at;
     }
 
-    /// A thread of the process went into a fault.
-    pub(super) fn enter(&mut self, pid: u32, at: u64) {
-        self.change(at, pid, 1, 0);
+    /// A thread of the process went into a fault, with a P of its Go program or without one.
+    pub(super) fn enter(&mut self, pid: u32, at: u64, holds_p: bool) {
+        self.change(at, pid, 1, i32::from(holds_p), 0);
     }
 
     /// A thread of the process came out of a fault.
-    pub(super) fn leave(&mut self, pid: u32, at: u64) {
-        self.change(at, pid, -1, 0);
+    pub(super) fn leave(&mut self, pid: u32, at: u64, holds_p: bool) {
+        self.change(at, pid, -1, -i32::from(holds_p), 0);
     }
 
     /// The page of a fault is there.
     pub(super) fn touch(&mut self, facts: &Facts, at: u64) {
         if self.touched.is_new(facts) {
-            self.change(at, facts.pid, 0, 1);
+            self.change(at, facts.pid, 0, 0, 1);
         } else if self.touched.stopped() && self.touched_until.is_none() {
             self.touched_until = Some(at);
         }
     }
 
-    fn change(&mut self, at: u64, pid: u32, threads: i32, pages: u32) {
+    fn change(&mut self, at: u64, pid: u32, threads: i32, ps: i32, pages: u32) {
         self.window.push(Reverse(Change {
             at,
             pid,
             threads,
+            ps,
             pages,
         }));
     }
@@ -129,39 +145,63 @@ impl Counters {
     ) -> Result<(), Error> {
         let keep = if at_end { 0 } else { self.limit };
         while self.window.len() > keep
-            && let Some(Reverse(first)) = self.window.pop()
+            && let Some(sum) = self.take()
         {
-            let (mut threads, mut pages) = (i64::from(first.threads), u64::from(first.pages));
-            let mut changes = 1;
-            // All of one moment together: a fault that begins when another ends makes no peak.
-            while let Some(Reverse(same)) = self.window.peek().copied()
-                && (same.at, same.pid) == (first.at, first.pid)
-            {
-                self.window.pop();
-                threads += i64::from(same.threads);
-                pages += u64::from(same.pages);
-                changes += 1;
-            }
-            let Some(values) = self.values(first.pid, first.at, stream, out)? else {
-                self.uncounted += changes;
+            let Some(values) = self.values(sum.pid, sum.at, stream, out)? else {
+                self.uncounted += sum.changes;
                 continue;
             };
-            let is_late = first.at < values.at;
-            let at = first.at.max(values.at);
-            values.at = at;
-            values.threads += threads;
-            values.bytes = values.bytes.saturating_add(pages.saturating_mul(PAGE));
-            let (in_fault, bytes) = (values.threads, values.bytes);
-            self.late += if is_late { changes } else { 0 };
-            if threads != 0 {
-                stream.event(at, value(in_fault_track(first.pid), in_fault), out)?;
+            let is_late = sum.at < values.at;
+            let has_ps = values.ps.is_some();
+            values.at = sum.at.max(values.at);
+            values.threads += sum.threads;
+            if has_ps || sum.ps != 0 {
+                values.ps = Some(values.ps.unwrap_or(0) + sum.ps);
             }
-            if pages != 0 {
-                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-                stream.event(at, value(touched_track(first.pid), bytes), out)?;
+            values.bytes = values.bytes.saturating_add(sum.pages.saturating_mul(PAGE));
+            let now = *values;
+            self.late += if is_late { sum.changes } else { 0 };
+            if sum.threads != 0 {
+                stream.event(now.at, value(in_fault_track(sum.pid), now.threads), out)?;
+            }
+            if sum.pages != 0 {
+                let bytes = i64::try_from(now.bytes).unwrap_or(i64::MAX);
+                stream.event(now.at, value(touched_track(sum.pid), bytes), out)?;
+            }
+            if let Some(ps) = now.ps.filter(|_| sum.ps != 0) {
+                let track = ps_stuck_track(sum.pid);
+                if !has_ps {
+                    Tracks::ps_stuck(sum.pid, stream, out)?;
+                    stream.event(now.at.min(self.begin_ns), value(track, 0), out)?;
+                }
+                stream.event(now.at, value(track, ps), out)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the earliest moment of a process out of the window, with all that changed then: a fault
+    /// that begins when another ends makes no peak.
+    fn take(&mut self) -> Option<Sum> {
+        let Reverse(first) = self.window.pop()?;
+        let mut sum = Sum {
+            at: first.at,
+            pid: first.pid,
+            threads: i64::from(first.threads),
+            ps: i64::from(first.ps),
+            pages: u64::from(first.pages),
+            changes: 1,
+        };
+        while let Some(Reverse(same)) = self.window.peek().copied()
+            && (same.at, same.pid) == (first.at, first.pid)
+        {
+            self.window.pop();
+            sum.threads += i64::from(same.threads);
+            sum.ps += i64::from(same.ps);
+            sum.pages += u64::from(same.pages);
+            sum.changes += 1;
+        }
+        Some(sum)
     }
 
     /// The values of a process, which begin at 0; `None` if there are too many processes.

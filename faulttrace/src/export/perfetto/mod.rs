@@ -8,6 +8,7 @@ mod open;
 mod proto;
 mod sampled;
 mod slices;
+mod stalls;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,11 @@ use super::{Error, Export};
 use crate::model::summary::Summary;
 use crate::model::{Fault, Record, Stuck};
 use counters::Counters;
-use open::{Before, Open, Over, Unended};
+use open::{Before, Open, Over, Unended, holds_p};
 use proto::{INSTANT, TrackEvent};
 use sampled::Sampled;
 use slices::Slices;
+use stalls::{Lasting, Stalls};
 use stream::{Limits, Stream};
 use tracks::{NOTES_TRACK, Tracks};
 
@@ -39,6 +41,7 @@ pub(super) struct Perfetto {
     slices: Slices,
     counters: Counters,
     sampled: Sampled,
+    stalls: Stalls,
     open: Open,
 }
 
@@ -56,6 +59,7 @@ impl Perfetto {
             slices: Slices::default(),
             counters,
             sampled: Sampled::default(),
+            stalls: Stalls::default(),
             open: Open::default(),
         }
     }
@@ -88,16 +92,21 @@ impl Perfetto {
         let facts = &fault.facts;
         let begin_ns = fault.end_ns.saturating_sub(fault.duration_ns);
         let (mut entered, mut left) = (false, false);
+        // A thread that never slept kept nobody from its P.
+        let mut holds_p = fault.blocked_ns > 0 && holds_p(facts);
         match self.open.ended(facts, begin_ns) {
             Before::Nothing => {}
-            Before::Same(open) => (entered, left) = (true, open.over.is_some()),
+            Before::Same(open) => {
+                (entered, left) = (true, open.over.is_some());
+                holds_p = open.holds_p;
+            }
             Before::Other(open) => self.over(&open, out)?,
         }
         if !entered {
-            self.counters.enter(facts.pid, begin_ns);
+            self.counters.enter(facts.pid, begin_ns, holds_p);
         }
         if !left {
-            self.counters.leave(facts.pid, fault.end_ns);
+            self.counters.leave(facts.pid, fault.end_ns, holds_p);
         }
         self.counters.touch(facts, fault.end_ns);
         let (stream, tracks) = (&mut self.stream, &mut self.tracks);
@@ -117,14 +126,14 @@ impl Perfetto {
             Some(Before::Nothing) => {}
             Some(Before::Other(open)) => self.over(&open, out)?,
         }
-        self.counters.enter(facts.pid, begin_ns);
+        self.counters.enter(facts.pid, begin_ns, holds_p(facts));
         Ok(())
     }
 
     /// A fault is over whose end was not seen.
     fn over(&mut self, open: &Unended, out: &mut dyn Write) -> Result<(), Error> {
         if let Some((Over::NextFault, at)) = open.over {
-            self.counters.leave(open.stuck.facts.pid, at);
+            self.counters.leave(open.stuck.facts.pid, at, open.holds_p);
         }
         self.unended(open, out)
     }
@@ -182,7 +191,7 @@ impl Export for Perfetto {
             Record::ProcessEnd(end) => {
                 for open in self.open.process_ended(end.pid, end.time_ns) {
                     let at = open.over.map_or(end.time_ns, |(_, at)| at);
-                    self.counters.leave(end.pid, at);
+                    self.counters.leave(end.pid, at, open.holds_p);
                 }
                 Ok(())
             }
@@ -194,15 +203,22 @@ impl Export for Perfetto {
             }
             Record::Stall(stall) => {
                 tracks.process(stall.pid, None, stream, out)?;
-                self.sampled.stall(stall, stream, out)
+                let stall = Lasting::Threads(Arc::clone(stall));
+                self.stalls.stall(stall, stream, out)
             }
             // It is about other processes than those that have tracks.
             Record::CacheFill(_) => Ok(()),
-            Record::PStall(_) => Ok(()),
-            // Told at the end, from the summary, or beside each fault.
-            Record::Go(_) | Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => {
-                Ok(())
+            Record::PStall(stall) => {
+                tracks.process(stall.pid, None, stream, out)?;
+                let stall = Lasting::Ps(Arc::clone(stall));
+                self.stalls.stall(stall, stream, out)
             }
+            Record::Go(go) => {
+                tracks.process(go.pid, None, stream, out)?;
+                self.stalls.program(go, stream, out)
+            }
+            // Told at the end, from the summary.
+            Record::Lost(_) | Record::Accounting(_) | Record::Transport(_) => Ok(()),
         }
     }
 
@@ -213,7 +229,7 @@ impl Export for Perfetto {
             self.unended(&open, out)?;
         }
         self.counters.settle(true, &mut self.stream, out)?;
-        self.sampled.finish(&mut self.stream, out)?;
+        self.stalls.finish(&mut self.stream, out)?;
         if let Some(at) = self.counters.touched_until() {
             let text = "the bytes touched are not counted any more: too many pages to remember";
             self.note(at, text.to_owned(), out)?;

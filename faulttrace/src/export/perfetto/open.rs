@@ -24,6 +24,9 @@ pub(super) struct Unended {
     pub(super) begin_ns: u64,
     /// Why it must be over, and the latest time at which it was.
     pub(super) over: Option<(Over, u64)>,
+    /// Whether its thread holds a P, as its first report had it: a later one that knows more must not
+    /// end what was never counted.
+    pub(super) holds_p: bool,
 }
 
 /// What tells that a fault is over whose end was not seen.
@@ -68,10 +71,12 @@ impl Open {
         if self.threads.len() >= MAX_OPEN && !self.threads.contains_key(&key) {
             return None;
         }
+        let known = self.threads.get(&key).filter(|open| open.is(&stuck.facts));
         let new = Unended {
             stuck: Arc::clone(stuck),
             begin_ns,
             over: None,
+            holds_p: known.map_or_else(|| holds_p(&stuck.facts), |open| open.holds_p),
         };
         Some(match self.threads.insert(key, new) {
             None => Before::Nothing,
@@ -108,4 +113,10 @@ impl Open {
         all.sort_by_key(|(key, open)| (open.begin_ns, *key));
         all.into_iter().map(|(_, open)| open).collect()
     }
+}
+
+/// Whether the thread of a Go program holds a P, as far as is known.
+pub(super) fn holds_p(facts: &Facts) -> bool {
+    let goroutine = facts.goroutine.as_deref();
+    goroutine.is_some_and(|goroutine| goroutine.p.is_some())
 }

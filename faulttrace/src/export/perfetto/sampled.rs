@@ -1,17 +1,16 @@
-//! What samples say, as counters, and stalls, as slices: each on a track of its process.
+//! What samples say, as counters: each on a track of its process.
 //!
-//! Samples of a process come in the order of their times, and so do its stalls that are over; so both
-//! can be written as they come.
+//! Samples of a process come in the order of their times, so they can be written as they come.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use super::proto::{BEGIN, COUNTER, END, TrackEvent};
-use super::stream::{Arguments, Stream};
-use super::tracks::{CounterTrack, Tracks, sampled_track, stalls_track};
+use super::proto::{COUNTER, TrackEvent};
+use super::stream::Stream;
+use super::tracks::{CounterTrack, Tracks, sampled_track};
 use crate::export::Error;
-use crate::model::{Sample, Stall};
+use crate::model::Sample;
 
 /// Processes remembered.
 const MAX_PROCESSES: usize = 10_000;
@@ -37,14 +36,10 @@ const COUNTERS: [CounterTrack; 4] = [
     },
 ];
 
-/// The samples and stalls of all processes.
+/// The samples of all processes.
 #[derive(Debug, Default)]
 pub(super) struct Sampled {
     last: HashMap<u32, Arc<Sample>>,
-    /// Processes whose stalls have a track.
-    stalls: HashSet<u32>,
-    /// Those that are not over.
-    going_on: BTreeMap<u32, Arc<Stall>>,
 }
 
 impl Sampled {
@@ -71,63 +66,6 @@ impl Sampled {
         self.last.insert(pid, Arc::clone(sample));
         Ok(())
     }
-
-    pub(super) fn stall(
-        &mut self,
-        stall: &Arc<Stall>,
-        stream: &mut Stream,
-        out: &mut dyn Write,
-    ) -> Result<(), Error> {
-        let pid = stall.pid;
-        if !self.stalls.contains(&pid) {
-            if self.stalls.len() >= MAX_PROCESSES {
-                return Ok(());
-            }
-            self.stalls.insert(pid);
-            Tracks::stalls(pid, stream, out)?;
-        }
-        if !stall.over {
-            // It is told again when it is over.
-            self.going_on.insert(pid, Arc::clone(stall));
-            return Ok(());
-        }
-        self.going_on.remove(&pid);
-        slice(stall, stream, out)
-    }
-
-    /// There are no more.
-    pub(super) fn finish(&mut self, stream: &mut Stream, out: &mut dyn Write) -> Result<(), Error> {
-        let going_on = std::mem::take(&mut self.going_on);
-        going_on
-            .values()
-            .try_for_each(|stall| slice(stall, stream, out))
-    }
-}
-
-fn slice(stall: &Stall, stream: &mut Stream, out: &mut dyn Write) -> Result<(), Error> {
-    let pid = stall.pid;
-    let name = stream.event_name("stall");
-    let category = stream.category("stall");
-    let mut arguments = Arguments::new(stream);
-    arguments.number("threads", stall.threads);
-    arguments.number("max_threads", stall.max_threads);
-    arguments.number("threads_needed", u64::from(stall.needed));
-    arguments.flag("over", stall.over);
-    let begin = TrackEvent {
-        r#type: Some(BEGIN),
-        track_uuid: Some(stalls_track(pid)),
-        category_iids: vec![category],
-        name_iid: Some(name),
-        debug_annotations: arguments.list(),
-        ..TrackEvent::default()
-    };
-    stream.event(stall.begin_ns, begin, out)?;
-    let end = TrackEvent {
-        r#type: Some(END),
-        track_uuid: Some(stalls_track(pid)),
-        ..TrackEvent::default()
-    };
-    stream.event(stall.end_ns(), end, out)
 }
 
 /// The first three counters, in percent; `None` where a sample lacks one.

@@ -8,7 +8,7 @@ use super::stream::{Arguments, Stream};
 use super::tracks::Tracks;
 use crate::export::{Error, names};
 use crate::model::{
-    Access, Cause, Facts, Fault, History, Io, MappingKind, Name, Sleep, Waker, known_id,
+    Access, Cause, Facts, Fault, Goroutine, History, Io, MappingKind, Name, Sleep, Waker, known_id,
 };
 use crate::view::words;
 
@@ -290,6 +290,33 @@ fn io_into(io: &Io, list: &mut Arguments<'_>) {
     list.number("io_served_ns", io.served_ns);
 }
 
+/// What the thread of a Go program was at.
+fn goroutine_into(of: &Goroutine, list: &mut Arguments<'_>) {
+    if let Some(id) = of.id {
+        list.number("goroutine_id", id);
+    }
+    for (name, function) in [
+        ("goroutine_start", &of.start),
+        ("goroutine_created_by", &of.created_by),
+    ] {
+        if let Some(function) = function {
+            list.text(name, &names::go_function(function));
+        }
+    }
+    list.flag("goroutine_in_syscall", of.in_syscall);
+    for (name, number) in [
+        ("goroutine_p", of.p),
+        ("gomaxprocs", of.procs),
+        ("goroutines_queued_local", of.queued_local),
+        ("goroutines_queued_global", of.queued_global),
+        ("goroutines_queued_global_at_end", of.queued_global_at_end),
+    ] {
+        if let Some(number) = number {
+            list.number(name, u64::from(number));
+        }
+    }
+}
+
 fn facts_into(facts: &Facts, list: &mut Arguments<'_>) {
     let place = &facts.place;
     let file = words::file(place.mapping, place.path.as_ref(), place.deleted);
@@ -314,6 +341,9 @@ fn facts_into(facts: &Facts, list: &mut Arguments<'_>) {
     list.flag("begin_approximate", facts.begin_approximate);
     if facts.began_before_attach {
         list.text("begin", BEFORE_ATTACH);
+    }
+    if let Some(goroutine) = &facts.goroutine {
+        goroutine_into(goroutine, list);
     }
     if let Some(stack) = &facts.user_stack {
         list.stack("user_stack", stack);

@@ -48,6 +48,16 @@ pub(super) fn stalls_track(pid: u32) -> u64 {
     uuid(8, pid, 0)
 }
 
+/// Track of what is told of the Go program of a process.
+pub(super) fn go_track(pid: u32) -> u64 {
+    uuid(9, pid, 0)
+}
+
+/// Track of how many Ps of a Go program are stuck.
+pub(super) fn ps_stuck_track(pid: u32) -> u64 {
+    uuid(10, pid, 0)
+}
+
 /// What a counter is called.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CounterTrack {
@@ -142,6 +152,25 @@ impl Tracks {
         )
     }
 
+    /// The track of how many Ps of a process's Go program are stuck: once.
+    pub(super) fn ps_stuck(
+        pid: u32,
+        stream: &mut Stream,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        stream.track(
+            counter(
+                pid,
+                ps_stuck_track(pid),
+                "Ps stuck",
+                UNIT_COUNT,
+                "How many threads of the Go program are in a fault that blocks and hold a P, so that \
+                 nobody else can run goroutines with it. There are GOMAXPROCS of them.",
+            ),
+            out,
+        )
+    }
+
     /// The tracks of counters of a process's samples, in their order: once each.
     pub(super) fn sampled(
         pid: u32,
@@ -161,6 +190,18 @@ impl Tracks {
         let track = TrackDescriptor {
             parent_uuid: Some(process_track(pid)),
             ..named(stalls_track(pid), "stalls")
+        };
+        stream.track(track, out)
+    }
+
+    /// The track of a process's Go program: once.
+    pub(super) fn go(pid: u32, stream: &mut Stream, out: &mut dyn Write) -> Result<(), Error> {
+        let description = "What the Go program is, and the times in which all its Ps were stuck in \
+                           page faults.";
+        let track = TrackDescriptor {
+            parent_uuid: Some(process_track(pid)),
+            description: Some(description.to_owned()),
+            ..named(go_track(pid), "Go")
         };
         stream.track(track, out)
     }

@@ -3,6 +3,13 @@
 //!
 //! One sample for each user stack, thread, file and cause, with the number of faults and the time
 //! blocked; thread, file and cause are labels (`-tagroot thread`, `-tagfocus cause=fuse`).
+//!
+//! Faults of Go programs have more: `goroutine` (its number), `goroutine_start` (the function that it
+//! was made to run) and `p_held` (`yes`: nobody could run goroutines with its P meanwhile). A server
+//! may make a goroutine for each request, so that no two faults are of the same: then numbers would
+//! use up all samples, and the stacks of most faults would be lost. So at most half of the samples
+//! have a number. What comes later is added up without it, with all else that is known of it, and a
+//! comment in the profile says how many faults that are.
 
 mod code;
 mod proto;
@@ -35,8 +42,20 @@ pub(super) struct Pprof {
     groups: Groups<Key>,
     threads: Dictionary<Name>,
     files: Dictionary<FileKey>,
+    /// Functions that goroutines were made to run.
+    starts: Dictionary<Name>,
     code: Code,
     budget: Budget,
+    numbers: Numbers,
+}
+
+/// Groups that have the number of a goroutine.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbers {
+    groups: usize,
+    limit: usize,
+    /// Faults that were added up without it.
+    left_out: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +66,10 @@ struct Key {
     thread: u32,
     file: u32,
     cause: Option<Cause>,
+    goroutine: Option<u64>,
+    start: Option<u32>,
+    /// `None`: it is no Go program, or what its thread was at could not be read.
+    holds_p: Option<bool>,
 }
 
 impl Pprof {
@@ -60,8 +83,13 @@ impl Pprof {
             groups: Groups::new(limits),
             threads: Dictionary::default(),
             files: Dictionary::default(),
+            starts: Dictionary::default(),
             code: Code::default(),
             budget: Budget::new(limits.bytes),
+            numbers: Numbers {
+                limit: limits.groups / 2,
+                ..Numbers::default()
+            },
         }
     }
 
@@ -75,6 +103,11 @@ impl Pprof {
             deleted: facts.place.deleted,
         };
         let path_bytes = file.path.as_ref().map_or(0, |path| path.0.len());
+        let goroutine = facts.goroutine.as_deref();
+        let start = match goroutine.and_then(|of| of.start.as_ref()) {
+            Some(start) => Some(self.starts.id(start, start.0.len(), budget)?),
+            None => None,
+        };
         Some(Key {
             stack: self.code.stack(facts.pid, stack, budget)?,
             pid: facts.pid,
@@ -86,7 +119,27 @@ impl Pprof {
                 .files
                 .id(&file, path_bytes + size_of::<FileKey>(), budget)?,
             cause: facts.cause,
+            goroutine: goroutine.and_then(|of| of.id),
+            start,
+            holds_p: goroutine.map(|of| of.p.is_some()),
         })
+    }
+
+    /// The key, without the number of its goroutine if too many groups have one.
+    fn bounded(&mut self, key: Key) -> Key {
+        if key.goroutine.is_none() || self.groups.contains(&key) {
+            return key;
+        }
+        let numbers = &mut self.numbers;
+        if numbers.groups < numbers.limit {
+            numbers.groups += 1;
+            return key;
+        }
+        numbers.left_out = numbers.left_out.saturating_add(1);
+        Key {
+            goroutine: None,
+            ..key
+        }
     }
 }
 
@@ -94,7 +147,7 @@ impl Export for Pprof {
     fn record(&mut self, record: &Record, _out: &mut dyn Write) -> Result<(), Error> {
         self.about.see(record);
         if let Record::Fault(fault) = record {
-            let key = self.key(fault);
+            let key = self.key(fault).map(|key| self.bounded(key));
             self.groups
                 .add(key, size_of::<Key>(), fault, &mut self.budget);
         }
@@ -107,7 +160,7 @@ impl Export for Pprof {
             // What is named only now is bounded by what the tables hold.
             budget: Budget::new(usize::MAX),
         };
-        writer.head(&mut self.code, &self.about, summary)?;
+        writer.head(self, summary)?;
         writer.samples(self)?;
         writer.code(&self.code, summary)?;
         writer.to.finish()?;
@@ -131,7 +184,8 @@ impl<W: Write> Writer<W> {
         i64::from(code.string(text, &mut self.budget).unwrap_or(0))
     }
 
-    fn head(&mut self, code: &mut Code, about: &About, summary: &Summary) -> Result<(), Error> {
+    fn head(&mut self, of: &mut Pprof, summary: &Summary) -> Result<(), Error> {
+        let (code, about) = (&mut of.code, &of.about);
         let begin_ns = about.begin_ns().unwrap_or(0);
         let end_ns = about.end_ns().unwrap_or(begin_ns);
         let comments = [about.origin(), about.heading(summary)];
@@ -146,6 +200,7 @@ impl<W: Write> Writer<W> {
         let comment = comments
             .into_iter()
             .chain(losses(summary))
+            .chain(of.numbers.in_words())
             .map(|text| self.string(code, &text))
             .collect();
         self.put(&Profile {
@@ -229,6 +284,18 @@ impl<W: Write> Writer<W> {
     }
 }
 
+impl Numbers {
+    /// What was left out; `None` if nothing was.
+    fn in_words(&self) -> Option<String> {
+        (self.left_out > 0).then(|| {
+            format!(
+                "{} faults of Go programs have no label goroutine, because {} samples have one already",
+                self.left_out, self.groups
+            )
+        })
+    }
+}
+
 /// The keys of the labels.
 struct Labels {
     thread: i64,
@@ -236,6 +303,9 @@ struct Labels {
     pid: i64,
     file: i64,
     cause: i64,
+    goroutine: i64,
+    start: i64,
+    p_held: i64,
 }
 
 impl Labels {
@@ -247,6 +317,9 @@ impl Labels {
             pid: key("pid"),
             file: key("file"),
             cause: key("cause"),
+            goroutine: key("goroutine"),
+            start: key("goroutine_start"),
+            p_held: key("p_held"),
         }
     }
 
@@ -257,23 +330,31 @@ impl Labels {
             at.path + &at.suffix
         });
         let cause = key.cause.map_or("no sleep", Cause::as_str);
+        let start = key.start.and_then(|start| of.starts.get(start));
+        let start = start.map(names::go_function);
         let mut text = |key, text: &str| Label {
             key,
             str: writer.string(&mut of.code, text),
             num: 0,
         };
-        let number = |key, num: u32| Label {
+        let number = |key, num: u64| Label {
             key,
             str: 0,
-            num: i64::from(num),
+            num: clamped(num),
         };
-        vec![
+        let mut labels = vec![
             text(self.thread, &thread.unwrap_or_default()),
-            number(self.tid, key.tid),
-            number(self.pid, key.pid),
+            number(self.tid, u64::from(key.tid)),
+            number(self.pid, u64::from(key.pid)),
             text(self.file, &file.unwrap_or_default()),
             text(self.cause, cause),
-        ]
+        ];
+        // What is not known has no label.
+        labels.extend(key.goroutine.map(|id| number(self.goroutine, id)));
+        labels.extend(start.map(|start| text(self.start, &start)));
+        let p_held = |yes| if yes { "yes" } else { "no" };
+        labels.extend(key.holds_p.map(|yes| text(self.p_held, p_held(yes))));
+        labels
     }
 }
 

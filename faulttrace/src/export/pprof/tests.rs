@@ -13,7 +13,7 @@ use crate::export::bounded::Limits;
 use crate::export::tests::{HOSTILE, T0, export, fold, hostile, many, record, run};
 use crate::export::{Export, Kind};
 use crate::model::summary::samples;
-use crate::model::{Name, Record, Stack};
+use crate::model::{Goroutine, Name, Record, Stack};
 
 /// A profile, with checks of what pprof checks when it reads one.
 struct Read(Profile);
@@ -188,6 +188,68 @@ fn the_program_is_the_first_mapping() {
     let read = profile(&[samples::start(), record(fault)]);
     assert_eq!(read.text(read.0.mapping[0].filename), "/usr/bin/server");
     assert_eq!(read.0.mapping.len(), 2);
+}
+
+/// A fault of a Go program.
+fn of_goroutine(goroutine: Goroutine) -> Record {
+    let mut fault = samples::fault();
+    fault.facts.user_stack = None;
+    fault.facts.goroutine = Some(Box::new(goroutine));
+    record(fault)
+}
+
+#[test]
+fn faults_of_go_programs_have_their_goroutine() {
+    let read = profile(&[
+        of_goroutine(samples::goroutine()),
+        of_goroutine(samples::goroutine()),
+        of_goroutine(Goroutine::default()),
+    ]);
+    assert_eq!(read.0.sample.len(), 2);
+    let of = |label: &str| {
+        let labels = read.0.sample.iter().map(|sample| read.labels(sample));
+        let of: Vec<_> = labels.map(|labels| labels.get(label).cloned()).collect();
+        of
+    };
+    // The runtime itself has no number.
+    assert_eq!(of("goroutine"), [None, Some("18".to_owned())]);
+    assert_eq!(of("goroutine_start"), [None, Some("main.serve".to_owned())]);
+    let p_held = [Some("no".to_owned()), Some("yes".to_owned())];
+    assert_eq!(of("p_held"), p_held);
+}
+
+#[test]
+fn many_goroutines_do_not_use_up_all_samples() {
+    let goroutine = |id| Goroutine {
+        id: Some(id),
+        ..samples::goroutine()
+    };
+    let mut records: Vec<_> = (1..=100).map(|id| of_goroutine(goroutine(id))).collect();
+    // One that is known already keeps its number.
+    records.push(of_goroutine(goroutine(3)));
+    let limits = Limits {
+        groups: 20,
+        bytes: 1 << 20,
+    };
+    let pprof: Box<dyn Export> = Box::new(Pprof::with_limits(limits));
+    let read = read(&run(pprof, &records).unwrap());
+    assert_eq!(read.0.sample.len(), 11);
+    assert_eq!(read.sum(0), 101);
+    for sample in &read.0.sample {
+        let labels = read.labels(sample);
+        assert_eq!(labels["goroutine_start"], "main.serve");
+        let faults = match labels.get("goroutine").map(String::as_str) {
+            None => 90,
+            Some("3") => 2,
+            Some(_) => 1,
+        };
+        assert_eq!(sample.value[0], faults);
+    }
+    let mut comments = read.0.comment.iter().map(|text| read.text(*text));
+    insta::assert_snapshot!(
+        comments.next_back().unwrap(),
+        @"90 faults of Go programs have no label goroutine, because 10 samples have one already"
+    );
 }
 
 #[test]

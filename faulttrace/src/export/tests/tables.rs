@@ -21,17 +21,17 @@ fn rows(csv: &[u8]) -> Vec<Row> {
 
 #[test]
 fn a_row_has_what_json_has() {
-    let csv = text(
-        Kind::Csv,
-        &[samples::start(), record(samples::fault_with_io())],
-    );
+    let mut fault = samples::fault_with_io();
+    fault.facts.goroutine = Some(Box::new(samples::goroutine()));
+    let csv = text(Kind::Csv, &[samples::start(), record(fault)]);
     insta::assert_snapshot!(csv, @"
-    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,woken_by,waker_pid,waker_tid,waker_thread,waker_syscall,user_stack_id,user_stack,kernel_stack,io_device,io_device_name,io_requests,io_shared,io_elsewhere,io_completed,io_bytes,io_queued_ns,io_served_ns,io_last_queued_ns,io_last_served_ns,history_past,history_watched_ns,history_removed_ns,history_cached_ns,history_how,history_removed_by_pid,history_removed_by_thread,history_removed_by_cgroup,history_distance_pages,history_filled_pid,history_filled_name
-    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,task,4800,4801,server-io,writev,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut],259:1,nvme0n1,3,1,0,2,131072,300000,21000000,200000,11000000,refault,1752242578123000000,1752242585123000000,1752242580123000000,memcg_reclaim,5100,grep,/batch.slice/grep.service,2560,5100,grep
+    time_ns,end_ns,pid,tid,thread,mode,syscall,access,address,cause,path,offset,deleted,mapping,major,duration_ns,blocked_ns,runqueue_ns,on_cpu_ns,switches,end,began_before_attach,begin_approximate,woken_by,waker_pid,waker_tid,waker_thread,waker_syscall,user_stack_id,user_stack,kernel_stack,io_device,io_device_name,io_requests,io_shared,io_elsewhere,io_completed,io_bytes,io_queued_ns,io_served_ns,io_last_queued_ns,io_last_served_ns,history_past,history_watched_ns,history_removed_ns,history_cached_ns,history_how,history_removed_by_pid,history_removed_by_thread,history_removed_by_cgroup,history_distance_pages,history_filled_pid,history_filled_name,goroutine,goroutine_start,goroutine_created_by,p,in_syscall,gomaxprocs
+    1752242587123000000,1752242587135400000,4700,4711,worker-3,kernel,pread64,write,0x7f3a2c01f040,file_read,/data/index.bin,258048,false,file,true,12400000,12100000,200000,100000,2,exact,false,false,task,4800,4801,server-io,writev,0xabcd,index::page < index::lookup < libstripped.so+0x1234 < 0xdeadbeef,io_schedule < folio_wait_bit_common < filemap_fault < handle_mm_fault < asm_exc_page_fault < [stack cut],259:1,nvme0n1,3,1,0,2,131072,300000,21000000,200000,11000000,refault,1752242578123000000,1752242585123000000,1752242580123000000,memcg_reclaim,5100,grep,/batch.slice/grep.service,2560,5100,grep,18,main.serve,main.main,1,false,2
     ");
 }
 
-/// The value of a column; who woke is of the longest sleep, `io_` of what devices did.
+/// The value of a column; who woke is of the longest sleep, `io_` of what devices did, and what a
+/// goroutine was at of that.
 fn json_of<'a>(line: &'a serde_json::Value, column: &str) -> &'a serde_json::Value {
     let sleep = &line["longest_sleep"];
     if let Some(of) = column.strip_prefix("io_") {
@@ -44,6 +44,14 @@ fn json_of<'a>(line: &'a serde_json::Value, column: &str) -> &'a serde_json::Val
             (_, Some(of)) => &history["filled"][of],
             _ => &history[of],
         };
+    }
+    let goroutine = &line["goroutine"];
+    match column {
+        "goroutine" => return &goroutine["id"],
+        "goroutine_start" => return &goroutine["start"],
+        "goroutine_created_by" => return &goroutine["created_by"],
+        "p" | "in_syscall" | "gomaxprocs" => return &goroutine[column],
+        _ => {}
     }
     match column.strip_prefix("waker_") {
         Some(of) => &sleep["waker"][of],
@@ -119,9 +127,15 @@ fn unknown_is_an_empty_cell() {
             "address",
             "cause",
             "deleted",
+            "gomaxprocs",
+            "goroutine",
+            "goroutine_created_by",
+            "goroutine_start",
+            "in_syscall",
             "kernel_stack",
             "mapping",
             "offset",
+            "p",
             "path",
             "syscall",
             "time_ns",

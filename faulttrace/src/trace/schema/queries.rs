@@ -66,6 +66,11 @@ FROM fault_details WHERE slept_after_ns IS NOT NULL
 GROUP BY waker, waker_pid, waker_syscall, cause ORDER BY faults DESC LIMIT 20;",
     },
     Query {
+        question: "Which goroutines were stuck with a P, and for how long?",
+        sql: "SELECT pid, goroutine, start, faults, round(p_held_ns / 1e6, 1) AS p_held_ms
+FROM goroutine_totals WHERE p_held_ns > 0 ORDER BY p_held_ns DESC LIMIT 20;",
+    },
+    Query {
         question: "What was lost, and do the majors reported agree with the kernel's count?",
         sql: "SELECT class || ': ' || reason AS what, count FROM loss_totals
 UNION ALL SELECT 'majors counted by the kernel', sum(maj_flt_delta) FROM accounts

@@ -47,14 +47,17 @@ SELECT f.id AS id,
        f.slept_after_ns AS slept_after_ns,
        CASE f.waker WHEN 0 THEN 'interrupt' ELSE w.name END AS waker,
        w.pid AS waker_pid, w.tid AS waker_tid, f.waker_syscall AS waker_syscall,
-       s.user_stack AS user_stack, s.kernel_stack AS kernel_stack
+       s.user_stack AS user_stack, s.kernel_stack AS kernel_stack,
+       r.goroutine AS goroutine, r.start AS goroutine_start, x.p AS p
 FROM faults f
 JOIN sites s ON s.id = f.site
 JOIN threads t ON t.id = s.thread
 JOIN (SELECT value AS ns FROM meta WHERE key = 'base_ns') b
 JOIN (SELECT value AS bytes FROM meta WHERE key = 'page_bytes') g
 LEFT JOIN files p ON p.id = s.file
-LEFT JOIN threads w ON w.id = f.waker",
+LEFT JOIN threads w ON w.id = f.waker
+LEFT JOIN fault_goroutines x ON x.record = f.id
+LEFT JOIN goroutines r ON r.id = x.goroutine",
     },
     View {
         name: "site_totals",
@@ -124,6 +127,21 @@ ORDER BY x.stack, x.position",
         select: "\
 SELECT stack, group_concat(function, ' < ') AS functions
 FROM (SELECT stack, function FROM stack_lines ORDER BY stack, position) GROUP BY stack",
+    },
+    View {
+        name: "goroutine_totals",
+        meaning: "A goroutine of a Go program with its faults; NULL for the runtime itself. \
+                  `p_held_ns` is the duration of those that blocked its thread with a P, so that \
+                  no other could run goroutines with it.",
+        select: "\
+SELECT r.pid AS pid, r.goroutine AS goroutine, max(r.start) AS start,
+       max(r.created_by) AS created_by, count(*) AS faults, sum(s.major) AS majors,
+       sum(f.duration_ns) AS duration_ns, sum(f.blocked_ns) AS blocked_ns,
+       sum(CASE WHEN x.p IS NULL OR f.blocked_ns = 0 THEN 0 ELSE f.duration_ns END) AS p_held_ns,
+       max(f.duration_ns) AS max_ns
+FROM fault_goroutines x JOIN goroutines r ON r.id = x.goroutine
+JOIN faults f ON f.id = x.record JOIN sites s ON s.id = f.site
+GROUP BY r.pid, r.goroutine ORDER BY blocked_ns DESC",
     },
     View {
         name: "loss_totals",

@@ -52,3 +52,29 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
     }
     assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));
 }
+
+#[test]
+fn a_file_without_goroutines_has_everything_else() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    write(&path, &records());
+    let db = Connection::open(&path).expect("opened");
+    // Views are for people, and are not looked at.
+    db.execute_batch(
+        "DROP VIEW goroutine_totals; DROP VIEW fault_details; DROP TABLE go_processes; \
+         DROP TABLE goroutines; DROP TABLE fault_goroutines; PRAGMA user_version = 1003",
+    )
+    .expect("made older");
+    drop(db);
+    let trace = Trace::open(&path).expect("opened");
+    let mut expected = records();
+    expected.retain(|record| !matches!(record, Record::Go(_)));
+    for record in &mut expected {
+        match record {
+            Record::Fault(fault) => Arc::make_mut(fault).facts.goroutine = None,
+            Record::Stuck(stuck) => Arc::make_mut(stuck).facts.goroutine = None,
+            _ => {}
+        }
+    }
+    assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));
+}
