@@ -70,6 +70,8 @@ globals! {
     OFF_TASK_SIGNAL: u64 = 0;
     /// `__state`, or `state` before kernel commit 2f064a59a11f (5.14).
     OFF_TASK_STATE: u64 = 0;
+    /// `ioac.read_bytes`; 0 = not known.
+    OFF_TASK_READ_BYTES: u64 = 0;
     OFF_TASK_THREAD_PID: u64 = 0;
     OFF_TASK_GROUP_LEADER: u64 = 0;
     /// `struct pid`, `struct upid`, `struct pid_namespace`.
@@ -429,6 +431,14 @@ pub fn completed_faults() -> u32 {
     let minor: u64 = member(task, &OFF_TASK_MIN_FLT);
     let major: u64 = member(task, &OFF_TASK_MAJ_FLT);
     (minor + major) as u32
+}
+
+/// How much the current thread has handed to devices to be read (block/blk-core.c, submit_bio): low 32
+/// bits. Of network file systems and FUSE, nothing.
+#[inline(always)]
+pub fn read_bytes() -> u32 {
+    let bytes: u64 = member(current_task(), &OFF_TASK_READ_BYTES);
+    bytes as u32
 }
 
 /// The registers of 64-bit user mode, at the top of a task's kernel stack.

@@ -131,6 +131,7 @@ pub fn file_page(ctx: *mut c_void) {
                     entry.page_offset = page_offset;
                     (entry.inode, entry.device) = file_of(ctx);
                 }
+                mark_reads(entry);
             }
             return;
         }
@@ -148,12 +149,25 @@ pub fn file_page(ctx: *mut c_void) {
             tid,
             what: what::FILE,
             completed,
-            padding: 0,
+            read_bytes: 0,
         };
     }
     (slot.inode, slot.device) = file_of(ctx);
     slot.page_offset = page_offset;
     slot.file_ns = now;
+    if config::OFF_TASK_READ_BYTES.load() != 0 {
+        slot.read_bytes = config::read_bytes();
+    }
+}
+
+/// The fault of an entry comes to the file's fault handler, which may start a read.
+#[inline(always)]
+fn mark_reads(entry: &mut Inflight) {
+    let known = config::OFF_TASK_READ_BYTES.load() != 0;
+    if known && entry.flags & (flag::READ_MARKED | flag::NO_START) == 0 {
+        entry.flags |= flag::READ_MARKED;
+        entry.read_bytes = config::read_bytes();
+    }
 }
 
 /// With `LIGHT`, where no program sees each fault begin: what the slot tells of this thread is over

@@ -102,6 +102,12 @@ pub mod flag {
     pub const CONTEXT_ON_STACK: u32 = 1 << 13;
     /// `error` is not valid: whether it read, wrote or executed is not known.
     pub const NO_ACCESS: u32 = 1 << 14;
+    /// `read_bytes` is valid.
+    pub const READ_MARKED: u32 = 1 << 15;
+    /// The thread has handed reads to devices in it (`READ_MARKED`).
+    pub const READ_STARTED: u32 = 1 << 16;
+    /// A signal ended it before it was complete, so that the kernel counts it neither as major nor as minor.
+    pub const GIVEN_UP: u32 = 1 << 17;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }
@@ -211,10 +217,11 @@ pub struct Inflight {
     pub syscall: u32,
     /// How it last left the CPU: 1 = asleep, 0 = preempted.
     pub asleep: u32,
-    /// How many faults the thread had completed when the entry was made (`LIGHT` only).
+    /// How many faults the thread had completed when the entry was made.
     pub completed: u32,
-    /// Unused, zero.
-    pub padding: u32,
+    /// How much the thread had handed to devices to be read, when the file's fault handler was entered: low
+    /// 32 bits of `ioac.read_bytes` (`flag::READ_MARKED`).
+    pub read_bytes: u32,
     /// Who ended the present or last sleep.
     pub waker: Waker,
     /// Who ended the longest sleep.

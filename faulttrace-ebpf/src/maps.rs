@@ -31,8 +31,8 @@ pub struct Slot {
     pub what: u32,
     /// How many faults the thread had completed by then (`LIGHT` only).
     pub completed: u32,
-    /// Unused, zero.
-    pub padding: u32,
+    /// As in `Inflight`, valid if `file_ns` is not 0.
+    pub read_bytes: u32,
 }
 
 /// What a slot says of its thread.

@@ -266,7 +266,10 @@ fn create(
     asleep: bool,
 ) {
     let (tgid, tid) = current();
-    let (flags, start_ns) = beginning(slot, known, now);
+    let (mut flags, start_ns) = beginning(slot, known, now);
+    if known && slot.file_ns != 0 && config::OFF_TASK_READ_BYTES.load() != 0 {
+        flags |= flag::READ_MARKED;
+    }
     let Some(entry) = maps::fresh() else {
         return;
     };
@@ -300,8 +303,8 @@ fn create(
             config::system_call()
         },
         asleep: 0,
-        completed: 0,
-        padding: 0,
+        completed: config::completed_faults(),
+        read_bytes: slot.read_bytes,
         waker: Waker::UNKNOWN,
         longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
@@ -336,11 +339,8 @@ fn without_exception_or_event(entry: &mut Inflight, what: u32) {
     if entry.flags & flag::APPROXIMATE_START != 0 {
         maps::count(counter::BEGINS_UNSEEN);
     }
-    if config::LIGHT.load() != 0 {
-        entry.completed = config::completed_faults();
-        if what == what::USER {
-            vmf::describe_current(entry);
-        }
+    if config::LIGHT.load() != 0 && what == what::USER {
+        vmf::describe_current(entry);
     }
 }
 
@@ -364,6 +364,9 @@ fn went_out(
         return;
     }
     entry.sleeps += 1;
+    if entry.flags & flag::READ_MARKED != 0 && entry.read_bytes != config::read_bytes() {
+        entry.flags |= flag::READ_STARTED;
+    }
     if config::on_own_stack(ctx, &mut scratch.word)
         && config::user_registers(current_task()).is_some()
     {

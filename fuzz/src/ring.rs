@@ -321,7 +321,7 @@ fn entry_of(event: &FaultEvent) -> Inflight {
         syscall: event.syscall,
         asleep: 1,
         completed: 0,
-        padding: 0,
+        read_bytes: 0,
         waker: event.longest_waker,
         longest_waker: event.longest_waker,
         comm: event.comm,

@@ -73,8 +73,8 @@ struct Begun<'a> {
     kernel_stack: u64,
     syscall: u32,
     comm: &'a [u8; COMM_LEN],
-    /// Known only when it is over.
-    major: Option<bool>,
+    /// Whether it started the read that it waited for, as far as that is known when it is over.
+    started: Option<bool>,
     slept: bool,
 }
 
@@ -140,7 +140,7 @@ impl Enricher {
                 kernel_stack: event.kernel_stack,
                 syscall: event.syscall,
                 comm: &event.comm,
-                major: Some(major),
+                started: started(event.flags),
                 slept: event.sleeps > 0,
             },
             stacks,
@@ -212,7 +212,7 @@ impl Enricher {
                 kernel_stack,
                 syscall: entry.syscall,
                 comm: &entry.comm,
-                major: None,
+                started: None,
                 slept: entry.sleeps > 0,
             },
             stacks,
@@ -266,9 +266,9 @@ impl Enricher {
         let cause = begun.slept.then(|| match &kernel {
             None => Cause::Unknown,
             Some(kernel) => {
-                let key = (begun.kernel_stack, begun.major, mode, place.mapping);
+                let key = (begun.kernel_stack, begun.started, mode, place.mapping);
                 let classify =
-                    || Cause::classify(&functions(kernel), begun.major, mode, place.mapping);
+                    || Cause::classify(&functions(kernel), begun.started, mode, place.mapping);
                 *self.causes.entry(key).or_insert_with(classify)
             }
         });
@@ -288,6 +288,7 @@ impl Enricher {
             cause,
             began_before_attach: before,
             begin_approximate: begun.flags & flag::APPROXIMATE_START != 0,
+            interrupted: begun.flags & flag::GIVEN_UP != 0,
             user_stack,
             kernel_stack: kernel,
             goroutine: None,
@@ -397,6 +398,17 @@ fn waker(
             syscall: syscall_name(woken_by.syscall),
         })),
         _ => None,
+    }
+}
+
+/// Whether a fault that is over started the read of its page itself. The kernel says so of those that it
+/// counts; of one that a signal ended before, whether the thread handed a read to a device in it does.
+fn started(flags: u32) -> Option<bool> {
+    let has = |flag| flags & flag != 0;
+    match (has(flag::GIVEN_UP), has(flag::READ_MARKED)) {
+        (false, _) => Some(has(flag::MAJOR)),
+        (true, true) => Some(has(flag::READ_STARTED)),
+        (true, false) => None,
     }
 }
 

@@ -17,7 +17,8 @@ pub enum Cause {
     FileRead,
     /// Waiting for a page whose read somebody (or earlier readahead) had started.
     ReadWait,
-    /// Waiting for a file page; not known yet who started the read (only while stuck).
+    /// Waiting for a file page; not known who started the read: while it is stuck, and of those that a signal
+    /// ended on kernels that do not tell.
     FileWait,
     /// Swap-in from a device.
     SwapIn,
@@ -50,15 +51,15 @@ pub enum Cause {
 impl Cause {
     /// The cause of a sleep, from the kernel functions of the stack it slept in.
     ///
-    /// `kernel_functions` innermost first; compiler suffixes are ignored. `major` is `None` while
-    /// the fault is not over, since the kernel accounts it at the end: then a wait for a file page
-    /// stays [`Cause::FileWait`]. `mapping` tells a page lock on a file from one on other memory.
+    /// `kernel_functions` innermost first; compiler suffixes are ignored. `started` says whether
+    /// the fault started a read itself; `None` where that is not known, as while the fault is not over, since
+    /// the kernel accounts it at the end: then a wait for a file page stays [`Cause::FileWait`]. `mapping` tells a page lock on a file from one on other memory.
     ///
     /// Of all functions the table names, the one of the lowest rank decides, and within a rank
     /// the innermost.
     pub fn classify(
         kernel_functions: &[&[u8]],
-        major: Option<bool>,
+        started: Option<bool>,
         mode: Mode,
         mapping: Option<MappingKind>,
     ) -> Cause {
@@ -77,9 +78,9 @@ impl Cause {
         }
         match best.map(|(_, verdict)| verdict) {
             Some(Verdict::Is(cause)) => cause,
-            Some(Verdict::FilePage) => file_cause(major),
+            Some(Verdict::FilePage) => file_cause(started),
             Some(Verdict::SomePage) => match mapping {
-                None | Some(MappingKind::File | MappingKind::Exe) => file_cause(major),
+                None | Some(MappingKind::File | MappingKind::Exe) => file_cause(started),
                 Some(_) => Cause::Unknown,
             },
             None => Cause::Unknown,
@@ -88,8 +89,8 @@ impl Cause {
 }
 
 /// `mm_account_fault` counts a fault as major if it started the read itself, on whichever try.
-fn file_cause(major: Option<bool>) -> Cause {
-    match major {
+fn file_cause(started: Option<bool>) -> Cause {
+    match started {
         Some(true) => Cause::FileRead,
         Some(false) => Cause::ReadWait,
         None => Cause::FileWait,

@@ -92,6 +92,7 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_TASK_PAGEFAULT_DISABLED", types.task_pagefault_disabled),
         ("OFF_TASK_SIGNAL", types.task_signal),
         ("OFF_TASK_STATE", types.task_state),
+        ("OFF_TASK_READ_BYTES", types.task_read_bytes),
         ("OFF_TASK_THREAD_PID", types.task_thread_pid),
         ("OFF_TASK_GROUP_LEADER", types.task_group_leader),
         ("OFF_PID_LEVEL", types.pid_level),

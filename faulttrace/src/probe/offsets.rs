@@ -48,6 +48,8 @@ pub struct KernelTypes {
     pub task_signal: u64,
     /// `task_struct.__state`, named `state` before kernel commit 2f064a59a11f (5.14).
     pub task_state: u64,
+    /// `task_struct.ioac.read_bytes`; 0 without CONFIG_TASK_IO_ACCOUNTING.
+    pub task_read_bytes: u64,
     /// `task_struct.thread_pid`.
     pub task_thread_pid: u64,
     /// `task_struct.group_leader`.
@@ -208,6 +210,11 @@ impl KernelTypes {
             task_pagefault_disabled: member("task_struct", "pagefault_disabled")?,
             task_signal: member("task_struct", "signal")?,
             task_state: state,
+            task_read_bytes: nested(
+                btf,
+                ("task_struct", "ioac"),
+                ("task_io_accounting", "read_bytes"),
+            ),
             task_thread_pid: member("task_struct", "thread_pid")?,
             task_group_leader: member("task_struct", "group_leader")?,
             pid_level: member("pid", "level")?,
@@ -224,7 +231,11 @@ impl KernelTypes {
             regs_sp: member("pt_regs", "sp")?,
             regs_bp: member("pt_regs", "bp")?,
             regs_g: member("pt_regs", "r14").unwrap_or(0),
-            task_thread_pointer: thread_pointer(btf).unwrap_or(0),
+            task_thread_pointer: nested(
+                btf,
+                ("task_struct", "thread"),
+                ("thread_struct", "fsbase"),
+            ),
             vmf_vma: member("vm_fault", "vma")?,
             vmf_pgoff: member("vm_fault", "pgoff")?,
             vmf_address: member("vm_fault", "address")?,
@@ -254,9 +265,11 @@ impl KernelTypes {
     }
 }
 
-fn thread_pointer(btf: &Btf) -> Option<u64> {
-    let thread = offset_of(btf, "task_struct", "thread").ok()?;
-    thread.checked_add(offset_of(btf, "thread_struct", "fsbase").ok()?)
+/// Where a member is of a structure that is a member of another; 0 if there is none.
+fn nested(btf: &Btf, outer: (&str, &str), inner: (&str, &str)) -> u64 {
+    let of = |(structure, member)| offset_of(btf, structure, member).ok();
+    let both = of(outer).zip(of(inner));
+    both.map_or(0, |(outer, inner)| outer.saturating_add(inner))
 }
 
 fn folio(btf: &Btf) -> Result<FolioTypes, Error> {

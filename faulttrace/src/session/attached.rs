@@ -156,7 +156,7 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         syscall: thread.syscall.unwrap_or(NO_SYSCALL),
         asleep: 1,
         completed: 0,
-        padding: 0,
+        read_bytes: 0,
         waker: Waker::UNKNOWN,
         longest_waker: Waker::UNKNOWN,
         comm,

@@ -438,6 +438,15 @@ const SITES: &[Column] = &[
         "INTEGER",
         "`stacks.id`: where it slept longest; NULL without a sleep",
     ),
+    since(
+        4,
+        column(
+            "interrupted",
+            "INTEGER NOT NULL",
+            "1: a signal ended it before it was complete, so the kernel counts it neither as major nor as \
+             minor",
+        ),
+    ),
 ];
 
 const FRAMES: &[Column] = &[

@@ -110,6 +110,7 @@ struct SiteKey {
     at: At,
     began_before_attach: bool,
     begin_approximate: bool,
+    interrupted: bool,
     user_stack: Option<i64>,
     kernel_stack: Option<i64>,
 }
@@ -153,6 +154,7 @@ impl Dictionary {
             at,
             began_before_attach: facts.began_before_attach,
             begin_approximate: facts.begin_approximate,
+            interrupted: facts.interrupted,
             user_stack: self.optional_stack(facts.user_stack.as_ref(), rows)?,
             kernel_stack: self.optional_stack(facts.kernel_stack.as_ref(), rows)?,
         };
@@ -355,5 +357,6 @@ fn add_site(id: i64, key: &SiteKey, rows: &mut Statements<'_>) -> rusqlite::Resu
         key.begin_approximate.into(),
         key.user_stack.into(),
         key.kernel_stack.into(),
+        key.interrupted.into(),
     ])
 }

@@ -125,6 +125,7 @@ pub(in crate::view) struct FaultLine<'a> {
     #[serde(flatten)]
     facts: FactsPart<'a>,
     major: bool,
+    interrupted: bool,
     duration_ns: u64,
     blocked_ns: u64,
     runqueue_ns: u64,
@@ -145,6 +146,7 @@ impl<'a> FaultLine<'a> {
         FaultLine {
             facts: FactsPart::new(&fault.facts),
             major: fault.major,
+            interrupted: fault.facts.interrupted,
             duration_ns: fault.duration_ns,
             blocked_ns: fault.blocked_ns,
             runqueue_ns: fault.runqueue_ns,

@@ -236,6 +236,9 @@ impl Entries {
             self.detail(&format!("was stuck (reported {times})"), out);
         }
         self.begin_notes(&fault.facts, out);
+        if fault.facts.interrupted && fault.end != End::Died {
+            self.detail(INTERRUPTED, out);
+        }
         match fault.end {
             End::Exact => {}
             End::Approximate => {
@@ -264,6 +267,8 @@ impl Entries {
     }
 }
 
+const INTERRUPTED: &str =
+    "a signal ended it before it was complete: the kernel does not count it, and it faulted anew";
 const UNSEEN: &str = "its beginning was not seen: its duration is a lower bound";
 const BEFORE: &str = "began before faulttrace attached: times are lower bounds";
 
