@@ -28,7 +28,7 @@ use super::advice::{Findings, Gather};
 use super::ps::Held;
 use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
-use super::{Fault, Measure, Name, Record, Site, Start, Stuck};
+use super::{Cause, Fault, Measure, Name, Record, Site, Start, Stuck};
 use counted::Counted;
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
@@ -253,7 +253,7 @@ impl Analysis {
             gather.fault(row.space, &row.site, measure, self.options.page_bytes);
         }
         let pid = row.site.facts.pid;
-        beside(measure, pid, &mut self.summary);
+        beside(measure, pid, row.cause, &mut self.summary);
         self.seen.span(measure.begin_ns(), measure.end_ns);
         let Some(thread) = row.thread else {
             self.not_swept += 1;
@@ -434,12 +434,12 @@ fn stall_threads(asked: Option<u32>, with_faults: Option<u64>) -> u64 {
 }
 
 /// Counts what a fault has only if it was asked for: its page's past, what devices did.
-fn beside(measure: &Measure, pid: u32, summary: &mut Summary) {
+fn beside(measure: &Measure, pid: u32, cause: Option<Cause>, summary: &mut Summary) {
     if let Some(history) = &measure.history {
         summary.add_history(pid, history, measure.blocked_ns);
     }
-    if let Some(io) = &measure.io {
-        summary.add_io(pid, io, measure.blocked_ns);
+    if measure.io.is_some() || matches!(cause, Some(Cause::FileRead | Cause::SwapIn)) {
+        summary.add_io(pid, measure.io.as_deref(), cause, measure.blocked_ns);
     }
 }
 

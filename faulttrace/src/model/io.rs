@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Name, Start};
+use super::{Cause, Name, Start};
 
 /// A block device: a disk, not a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,12 +193,30 @@ pub struct Devices {
     known: HashMap<Device, DeviceTotals>,
     /// Of devices beyond what is told apart, and of those that are not known.
     others: DeviceTotals,
+    unseen: Unseen,
+}
+
+/// Faults that waited for a read of their own which no device was seen to get: what a limit holds back
+/// (`io.max`) is handed on later, by threads of the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// How many.
+    pub faults: u64,
+    /// How long they blocked, ns.
+    pub blocked_ns: u64,
 }
 
 impl Devices {
-    /// Adds a fault that blocked for so long.
-    pub fn add(&mut self, io: &Io, blocked_ns: u64) {
-        self.of(io.device.as_ref()).add(io, blocked_ns);
+    /// Adds a fault of this cause that blocked for so long.
+    pub fn add(&mut self, io: Option<&Io>, cause: Option<Cause>, blocked_ns: u64) {
+        match io {
+            Some(io) => self.of(io.device.as_ref()).add(io, blocked_ns),
+            None if matches!(cause, Some(Cause::FileRead | Cause::SwapIn)) => {
+                self.unseen.faults = self.unseen.faults.saturating_add(1);
+                self.unseen.blocked_ns = self.unseen.blocked_ns.saturating_add(blocked_ns);
+            }
+            None => {}
+        }
     }
 
     /// Adds what `other` added up.
@@ -207,6 +225,9 @@ impl Devices {
             self.of(Some(device)).merge(totals);
         }
         self.others.merge(&other.others);
+        let unseen = &mut self.unseen;
+        unseen.faults = unseen.faults.saturating_add(other.unseen.faults);
+        unseen.blocked_ns = unseen.blocked_ns.saturating_add(other.unseen.blocked_ns);
     }
 
     /// Where a device is added up.
@@ -233,6 +254,11 @@ impl Devices {
     /// No fault began a read.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty() && self.others.faults == 0
+    }
+
+    /// Faults whose reads no device was seen to get. Counted whether or not reads were followed.
+    pub fn unseen(&self) -> Unseen {
+        self.unseen
     }
 
     /// Of devices beyond what is told apart, and of those that are not known.
@@ -287,11 +313,14 @@ mod tests {
     fn devices_are_told_apart_as_far_as_there_is_room() {
         let mut devices = Devices::default();
         for minor in 0..2000 {
-            devices.add(&io(minor, 1, u64::from(minor)), 2);
+            let io = io(minor, 1, u64::from(minor));
+            devices.add(Some(&io), Some(Cause::FileRead), 2);
         }
         let mut unknown = io(0, 5, 6);
         unknown.device = None;
-        devices.add(&unknown, 2);
+        devices.add(Some(&unknown), None, 2);
+        devices.add(None, Some(Cause::FileRead), 5);
+        devices.add(None, Some(Cause::Fuse), 7);
         let ranked = devices.ranked();
         assert_eq!(ranked.len(), MAX_DEVICES);
         assert_eq!(ranked[0].0.minor, 1023);
@@ -303,6 +332,8 @@ mod tests {
         let first = twice.ranked()[0].1;
         assert_eq!((first.faults, first.blocked_ns), (2, 4));
         assert_eq!(twice.others().faults, 2 * devices.others().faults);
+        let unseen = twice.unseen();
+        assert_eq!((unseen.faults, unseen.blocked_ns), (2, 10));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Summary, Tally, ThreadKey};
-use crate::model::{History, Io, ProcessInfo, Record, Site, Stuck};
+use crate::model::{Cause, History, Io, ProcessInfo, Record, Site, Stuck};
 
 /// Ids of threads and processes are below this on Linux (`PID_MAX_LIMIT`).
 const MAX_ID: u32 = 1 << 22;
@@ -65,8 +65,14 @@ impl Summary {
     }
 
     /// What block devices did for a fault of a process that blocked for so long.
-    pub(crate) fn add_io(&mut self, pid: u32, io: &Io, blocked_ns: u64) {
-        self.process(pid).devices.add(io, blocked_ns);
+    pub(crate) fn add_io(
+        &mut self,
+        pid: u32,
+        io: Option<&Io>,
+        cause: Option<Cause>,
+        blocked_ns: u64,
+    ) {
+        self.process(pid).devices.add(io, cause, blocked_ns);
     }
 
     /// Whether this process has totals of its own, now that it is known; else it is counted with

@@ -77,9 +77,8 @@ impl ProcessSummary {
         if let Some(history) = &fault.history {
             self.pasts.add(history, fault.blocked_ns);
         }
-        if let Some(io) = &fault.io {
-            self.devices.add(io, fault.blocked_ns);
-        }
+        let io = fault.io.as_deref();
+        self.devices.add(io, fault.facts.cause, fault.blocked_ns);
     }
 
     /// Counts faults that are alike but for their numbers, which `tally` has added up; all but

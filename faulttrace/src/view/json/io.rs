@@ -74,6 +74,23 @@ pub(in crate::view) struct DeviceRow<'a> {
     max_served_ns: u64,
 }
 
+/// Reads that no device was seen to get.
+#[derive(Serialize)]
+pub(in crate::view) struct UnseenPart {
+    faults: u64,
+    blocked_ns: u64,
+}
+
+impl UnseenPart {
+    pub(in crate::view) fn new(devices: &Devices) -> Self {
+        let unseen = devices.unseen();
+        UnseenPart {
+            faults: unseen.faults,
+            blocked_ns: unseen.blocked_ns,
+        }
+    }
+}
+
 impl<'a> DeviceRow<'a> {
     /// A row for each device, and one for all that are not known.
     pub(in crate::view) fn all(devices: &'a Devices, top: usize) -> Vec<Self> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::go::GoPart;
 use super::history::PastsPart;
-use super::io::DeviceRow;
+use super::io::{DeviceRow, UnseenPart};
 use super::record::{UserStackPart, deleted};
 use super::scalar::escaped;
 use super::stacks::StackCache;
@@ -82,6 +82,7 @@ struct SummaryLine<'a> {
     go: Option<GoPart<'a>>,
     pasts: Option<PastsPart<'a>>,
     devices: Option<Vec<DeviceRow<'a>>>,
+    devices_unseen: Option<UnseenPart>,
     #[serde(flatten)]
     common: &'a Common,
 }
@@ -127,6 +128,7 @@ impl<'a> SummaryLine<'a> {
             go: go.map(|go| GoPart::new(go, stalls.map(|stalls| &stalls.ps))),
             pasts: PastsPart::of(&of.pasts),
             devices: devices.map(|devices| DeviceRow::all(devices, TOP)),
+            devices_unseen: devices.map(UnseenPart::new),
             common,
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::model::analysis::{Quality, Report};
 use crate::view::escape::Escaped;
 use crate::view::json::history::FillsPart;
-use crate::view::json::io::DeviceRow;
+use crate::view::json::io::{DeviceRow, UnseenPart};
 use crate::view::json::one_line;
 use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
@@ -40,6 +40,7 @@ struct ReportLine<'a> {
     processes: Vec<Section<'a>>,
     processes_others: Option<TallyPart>,
     devices: Option<Vec<DeviceRow<'a>>>,
+    devices_unseen: Option<UnseenPart>,
     still_stuck: Vec<StuckPart<'a>>,
     #[serde(flatten)]
     common: Common,
@@ -78,6 +79,7 @@ impl<'a> ReportLine<'a> {
                 .devices(&report.total)
                 .as_ref()
                 .map(|devices| DeviceRow::all(devices, options.top)),
+            devices_unseen: summary.devices(&report.total).map(UnseenPart::new),
             still_stuck: summary
                 .still_stuck()
                 .into_iter()

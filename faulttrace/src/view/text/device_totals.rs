@@ -12,7 +12,8 @@ pub(in crate::view) fn devices(page: Page, devices: &Devices, top: usize, out: &
     page.line()
         .paint(Paint::Bold, "devices, for reads that faults began")
         .end(out);
-    if ranked.is_empty() && others.faults == 0 {
+    let unseen = devices.unseen();
+    if ranked.is_empty() && others.faults == 0 && unseen.faults == 0 {
         page.say("  none: no fault began a read of a block device", out);
         return;
     }
@@ -24,6 +25,15 @@ pub(in crate::view) fn devices(page: Page, devices: &Devices, top: usize, out: &
     }
     if others.faults > 0 {
         one(page, None, others, out);
+    }
+    if unseen.faults > 0 {
+        let text = format!(
+            "not seen at any device: the reads of {} that blocked for {}; what a limit holds back \
+             (io.max of a cgroup) is handed on later, by threads of the kernel",
+            plural(unseen.faults, "fault"),
+            duration(unseen.blocked_ns)
+        );
+        page.wrap(2, &text, out);
     }
 }
 
@@ -96,7 +106,7 @@ mod tests {
         let (mut found, mut out) = (Devices::default(), Vec::new());
         devices(page, &found, 10, &mut out);
         assert!(String::from_utf8_lossy(&out).contains("no fault began a read"));
-        found.add(&samples::io(), 12_100_000);
+        found.add(Some(&samples::io()), None, 12_100_000);
         out.clear();
         devices(page, &found, 10, &mut out);
         insta::assert_snapshot!(String::from_utf8_lossy(&out), @"

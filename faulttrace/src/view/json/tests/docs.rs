@@ -190,6 +190,9 @@ fn check_tables(summary: &Value) {
         }
     }
     check_pasts(&summary["pasts"]);
+    if !summary["devices_unseen"].is_null() {
+        check(&summary["devices_unseen"], &documented("devices_unseen"));
+    }
     for device in summary["devices"].as_array().into_iter().flatten() {
         check(device, &documented("device"));
     }
