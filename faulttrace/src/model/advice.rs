@@ -409,6 +409,8 @@ pub enum Action {
         enough_99: Option<u32>,
         /// The same for 99.9 %.
         enough_999: Option<u32>,
+        /// The most goroutines that held Ps in faults within one second; `None` if there were none.
+        goroutines: Option<u64>,
     },
     /// Wait where the runtime knows that a thread waits.
     ReadOffPs,

@@ -7,6 +7,7 @@
 mod chance;
 mod counted;
 mod diff;
+mod diff_ps;
 mod durations;
 mod keys;
 mod order;
@@ -37,6 +38,7 @@ use stalls::Stalls as Swept;
 
 pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
 pub use diff::{Change, Diff, DiffRow, PERCENTILES, compare};
+pub use diff_ps::PsChange;
 pub use durations::{Durations, Percentiles};
 pub use places::{HotRange, PAGE_BYTES};
 pub use report::{

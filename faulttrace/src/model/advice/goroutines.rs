@@ -135,6 +135,8 @@ pub struct PsFindings {
     pub enough_99: Option<u32>,
     /// The same for 99.9 %.
     pub enough_999: Option<u32>,
+    /// The most goroutines that held Ps in faults within one second; `None` if there were none.
+    pub goroutines: Option<u64>,
 }
 
 impl PsFindings {
@@ -154,9 +156,16 @@ impl PsFindings {
             sites: of.worst(TOP),
             enough_99: enough(10),
             enough_999: enough(1),
+            goroutines: most(&of.seconds),
             totals: totals.clone(),
         })
     }
+}
+
+/// The largest number that any second had.
+fn most(seconds: &[u64]) -> Option<u64> {
+    let most = seconds.iter().rposition(|count| *count > 0)?;
+    u64::try_from(most).ok().filter(|most| *most > 0)
 }
 
 /// How many Ps leave one for all but so much of the time. As long as not all of them are stuck, that is

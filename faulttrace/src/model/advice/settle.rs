@@ -29,16 +29,12 @@ pub(super) fn settle(findings: &Findings, mut given: Vec<Advice>) -> Advised {
         let worth_ns = one.gain.at_most_ns.unwrap_or(one.blocked_ns);
         one.faults >= MIN_FAULTS && worth_ns >= least_ns
     });
+    without_ps(&mut given);
     given.sort_by_key(|one| {
         let unknown = one.gain.at_most_ns.is_none();
         // What is about one thing before what is about all.
         let wall = one.gain.unit == Unit::Wall;
-        (
-            unknown,
-            Reverse(one.gain.at_most_ns.unwrap_or(one.blocked_ns)),
-            wall,
-            one.rule,
-        )
+        (unknown, Reverse(weight_ns(one)), wall, one.rule)
     });
     agree(&mut given);
     for at in 0..given.len() {
@@ -60,6 +56,33 @@ pub(super) fn settle(findings: &Findings, mut given: Vec<Advice>) -> Advised {
         faults_beyond: findings.faults_beyond,
         one_page_in: findings.one_page_in,
     }
+}
+
+/// By what pieces are put in order, ns: what can be gained of the time that threads were blocked. That no P is
+/// left stops all of a program, and so weighs as much as all the threads that held them.
+fn weight_ns(one: &Advice) -> u64 {
+    match one.rule {
+        Rule::PsStuck => one.blocked_ns,
+        _ => one.gain.at_most_ns.unwrap_or(one.blocked_ns),
+    }
+}
+
+/// Where it is known that the threads of a Go program hold its Ps, that they are blocked together says no
+/// more, and reading in threads is not what helps.
+fn without_ps(given: &mut Vec<Advice>) {
+    let gain_ns = |one: &Advice| one.gain.at_most_ns.unwrap_or(0);
+    let stuck: Vec<(About, u64)> = given
+        .iter()
+        .filter(|one| one.rule == Rule::PsStuck)
+        .map(|one| (one.about.clone(), gain_ns(one)))
+        .collect();
+    // About other threads, if it is much more.
+    let is_covered = |one: &Advice| {
+        let most_ns = gain_ns(one) / 2;
+        let covers = |(about, ns): &(About, u64)| *about == one.about && *ns >= most_ns;
+        stuck.iter().any(covers)
+    };
+    given.retain(|one| one.rule != Rule::BlockedTogether || !is_covered(one));
 }
 
 /// Takes out what contradicts advice before it, or what it would undo.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::chance::{self, Samples, Verdict};
+use super::diff_ps::{self, PsChange};
 use super::durations::Durations;
 use super::report::Report;
 use super::slices::{Series, SeriesKey};
@@ -17,6 +18,8 @@ use crate::model::summary::Tally;
 pub struct Diff {
     /// All faults.
     pub all: DiffRow,
+    /// The Ps of Go programs; `None` if there are none.
+    pub ps: Option<PsChange>,
     /// By cause, and so on: the greatest change of blocked time first.
     pub causes: Vec<DiffRow>,
     /// By path and kind of memory.
@@ -87,6 +90,7 @@ struct Side<'a> {
 
 /// Compares two traces.
 pub fn compare(before: &Report, after: &Report) -> Diff {
+    let ps = diff_ps::compare(before, after);
     let (before, after) = (Side::new(before), Side::new(after));
     let mut keys: BTreeMap<&SeriesKey, ()> = BTreeMap::new();
     for key in before.series.keys().chain(after.series.keys()) {
@@ -108,6 +112,7 @@ pub fn compare(before: &Report, after: &Report) -> Diff {
     let [causes, files, stacks, threads] = tables;
     Diff {
         all: row(&SeriesKey::All, &before, &after),
+        ps,
         causes,
         files,
         stacks,

@@ -164,6 +164,7 @@ impl Section<'_> {
 
     fn details(&self, out: &mut Vec<u8>) {
         if self.total.tally.faults == 0 {
+            self.go(out);
             return;
         }
         let top = self.report.options.top;

@@ -85,8 +85,8 @@ impl Entries {
     }
 
     fn goroutine(&self, facts: &Facts, out: &mut Vec<u8>) {
-        if let Some(goroutine) = &facts.goroutine {
-            self.detail(&go::goroutine(goroutine), out);
+        if let Some(text) = go::goroutine(facts) {
+            self.detail(&text, out);
         }
     }
 

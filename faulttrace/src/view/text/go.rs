@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use super::entry::Entries;
 use super::line::{Page, Paint};
+use super::stack::MAX_TEXT;
 use super::words::{self, duration, name, plural};
 use crate::model::ps::{FullStall, PsTotals};
 use crate::model::stall::PStall;
 use crate::model::summary::{ProcessSummary, Summary};
-use crate::model::{Facts, GoProcess, Goroutine};
+use crate::model::{Facts, GoProcess, Goroutine, Mode, Name};
+use crate::view::escape::escaped;
 
 /// Lines of a second.
 const MAX_LINES: u32 = 10;
@@ -22,6 +24,8 @@ const MAX_PROCESSES: usize = 5;
 pub(super) struct Told {
     lines: u32,
     unsaid: u64,
+    programs: u32,
+    programs_unsaid: u64,
     /// GOMAXPROCS by process.
     procs: HashMap<u32, Option<u32>>,
 }
@@ -34,9 +38,11 @@ impl Told {
         }
         let who = words::with_id(entries.name_of(go.pid), go.pid);
         let known = self.procs.insert(go.pid, go.procs).is_some();
-        if !self.may_say() {
+        if self.programs >= MAX_LINES {
+            self.programs_unsaid += 1;
             return;
         }
+        self.programs += 1;
         let at = entries.clock.time(go.time_ns);
         let text = if known {
             format!("{at}  {who}: {} from now on", procs(go.procs))
@@ -83,9 +89,15 @@ impl Told {
     pub(super) fn flush(&mut self, page: Page, out: &mut Vec<u8>) {
         let unsaid = std::mem::take(&mut self.unsaid);
         self.lines = 0;
-        if unsaid > 0 {
-            let text = plural(unsaid, "more line");
+        let programs_unsaid = std::mem::take(&mut self.programs_unsaid);
+        self.programs = 0;
+        if programs_unsaid > 0 {
+            let text = plural(programs_unsaid, "more line");
             page.say(&format!("{text} about Go programs not shown"), out);
+        }
+        if unsaid > 0 {
+            let text = plural(unsaid, "more P-STALL");
+            page.say(&format!("{text} not shown"), out);
         }
     }
 
@@ -140,21 +152,32 @@ fn which(of: &Goroutine) -> String {
     match (of.id, &of.start) {
         (None, _) => "the Go runtime itself".to_owned(),
         (Some(id), None) => format!("goroutine {id}"),
-        (Some(id), Some(start)) => format!("goroutine {id} ({})", name(start)),
+        (Some(id), Some(start)) => format!("goroutine {id} ({})", function(start)),
     }
 }
 
-/// What the thread of a fault was at, and what that means.
-pub(super) fn goroutine(of: &Goroutine) -> String {
+/// A function, whose end tells most.
+fn function(of: &Name) -> String {
+    escaped(of.as_bytes(), MAX_TEXT)
+}
+
+/// What the thread of a fault was at, and what that means; `None` in other programs.
+pub(super) fn goroutine(facts: &Facts) -> Option<String> {
+    let of = facts.goroutine.as_deref()?;
     let mut text = which(of);
     if let Some(maker) = &of.created_by {
-        text += &format!(", made by {}", name(maker));
+        text += &format!(", made by {}", function(maker));
     }
     match (of.p, of.procs) {
         (Some(p), Some(procs)) => text += &format!("; holds P {p}, one of {procs}"),
         (Some(p), None) => text += &format!("; holds P {p}"),
         (None, _) if of.in_syscall => {
-            text += "; holds no P: in a system call or in C, as the runtime knows";
+            text += match facts.mode {
+                Mode::User => "; holds no P: it is in C, as the runtime knows",
+                Mode::Kernel | Mode::Gup => {
+                    "; holds no P: it is in a system call, as the runtime knows"
+                }
+            };
         }
         (None, _) => text += "; holds no P",
     }
@@ -177,7 +200,7 @@ pub(super) fn goroutine(of: &Goroutine) -> String {
             text += &format!(" and {} more", labels.left_out);
         }
     }
-    text
+    Some(text)
 }
 
 fn queued(of: &FullStall) -> String {
@@ -266,9 +289,12 @@ fn ps(entries: &Entries, ps: &PsTotals, out: &mut Vec<u8>) {
         if ps.most_queued > longest.queued
             && let Some(most) = ps.most_queued
         {
-            text += &format!(", {most} in another");
+            text += &format!("; up to {most} in another");
         }
         page.wrap(2, &text, out);
+    }
+    if ps.full_count == 0 && ps.procs.is_some() {
+        page.say("  a P was left at any time", out);
     }
     if ps.unknown_ns > 0 {
         let text = format!(

@@ -25,6 +25,7 @@ pub(super) fn stuck(process: &ProcessFindings) -> Option<Advice> {
                 from: ps.procs,
                 enough_99: ps.enough_99,
                 enough_999: ps.enough_999,
+                goroutines: ps.goroutines,
             },
             Action::ReadOffPs,
         ],

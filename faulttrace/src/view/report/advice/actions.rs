@@ -273,11 +273,13 @@ fn goroutines(action: Action) -> Words {
             from,
             enough_99,
             enough_999,
+            goroutines,
         } => words(
             "gomaxprocs",
-            more_ps(from, enough_99, enough_999),
+            more_ps(from, enough_99, enough_999, goroutines),
             "while none is stuck, more threads run Go code than there may be CPUs, and compete for them; \
-             memory for the caches of each P; a quarter of them work for the garbage collector when it runs",
+             memory for the caches of each P; stuck ones are stuck all the same, and each garbage \
+             collection still waits for them",
         ),
         _ => words(
             "read_off_ps",
@@ -289,7 +291,12 @@ fn goroutines(action: Action) -> Words {
     }
 }
 
-fn more_ps(from: u32, enough_99: Option<u32>, enough_999: Option<u32>) -> String {
+fn more_ps(
+    from: u32,
+    enough_99: Option<u32>,
+    enough_999: Option<u32>,
+    goroutines: Option<u64>,
+) -> String {
     let mut text = format!("a GOMAXPROCS of more than {from}");
     match (enough_99, enough_999) {
         (Some(most), Some(all)) if most == all => {
@@ -307,8 +314,13 @@ fn more_ps(from: u32, enough_99: Option<u32>, enough_999: Option<u32>) -> String
             );
         }
         (None, _) => {
-            text += "; how many would do the trace does not tell: with all stuck, no more goroutines \
-                     could get stuck";
+            text += "; how many would do the trace does not tell";
+            if let Some(goroutines) = goroutines {
+                text += &format!(
+                    ": up to {goroutines} goroutines held Ps in faults within one second, but they come \
+                     and go"
+                );
+            }
         }
     }
     text + " (environment variable GOMAXPROCS, or runtime.GOMAXPROCS)"
@@ -388,6 +400,7 @@ pub(super) const ALL: &[Action] = &[
         from: 1,
         enough_99: None,
         enough_999: None,
+        goroutines: None,
     },
     Action::ReadOffPs,
 ];

@@ -1,6 +1,6 @@
 //! The change in one or two sentences, and its words.
 
-use crate::model::analysis::{Change, Diff, DiffRow, FrameName, SeriesKey, Verdict};
+use crate::model::analysis::{Change, Diff, DiffRow, FrameName, PsChange, SeriesKey, Verdict};
 use crate::view::escape::escaped;
 use crate::view::text::stack::{MAX_TEXT, base_name};
 use crate::view::text::words::{self, duration, three_digits};
@@ -33,11 +33,30 @@ pub(super) fn headline(diff: &Diff) -> String {
         Verdict::Significant => blocked.growth(),
         _ => None,
     };
+    let first = match &diff.ps {
+        Some(ps) => format!("{} {first}", no_p_left(ps)),
+        None => first,
+    };
     match contributors(diff, growth).as_slice() {
         [] => first,
         parts if growth.is_some() => format!("{first} Most of it: {}.", parts.join("; ")),
         parts => format!("{first} But: {}.", parts.join("; ")),
     }
+}
+
+/// What became of the Ps of Go programs: what hurts them most, and may get better while more threads are
+/// blocked.
+fn no_p_left(ps: &PsChange) -> String {
+    let side = |of: Option<f64>| match of {
+        None => "not known".to_owned(),
+        Some(ns) if ns <= 0.0 => "never".to_owned(),
+        Some(_) => format!("{} per second", time(of)),
+    };
+    let (before, after) = (side(ps.none_left.before), side(ps.none_left.after));
+    if before == after {
+        return format!("Go: no P was left to run goroutines with: {before}, before and after.");
+    }
+    format!("Go: no P was left to run goroutines with: {before} before, {after} after.")
 }
 
 /// The greatest significant change of each table that goes the way of the whole; if the whole did

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Compared;
 use crate::model::analysis::{
-    Change, DEVIATIONS, Diff, DiffRow, FrameName, Report, SLICES, SeriesKey, Verdict,
+    Change, DEVIATIONS, Diff, DiffRow, FrameName, PsChange, Report, SLICES, SeriesKey, Verdict,
 };
 use crate::model::summary::Tally;
 use crate::model::{Cause, MappingKind};
@@ -34,6 +34,7 @@ struct DiffLine<'a> {
     slices: usize,
     deviations: f64,
     total: Rates,
+    go_ps: Option<PsPart>,
     by_cause: Table<CauseKey>,
     by_file: Table<FileKey<'a>>,
     by_stack: Table<StackKey<'a>>,
@@ -51,10 +52,30 @@ impl<'a> DiffLine<'a> {
             slices: SLICES,
             deviations: DEVIATIONS,
             total: Rates::new(&diff.all),
+            go_ps: diff.ps.as_ref().map(PsPart::new),
             by_cause: Table::new(&diff.causes, top, causes, CauseKey::new),
             by_file: Table::new(&diff.files, top, files, FileKey::new),
             by_stack: Table::new(&diff.stacks, top, stacks, StackKey::new),
             by_thread: Table::new(&diff.threads, top, threads, ThreadKey::new),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct PsPart {
+    none_left_ns_per_s: ChangePart,
+    stalls_per_s: ChangePart,
+    longest_ns: ChangePart,
+    lost_ns_per_s: ChangePart,
+}
+
+impl PsPart {
+    fn new(of: &PsChange) -> Self {
+        PsPart {
+            none_left_ns_per_s: ChangePart::new(&of.none_left),
+            stalls_per_s: ChangePart::new(&of.stalls),
+            longest_ns: ChangePart::new(&of.longest),
+            lost_ns_per_s: ChangePart::new(&of.lost),
         }
     }
 }

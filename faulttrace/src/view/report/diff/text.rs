@@ -11,7 +11,8 @@ use super::Compared;
 use super::headline::{change, frame, headline, mark, rate, time};
 use crate::model::LossClass;
 use crate::model::analysis::{
-    Change, DEVIATIONS, DiffRow, FrameName, MIN_FAULTS, MIN_WALL_NS, Report, SLICES, SeriesKey,
+    Change, DEVIATIONS, DiffRow, FrameName, MIN_FAULTS, MIN_WALL_NS, PsChange, Report, SLICES,
+    SeriesKey,
 };
 use crate::model::summary::Tally;
 use crate::view::TextOptions;
@@ -45,6 +46,9 @@ fn in_zone(compared: &Compared<'_>, options: TextOptions, zone: TimeZone, out: &
     page.say("", out);
     page.wrap(0, &headline(compared.diff), out);
     totals(page, &compared.diff.all, out);
+    if let Some(ps) = &compared.diff.ps {
+        ps_lines(page, ps, out);
+    }
     let diff = compared.diff;
     let tables = [
         ("by cause", &diff.causes),
@@ -122,6 +126,28 @@ fn side(page: Page, clock: &Clock, what: &str, name: &[u8], report: &Report, out
     }
 }
 
+/// How a number is shown.
+type Show = fn(Option<f64>) -> String;
+
+/// One number, before and after.
+fn changed(page: Page, of: &Change, show: Show, text: &str, out: &mut Vec<u8>) {
+    let (before, after) = (show(of.before), show(of.after));
+    let line = format!("{before:>10} {after:>10} {:>9} ", change(of));
+    page.line()
+        .add(&line)
+        .paint(Paint::Bold, mark(of.verdict))
+        .add(&format!("  {text}"))
+        .end(out);
+}
+
+/// The Ps of Go programs.
+fn ps_lines(page: Page, ps: &PsChange, out: &mut Vec<u8>) {
+    changed(page, &ps.none_left, time, "Go: no P left, per second", out);
+    changed(page, &ps.stalls, rate, "stalls without a P per second", out);
+    changed(page, &ps.longest, time, "the longest of them", out);
+    changed(page, &ps.lost, time, "time of Ps lost per second", out);
+}
+
 /// All faults together.
 fn totals(page: Page, all: &DiffRow, out: &mut Vec<u8>) {
     page.say("", out);
@@ -130,16 +156,8 @@ fn totals(page: Page, all: &DiffRow, out: &mut Vec<u8>) {
         .paint(Paint::Dim, &columns)
         .paint(Paint::Bold, "all faults")
         .end(out);
-    let line = |of: &Change, show: fn(Option<f64>) -> String, text: &str, out: &mut Vec<u8>| {
-        let (before, after) = (show(of.before), show(of.after));
-        let line = format!("{before:>10} {after:>10} {:>9} ", change(of));
-        page.line()
-            .add(&line)
-            .paint(Paint::Bold, mark(of.verdict))
-            .add(&format!("  {text}"))
-            .end(out);
-    };
-    line(&all.faults, rate, "faults per second", out);
+    let line = |of, show, text, out: &mut Vec<u8>| changed(page, of, show, text, out);
+    line(&all.faults, rate as Show, "faults per second", out);
     line(&all.majors, rate, "major faults per second", out);
     line(&all.blocked, time, "blocked per second", out);
     let [p50, p90, p99] = &all.percentiles;

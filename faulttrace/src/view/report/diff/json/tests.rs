@@ -37,6 +37,12 @@ fn written(before: &Report, after: &Report) -> Value {
     }
     check(&value["total"], &fields("rates"));
     check_rates(&value["total"]);
+    if !value["go_ps"].is_null() {
+        check(&value["go_ps"], &fields("go_ps"));
+        for (_, change) in value["go_ps"].as_object().unwrap() {
+            check(change, &fields("change"));
+        }
+    }
     for (table, key) in [
         ("by_cause", "cause_key"),
         ("by_file", "file_key"),
