@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -89,10 +90,11 @@ type slow struct {
 func open(path string, mode string) (slow, func(offset int)) {
 	file, err := os.Open(path)
 	check(err)
-	status, err := file.Stat()
+	// Of a block device as well.
+	size, err := file.Seek(0, io.SeekEnd)
 	check(err)
 	// Written to by the kernel in mode `syscall`, which the file must not be.
-	bytes, err := syscall.Mmap(int(file.Fd()), 0, int(status.Size()), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE)
+	bytes, err := syscall.Mmap(int(file.Fd()), 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE)
 	check(err)
 	check(syscall.Madvise(bytes, syscall.MADV_RANDOM))
 	zero, err := os.Open("/dev/zero")
