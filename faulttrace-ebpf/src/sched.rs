@@ -238,10 +238,10 @@ pub fn kind_of(flags: u32) -> u32 {
 /// `known`: the slot was written for it.
 #[inline(always)]
 fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
-    let file = if known && slot.file_ns != 0 {
-        flag::HAS_FILE
-    } else {
-        0
+    let file = match known && slot.file_ns != 0 {
+        true if config::OFF_TASK_READ_BYTES.load() != 0 => flag::HAS_FILE | flag::READ_MARKED,
+        true => flag::HAS_FILE,
+        false => 0,
     };
     match slot.what {
         what::KERNEL => (flag::KERNEL_MODE | flag::HAS_ADDRESS | file, slot.start_ns),
@@ -266,10 +266,7 @@ fn create(
     asleep: bool,
 ) {
     let (tgid, tid) = current();
-    let (mut flags, start_ns) = beginning(slot, known, now);
-    if known && slot.file_ns != 0 && config::OFF_TASK_READ_BYTES.load() != 0 {
-        flags |= flag::READ_MARKED;
-    }
+    let (flags, start_ns) = beginning(slot, known, now);
     let Some(entry) = maps::fresh() else {
         return;
     };

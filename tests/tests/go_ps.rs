@@ -1,201 +1,24 @@
 //! Ps of Go programs that page faults hold, against what the programs know themselves: the numbers of
 //! their goroutines, and how late a ticker was.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use faulttrace_tests::harness::disk::{LoopDevice, evict};
+use faulttrace_tests::harness::gostall::{
+    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, newest, oldest, recognised,
+    run, slow, slow_in, started, started_on,
+};
 use faulttrace_tests::harness::process::until;
-use faulttrace_tests::harness::programs::compile_go;
-use faulttrace_tests::harness::record::{Fault, GoProgram, Goroutine, PStall, Ps, Record};
+use faulttrace_tests::harness::record::{Ps, Record};
 use faulttrace_tests::harness::saved::{report, succeed};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
 use faulttrace_tests::harness::work::Work;
-use faulttrace_tests::harness::{Bench, SOON, start};
-use serde::Deserialize;
+use faulttrace_tests::harness::{SOON, start};
 use serde_json::Value;
-
-const READERS: usize = 2;
-/// Of each reader.
-const PAGES: usize = 20;
-/// Long against what a busy machine makes the ticker late besides.
-const DELAY_US: u64 = 60_000;
-/// By less than this the program's ticker may be late for other reasons; it does not count that.
-const TOLERANCE_NS: u64 = 20_000_000;
-
-/// What the program says of a reader.
-#[derive(Debug, Deserialize)]
-struct Reader {
-    goroutine: u64,
-    /// Its first page, which is in its labels.
-    first: u64,
-    touches: usize,
-}
-
-/// What the program says.
-#[derive(Debug, Deserialize)]
-struct Told {
-    readers: Vec<Reader>,
-    version: String,
-    late_ns: u64,
-    late_p99_ns: u64,
-}
-
-/// How programs are built: what for, options of `go build`, whether with C.
-type Build = (&'static str, &'static [&'static str], bool);
-const PLAIN: Build = ("plain", &[], false);
-const BUILDS: [Build; 4] = [
-    PLAIN,
-    ("stripped", &["-ldflags=-s -w"], false),
-    ("pie", &["-buildmode=pie", "-ldflags=-s -w"], false),
-    ("cgo-pie", &["-buildmode=pie", "-ldflags=-s -w"], true),
-];
-
-fn oldest() -> PathBuf {
-    PathBuf::from("go")
-}
-
-fn newest() -> PathBuf {
-    let go = std::env::var_os("FAULTTRACE_GO");
-    go.expect("FAULTTRACE_GO must name a new Go: `cargo xtask e2e` does")
-        .into()
-}
-
-fn built(bench: &Bench, go: &Path, (name, options, with_c): Build) -> PathBuf {
-    let program = bench.path().join(name);
-    compile_go(go, "gostall", &program, options, with_c);
-    program
-}
-
-fn slow(bench: &Bench) -> SlowFs {
-    slow_in(bench, "slow")
-}
-
-fn slow_in(bench: &Bench, directory: &str) -> SlowFs {
-    let options = Options {
-        delay_us: DELAY_US,
-        pages: READERS * PAGES,
-        ..Options::default()
-    };
-    SlowFs::mount_in(bench.subdirectory(directory), &options)
-}
-
-/// Starts a program that touches pages in this way.
-fn started(program: &Path, procs: u32, mode: &str, slow: &SlowFs) -> Work {
-    evict(slow.file());
-    started_on(program, procs, mode, slow.file())
-}
-
-fn started_on(program: &Path, procs: u32, mode: &str, file: &Path) -> Work {
-    let mut command = Command::new(program);
-    command
-        .arg(file)
-        .arg(mode)
-        .args([READERS, 0, PAGES].map(|number| number.to_string()))
-        .env("GOMAXPROCS", procs.to_string());
-    Work::start_command("gostall", &mut command)
-}
-
-/// A traced run.
-struct Run {
-    trace: Trace,
-    pid: u32,
-    told: Told,
-}
-
-fn run(program: &Path, procs: u32, mode: &str, slow: &SlowFs) -> Run {
-    let mut work = started(program, procs, mode, slow);
-    let pid = work.pid();
-    let mut tracer = Tracer::of(pid);
-    recognised(&mut tracer, pid);
-    work.go();
-    let told: Told = work.done_as();
-    let trace = tracer.stop();
-    work.exit();
-    Run { trace, pid, told }
-}
-
-/// Waits until the process is known to run a Go program.
-fn recognised(tracer: &mut Tracer, pid: u32) -> GoProgram {
-    let known = |record: &Record| match record {
-        Record::Go(go) if go.pid == pid => Some(go.clone()),
-        _ => None,
-    };
-    tracer.wait_for("the `go` record", SOON, known).1
-}
-
-impl Run {
-    fn go(&self) -> &GoProgram {
-        let mut programs = self.trace.records.iter().filter_map(|record| match record {
-            Record::Go(go) => Some(go),
-            _ => None,
-        });
-        programs.next().expect("recognised")
-    }
-
-    fn stalls(&self) -> Vec<&PStall> {
-        let told = self.trace.records.iter().filter_map(|record| match record {
-            Record::PStall(stall) => Some(&**stall),
-            _ => None,
-        });
-        told.collect()
-    }
-
-    fn ps(&self) -> Option<&Ps> {
-        let summary = self.trace.summary(self.pid);
-        let go = summary.go.as_ref().expect("a Go program");
-        go.ps.as_ref()
-    }
-
-    /// The faults on the slow file.
-    fn faults(&self, slow: &SlowFs) -> Vec<&Fault> {
-        let path = slow.file().to_str();
-        let all = self.trace.faults(self.pid).into_iter();
-        all.filter(|fault| fault.facts.path.as_deref() == path)
-            .collect()
-    }
-
-    /// The goroutines of the faults are those of the program: each with as many as it touched pages.
-    fn check_goroutines(&self, slow: &SlowFs) {
-        let mut found: BTreeMap<u64, usize> = BTreeMap::new();
-        for fault in self.faults(slow) {
-            let goroutine = fault.facts.goroutine.as_ref();
-            let goroutine = goroutine.unwrap_or_else(|| panic!("no goroutine: {fault:#?}"));
-            *found.entry(goroutine.id.expect("a goroutine")).or_default() += 1;
-            assert_eq!(goroutine.created_by.as_deref(), Some("main.main"));
-            self.check_labels(goroutine);
-            // `go f(x)` makes the compiler wrap f.
-            let start = goroutine.start.as_deref().expect("a function");
-            assert!(start.starts_with("main.main."), "{start}");
-        }
-        let readers = self.told.readers.iter();
-        let truth: BTreeMap<u64, usize> = readers.map(|one| (one.goroutine, one.touches)).collect();
-        self.trace
-            .check(found == truth, || format!("{found:?}, not {truth:?}"));
-    }
-}
-
-impl Run {
-    /// The labels are those that the reader gave itself.
-    fn check_labels(&self, goroutine: &Goroutine) {
-        let mut readers = self.told.readers.iter();
-        let reader = readers.find(|one| Some(one.goroutine) == goroutine.id);
-        let first = reader.expect("one of them").first.to_string();
-        let labels = goroutine.labels.as_deref().expect("labels");
-        let pairs: Vec<_> = labels
-            .iter()
-            .map(|label| (label.key.as_str(), label.value.as_str()))
-            .collect();
-        let long = format!("{}a…", "ab".repeat(31));
-        let truth = [("a long one", long.as_str()), ("reader", first.as_str())];
-        assert_eq!(pairs, truth);
-        assert_eq!(goroutine.labels_left_out, Some(0));
-    }
-}
 
 fn full_stalls_are_those_of_the_ticker(go: &Path) {
     let bench = start();

@@ -70,19 +70,8 @@ pub struct KernelTypes {
     pub task_stack: u64,
     /// Bytes from the lowest address of a kernel stack to the registers of user mode at its top.
     pub user_regs: u64,
-    /// `pt_regs.cs`.
-    pub regs_cs: u64,
-    /// `pt_regs.orig_ax`.
-    pub regs_orig_ax: u64,
-    /// `pt_regs.ip`.
-    pub regs_ip: u64,
-    /// `pt_regs.sp`.
-    pub regs_sp: u64,
-    /// `pt_regs.bp`.
-    pub regs_bp: u64,
-    /// `pt_regs.r14`, in which Go keeps its `g` (Go's src/cmd/compile/abi-internal.md); 0 if there is
-    /// none.
-    pub regs_g: u64,
+    /// Members of `pt_regs`.
+    pub regs: RegsTypes,
     /// `task_struct.thread.fsbase`, the thread pointer of user mode; 0 on other machines.
     pub task_thread_pointer: u64,
     /// `vm_fault.vma`.
@@ -130,6 +119,24 @@ pub struct KernelTypes {
     pub tracepoints: u32,
     /// How to read what is in the page cache; `None` if this kernel has it in another form.
     pub folio: Option<FolioTypes>,
+}
+
+/// Where `struct pt_regs` has registers of user mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegsTypes {
+    /// `pt_regs.cs`.
+    pub cs: u64,
+    /// `pt_regs.orig_ax`.
+    pub orig_ax: u64,
+    /// `pt_regs.ip`.
+    pub ip: u64,
+    /// `pt_regs.sp`.
+    pub sp: u64,
+    /// `pt_regs.bp`.
+    pub bp: u64,
+    /// `pt_regs.r14`, in which Go keeps its `g` (Go's src/cmd/compile/abi-internal.md); 0 if there is
+    /// none.
+    pub g: u64,
 }
 
 /// What is needed to follow pages of the page cache.
@@ -225,12 +232,7 @@ impl KernelTypes {
             namespace_inum: member("pid_namespace", "ns")? + member("ns_common", "inum")?,
             task_stack: member("task_struct", "stack")?,
             user_regs: THREAD_SIZE.saturating_sub(size_of_type(btf, "pt_regs")?),
-            regs_cs: member("pt_regs", "cs")?,
-            regs_orig_ax: member("pt_regs", "orig_ax")?,
-            regs_ip: member("pt_regs", "ip")?,
-            regs_sp: member("pt_regs", "sp")?,
-            regs_bp: member("pt_regs", "bp")?,
-            regs_g: member("pt_regs", "r14").unwrap_or(0),
+            regs: regs(btf)?,
             task_thread_pointer: nested(
                 btf,
                 ("task_struct", "thread"),
@@ -263,6 +265,18 @@ impl KernelTypes {
             folio: folio(btf).ok(),
         })
     }
+}
+
+fn regs(btf: &Btf) -> Result<RegsTypes, Error> {
+    let member = |name: &str| offset_of(btf, "pt_regs", name);
+    Ok(RegsTypes {
+        cs: member("cs")?,
+        orig_ax: member("orig_ax")?,
+        ip: member("ip")?,
+        sp: member("sp")?,
+        bp: member("bp")?,
+        g: member("r14").unwrap_or(0),
+    })
 }
 
 /// Where a member is of a structure that is a member of another; 0 if there is none.

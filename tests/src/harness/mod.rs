@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod bpf;
 pub mod cgroup;
 pub mod disk;
+pub mod gostall;
 pub mod matrix;
 pub mod privileges;
 pub mod process;
