@@ -1,5 +1,7 @@
 //! Stalls against a count of every moment, and what cannot be known.
 
+mod ps;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

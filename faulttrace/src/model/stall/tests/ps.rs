@@ -1,0 +1,118 @@
+//! Ps of a Go program against a count of every moment, forwards and backwards.
+
+use super::{MS, fold, in_ms, over, sample};
+use crate::model::Record;
+use crate::model::analysis::Options;
+use crate::model::analysis::tests::sweep::{crowd, moments};
+use crate::model::analysis::tests::{Random, analyse};
+use crate::model::ps::PsTotals;
+use crate::model::stall::{MIN_TOLD_NS, Stalls};
+use crate::model::summary::samples::{T0, fault, goroutine};
+use crate::model::{Fault, PStall};
+
+const PROCS: u32 = 2;
+
+/// Threads with odd numbers are of goroutines that hold a P.
+fn holds(tid: u32) -> bool {
+    tid % 2 == 1
+}
+
+fn in_goroutine(mut one: Fault) -> Fault {
+    let mut at = goroutine();
+    let tid = one.facts.tid;
+    (at.p, at.procs) = (holds(tid).then_some(tid), Some(PROCS));
+    at.in_syscall = !holds(tid);
+    one.facts.goroutine = Some(Box::new(at));
+    one
+}
+
+/// For how many ms how many Ps were stuck, and the times in which all were: (begin, end) in ms.
+fn counted(faults: &[Fault]) -> (Vec<u64>, Vec<(u64, u64)>) {
+    let (mut levels, mut full): (Vec<u64>, Vec<(u64, u64)>) = (vec![0; 3], Vec::new());
+    for (at, now) in (0_u64..).zip(moments(faults, true)) {
+        let held = now.iter().filter(|tid| holds(**tid)).count();
+        let ps = held.min(PROCS as usize);
+        levels[ps] += 1;
+        if ps < PROCS as usize {
+            continue;
+        }
+        match full.last_mut() {
+            Some(last) if last.1 == at => last.1 = at + 1,
+            _ => full.push((at, at + 1)),
+        }
+    }
+    levels[0] = 0;
+    (levels, full)
+}
+
+fn check(ps: &PsTotals, levels: &[u64], full: &[(u64, u64)], what: &str) {
+    let found: Vec<u64> = (0..3)
+        .map(|level| ps.levels_ns.get(level).map_or(0, |ns| ns / MS))
+        .collect();
+    assert_eq!(found, levels, "{what}");
+    assert_eq!(ps.full_count, full.len() as u64, "{what}");
+    let longest = full.iter().map(|one| one.1 - one.0).max();
+    let found = ps.longest.map(|one| one.length_ns() / MS);
+    assert_eq!(found, longest, "{what}");
+    assert_eq!(ps.full_ns, levels[2] * MS, "{what}");
+    assert_eq!(ps.unknown_ns, 0, "{what}");
+}
+
+/// All but the last report of each.
+fn told(records: &[Record]) -> Vec<(u64, u64)> {
+    let mut stalls = Stalls::default();
+    let mut told = Vec::new();
+    let mut take = |stalls: &mut Stalls| {
+        let new = stalls.take().into_iter();
+        told.extend(new.filter_map(|record| match record {
+            Record::PStall(stall) if stall.over => Some(span(&stall)),
+            _ => None,
+        }));
+    };
+    stalls.add(&crate::model::summary::samples::start());
+    for record in records {
+        stalls.add(record);
+        take(&mut stalls);
+    }
+    stalls.finish();
+    take(&mut stalls);
+    told
+}
+
+fn span(of: &PStall) -> (u64, u64) {
+    let ms = |ns: u64| (ns - T0) / MS;
+    (ms(of.stall.begin_ns), ms(of.stall.end_ns))
+}
+
+#[test]
+fn they_are_those_of_a_count_of_every_moment() {
+    let mut random = Random(6);
+    let mut all = 0;
+    for _ in 0..60 {
+        let faults = crowd(&mut random, false);
+        let (levels, full) = counted(&faults);
+        let mut records = Vec::new();
+        let mut left = faults.iter().peekable();
+        for round in 1..=40 {
+            let at = round * 50;
+            while let Some(one) = left.next_if(|one| one.end_ns - T0 <= at) {
+                records.push(over(in_goroutine(in_ms(one.clone()))));
+            }
+            let open = left.clone().map(|one| one.measure().begin_ns() - T0).min();
+            let settled = open.unwrap_or(at).min(at);
+            records.push(sample(at * MS, settled * MS, 2));
+        }
+        let (stalls, _) = fold(&records);
+        let totals = stalls.totals(fault().facts.pid).expect("followed");
+        check(&totals.ps, &levels, &full, "forwards");
+        let report = analyse(Options::default(), &records);
+        let backwards = report.all.ps.unwrap_or_default();
+        check(&backwards, &levels, &full, "backwards");
+        assert_eq!(backwards.most_queued, totals.ps.most_queued);
+        let long = |one: &&(u64, u64)| (one.1 - one.0) * MS >= MIN_TOLD_NS;
+        let long: Vec<_> = full.iter().filter(long).copied().collect();
+        assert_eq!(told(&records), long);
+        all += full.len();
+    }
+    assert!(all > 200, "{all}");
+}
