@@ -1,5 +1,6 @@
 //! What people read.
 
+mod go;
 mod hostile;
 mod stalls;
 mod summary;
