@@ -8,8 +8,8 @@ use std::process::Command;
 
 use faulttrace_tests::harness::disk::{LoopDevice, evict};
 use faulttrace_tests::harness::gostall::{
-    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, newest, oldest, recognised,
-    run, slow, slow_in, started, started_on,
+    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, command, newest, oldest,
+    recognised, run, slow, slow_in, started, started_on,
 };
 use faulttrace_tests::harness::process::until;
 use faulttrace_tests::harness::record::{Ps, Record};
@@ -347,5 +347,48 @@ fn faults_that_a_signal_ends_are_known_to_read_themselves() {
         assert!(fault.io.is_some(), "{fault:#?}");
     }
     assert_eq!(trace.summary(pid).maj_flt_remainder, Some(0));
+    work.exit();
+}
+
+#[test]
+fn another_gomaxprocs_is_followed() {
+    let bench = start();
+    let slow = slow(&bench);
+    let program = built(&bench, &newest(), BUILDS[1]);
+    let mut command = command(&program, 2, "mmap", slow.file());
+    let mut work = Work::start_command("gostall", command.arg("3"));
+    let pid = work.pid();
+    let mut tracer = Tracer::of(pid);
+    recognised(&mut tracer, pid);
+    work.go();
+    let _: Told = work.done_as();
+    let trace = tracer.stop();
+    let told: Vec<_> = trace
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Go(go) => go.gomaxprocs,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [2, 3]);
+    let go = trace.summary(pid).go.as_ref().expect("a Go program");
+    assert_eq!(go.gomaxprocs, Some(3));
+    let ps = go.ps.as_ref().expect("Ps were stuck");
+    assert_eq!(
+        (ps.gomaxprocs_least, ps.gomaxprocs_most),
+        (Some(2), Some(3))
+    );
+    // As long as there were two, both were stuck; of three, never all.
+    let both = trace.faults(pid).into_iter();
+    let with_three = both.filter(|fault| {
+        let goroutine = fault.facts.goroutine.as_ref();
+        goroutine.is_some_and(|of| of.gomaxprocs == Some(3))
+    });
+    assert!(with_three.count() > PAGES / 2);
+    assert!(
+        ps.all_stuck_count > 0 && ps.stuck_ns.len() == READERS,
+        "{ps:?}"
+    );
     work.exit();
 }

@@ -1,10 +1,11 @@
 // Goroutines that touch cold pages of a slow file, beside a ticker that measures how late the scheduler
 // is and a goroutine that is always ready to run.
 //
-//	gostall FILE MODE READERS PAUSE_US PAGES
+//	gostall FILE MODE READERS PAUSE_US PAGES [PROCS]
 //
 // MODE is how pages are touched: mmap, cgo (in C), syscall (by pread of something else into the
-// mapping), pread (read, not mapped). Each reader touches PAGES pages of its own, with a pause after each.
+// mapping), pread (read, not mapped). Each reader touches PAGES pages of its own, with a pause after each. When
+// the first has touched half of them, GOMAXPROCS becomes PROCS.
 // Says what it did as JSON when all have ended.
 package main
 
@@ -127,6 +128,9 @@ func (of *reader) read(first int, pages int, pause time.Duration, touch func(int
 	for index := 0; index < pages; index++ {
 		touch((first + index) * page)
 		of.Touches++
+		if first == 0 && index == pages/2 && len(os.Args) > 6 {
+			runtime.GOMAXPROCS(number(6))
+		}
 		if pause > 0 {
 			time.Sleep(pause)
 		}

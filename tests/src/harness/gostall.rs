@@ -91,13 +91,18 @@ pub fn started(program: &Path, procs: u32, mode: &str, slow: &SlowFs) -> Work {
 }
 
 pub fn started_on(program: &Path, procs: u32, mode: &str, file: &Path) -> Work {
+    Work::start_command("gostall", &mut command(program, procs, mode, file))
+}
+
+/// The command that starts it.
+pub fn command(program: &Path, procs: u32, mode: &str, file: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .arg(file)
         .arg(mode)
         .args([READERS, 0, PAGES].map(|number| number.to_string()))
         .env("GOMAXPROCS", procs.to_string());
-    Work::start_command("gostall", &mut command)
+    command
 }
 
 /// A traced run.

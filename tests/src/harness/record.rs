@@ -143,6 +143,8 @@ pub struct GoSummary {
 /// What its Ps add up to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Ps {
+    pub gomaxprocs_least: Option<u32>,
+    pub gomaxprocs_most: Option<u32>,
     pub stuck_ns: Vec<u64>,
     pub lost_ns: u64,
     pub all_stuck_ns: u64,
