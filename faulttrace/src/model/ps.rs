@@ -21,6 +21,8 @@ pub(crate) struct Held {
     pub(crate) begin_ns: u64,
     /// Unix time, ns; the largest number if it is not over.
     pub(crate) end_ns: u64,
+    /// Its number.
+    p: u32,
     procs: Option<u32>,
     local: Option<u32>,
     global: Option<u32>,
@@ -34,11 +36,12 @@ impl Held {
         (begin_ns, end_ns): (u64, u64),
     ) -> Option<Self> {
         let goroutine = goroutine?;
-        goroutine.p?;
         Some(Held {
             begin_ns,
             end_ns,
-            procs: goroutine.procs,
+            p: goroutine.p?,
+            // A trace that others wrote may say so.
+            procs: goroutine.procs.filter(|procs| *procs != 0),
             local: goroutine.queued_local,
             global: goroutine.queued_global,
             global_at_end: goroutine.queued_global_at_end,
@@ -124,6 +127,10 @@ impl PsTotals {
 pub(crate) struct Ps {
     pub(crate) totals: PsTotals,
     open: Option<FullStall>,
+    /// All were stuck in the last piece.
+    is_full: bool,
+    /// Room for the numbers of Ps.
+    numbers: Vec<u32>,
 }
 
 impl Ps {
@@ -137,12 +144,12 @@ impl Ps {
         if begin_ns >= end_ns {
             return None;
         }
-        let over = self.leave(begin_ns, end_ns);
+        let mut over = self.leave(begin_ns, end_ns);
+        self.is_full = false;
         let length_ns = end_ns - begin_ns;
         let procs = held.clone().filter_map(|one| one.procs).max();
-        let mut ps = held.clone().count();
+        let mut ps = self.distinct(held.clone());
         match procs {
-            // Ends of faults may be approximate, so that two seem to hold the same.
             Some(procs) => ps = ps.min(procs as usize),
             None if ps > 0 => {
                 self.totals.unknown_ns = self.totals.unknown_ns.saturating_add(length_ns);
@@ -152,13 +159,39 @@ impl Ps {
         if ps > 0 {
             self.totals.add(ps, length_ns);
         }
-        let Some(procs) = procs else { return over };
-        let (least, most) = self.totals.procs.unwrap_or((procs, procs));
-        self.totals.procs = Some((least.min(procs), most.max(procs)));
-        if ps >= procs as usize {
-            self.full((begin_ns, end_ns), procs, queued((begin_ns, end_ns), held));
+        if let Some(procs) = procs {
+            let (least, most) = self.totals.procs.unwrap_or((procs, procs));
+            self.totals.procs = Some((least.min(procs), most.max(procs)));
+            self.is_full = ps >= procs as usize;
+            if self.is_full {
+                self.full((begin_ns, end_ns), procs, queued((begin_ns, end_ns), held));
+                return over;
+            }
+        }
+        // What is further away than this piece reaches cannot be part of it any more.
+        if let Some(open) = self.open {
+            let far_ns = end_ns
+                .saturating_sub(open.end_ns)
+                .max(open.begin_ns.saturating_sub(begin_ns));
+            if far_ns > MAX_GAP_NS {
+                over = self.finish();
+            }
         }
         over
+    }
+
+    /// How many Ps these threads hold. Ends of faults may be approximate, so that two seem to hold the same.
+    fn distinct(&mut self, held: impl Iterator<Item = Held>) -> usize {
+        self.numbers.clear();
+        self.numbers.extend(held.map(|one| one.p));
+        self.numbers.sort_unstable();
+        self.numbers.dedup();
+        self.numbers.len()
+    }
+
+    /// Whether all were stuck in the last piece.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// The stall under way, if any.
@@ -239,10 +272,12 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
+    /// Each of another P, by when it begins.
     fn held(begin_ns: u64, end_ns: u64) -> Held {
         Held {
             begin_ns,
             end_ns,
+            p: u32::try_from((begin_ns ^ end_ns) % 1_000_003).expect("small"),
             procs: Some(2),
             local: Some(3),
             global: Some(10),
@@ -328,8 +363,13 @@ mod tests {
     #[test]
     fn no_more_are_stuck_than_there_are() {
         // The end of the first is approximate.
-        let faults = [held(0, 10 * MS), held(0, 10 * MS), held(9 * MS, 10 * MS)];
+        let faults = [held(0, 10 * MS), held(0, 11 * MS), held(9 * MS, 10 * MS)];
         let (ps, _) = sweep(&faults, true);
-        assert_eq!(ps.totals.levels_ns, [0, 0, 10 * MS]);
+        assert_eq!(ps.totals.levels_ns, [0, MS, 10 * MS]);
+        // One P that two threads seem to hold is one.
+        let mut same = [held(0, 10 * MS), held(5 * MS, 20 * MS)];
+        same[1].p = same[0].p;
+        let (ps, over) = sweep(&same, true);
+        assert_eq!((ps.totals.levels_ns, over), (vec![0, 20 * MS], vec![]));
     }
 }

@@ -21,7 +21,7 @@ pub struct PStall {
     pub over: bool,
     /// The faults that did it, in the order in which they began.
     pub faults: Vec<Source>,
-    /// Others of them.
+    /// Others of them; one that a pause divides may count twice.
     pub other_faults: u64,
 }
 
@@ -46,18 +46,28 @@ impl Full {
         fresh: &[Source],
     ) -> Option<Arc<PStall>> {
         let held = blocked.clone().filter_map(Source::held);
-        let before = self.ps.under_way();
+        let (before, was_full) = (self.ps.under_way(), self.ps.is_full());
         let over = self.ps.pass((begin_ns, end_ns), held);
         let told = over.and_then(|over| self.over(pid, over, true));
-        match (before.filter(|_| over.is_none()), self.ps.under_way()) {
-            (None, Some(_)) => {
+        let goes_on = before.is_some() && over.is_none();
+        match (goes_on, self.ps.is_full()) {
+            (false, true) => {
                 self.telling = Telling::default();
-                blocked.for_each(|source| self.add(source));
+                self.add_all(blocked);
             }
-            (Some(_), Some(_)) => fresh.iter().for_each(|source| self.add(source)),
-            (_, None) => {}
+            (true, true) if was_full => fresh.iter().for_each(|source| self.add(source)),
+            (true, true) => self.add_all(blocked),
+            (_, false) => {}
         }
         told
+    }
+
+    /// More is known of a fault.
+    pub(super) fn learn(&mut self, source: &Source) {
+        let mut faults = self.faults.iter_mut();
+        if let Some(known) = faults.find(|known| known.key() == source.key()) {
+            *known = source.clone();
+        }
     }
 
     /// It is time to tell of what goes on.
@@ -91,8 +101,16 @@ impl Full {
         })
     }
 
+    /// Adds those that are not there yet, in the order in which they began.
+    fn add_all<'a>(&mut self, blocked: impl Iterator<Item = &'a Source>) {
+        let mut all: Vec<&Source> = blocked.filter(|source| source.held().is_some()).collect();
+        all.sort_by_key(|source| source.facts().begin_ns);
+        all.into_iter().for_each(|source| self.add(source));
+    }
+
     fn add(&mut self, source: &Source) {
-        if source.held().is_none() {
+        let is_known = |known: &Source| known.key() == source.key();
+        if source.held().is_none() || self.faults.iter().any(is_known) {
             return;
         }
         if self.faults.len() < FAULTS {
@@ -104,6 +122,12 @@ impl Full {
 }
 
 impl Source {
+    /// Which fault of which thread.
+    pub(super) fn key(&self) -> (u32, Option<u64>) {
+        let facts = self.facts();
+        (facts.tid, facts.begin_ns)
+    }
+
     /// The P that it holds.
     fn held(&self) -> Option<Held> {
         let facts = self.facts();

@@ -106,6 +106,8 @@ pub(super) struct Sweep {
     /// What began at the cursor.
     fresh: Vec<Source>,
     stuck: BTreeMap<u32, Open>,
+    /// What is known by now of faults that were reported as stuck and whose begin is still to come.
+    learnt: BTreeMap<(u32, Option<u64>), Source>,
     /// So many threads make a stall until these times, and after the last.
     changes: VecDeque<(u64, u32)>,
     needed: Option<u32>,
@@ -129,6 +131,7 @@ impl Sweep {
             blocked: BTreeMap::new(),
             fresh: Vec::new(),
             stuck: BTreeMap::new(),
+            learnt: BTreeMap::new(),
             changes: VecDeque::new(),
             needed: None,
             window: Window::default(),
@@ -157,11 +160,7 @@ impl Sweep {
         let mut late = 0;
         if let Some(open) = self.stuck.remove(&facts.tid) {
             if begin_ns <= open.begin_ns {
-                // It knows more than the report did.
-                if let Some(blocked) = self.blocked.get_mut(&facts.tid) {
-                    blocked.source = Source::Fault(Arc::clone(fault));
-                    self.is_go |= facts.goroutine.is_some();
-                }
+                self.learn(Source::Fault(Arc::clone(fault)));
                 return self.ends(facts.tid, fault.end_ns);
             }
             // Its end was not seen.
@@ -193,6 +192,7 @@ impl Sweep {
             None => {}
             Some(known) if known.begin_ns == begin_ns => {
                 self.stuck.insert(tid, open);
+                self.learn(Source::Stuck(Arc::clone(stuck)));
                 return 0;
             }
             Some(known) => {
@@ -203,6 +203,20 @@ impl Sweep {
         }
         self.stuck.insert(tid, open);
         late + self.begins(begin_ns, Source::Stuck(Arc::clone(stuck)))
+    }
+
+    /// More is known of a fault that was reported as stuck: what its thread was at, perhaps, or its cause.
+    fn learn(&mut self, source: Source) {
+        self.is_go |= source.facts().goroutine.is_some();
+        self.full.learn(&source);
+        let key = source.key();
+        match self.blocked.get_mut(&key.0) {
+            Some(blocked) if blocked.source.key() == key => blocked.source = source,
+            _ if self.learnt.len() < MAX_STUCK || self.learnt.contains_key(&key) => {
+                self.learnt.insert(key, source);
+            }
+            _ => {}
+        }
     }
 
     fn begins(&mut self, at_ns: u64, source: Source) -> u64 {
@@ -301,6 +315,8 @@ impl Sweep {
         {
             match edge.begins {
                 Some(source) => {
+                    let learnt = self.learnt.remove(&source.key());
+                    let source = learnt.unwrap_or(source);
                     self.fresh.push(source.clone());
                     let blocked = self
                         .blocked
