@@ -77,8 +77,8 @@ counters! {
     IO_CHAINS_CUT = "io_chains_cut", Unreadable;
     /// What a thread of a Go program was at could not be read from its memory.
     GOROUTINES_UNREADABLE = "goroutine_unreadable", Unreadable;
-    /// Labels of a goroutine could not be read: not in memory, of a form that is not known, more than 8,
-    /// or more different ones than there is room for.
+    /// Labels of a goroutine could not be read: not in memory, of a form that is not known, more than 8;
+    /// or its process was known too late to be one of Go.
     GO_LABELS_UNREADABLE = "go_labels_unreadable", Unreadable;
     /// What a thread of a Go program was at was not sent: the ring was full.
     GOROUTINES_LOST = "ring_full_goroutines", Unreadable;

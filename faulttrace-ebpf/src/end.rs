@@ -13,6 +13,9 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     entry.flags |= more;
     if entry.flags & flag::NO_START == 0 && entry.completed == config::completed_faults() {
         entry.flags |= flag::GIVEN_UP;
+        if config::READ_AHEAD_TOLD.load() == 0 {
+            entry.flags |= flag::READ_AHEAD_UNTOLD;
+        }
     }
     if entry.in_ns == 0 {
         // It still counts as off the CPU: its switch-in was not seen.

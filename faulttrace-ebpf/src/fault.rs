@@ -150,11 +150,14 @@ pub fn file_page(ctx: *mut c_void) {
             what: what::FILE,
             completed,
             read_bytes: 0,
+            read_ahead: 0,
+            padding: 0,
         };
     }
     (slot.inode, slot.device) = file_of(ctx);
     slot.page_offset = page_offset;
     slot.file_ns = now;
+    slot.read_ahead = 0;
     if config::OFF_TASK_READ_BYTES.load() != 0 {
         slot.read_bytes = config::read_bytes();
     }
@@ -167,6 +170,33 @@ fn mark_reads(entry: &mut Inflight) {
     if known && entry.flags & (flag::READ_MARKED | flag::NO_START) == 0 {
         entry.flags |= flag::READ_MARKED;
         entry.read_bytes = config::read_bytes();
+    }
+}
+
+/// Tracepoint readahead:page_cache_async_ra(inode, index, ra, pages): the thread comes to a page of a file
+/// that is in the page cache, and has been marked as the one at which to read on. What it hands to devices
+/// from here on is for later pages.
+#[inline(always)]
+pub fn async_readahead(_ctx: *mut c_void) {
+    let (tgid, tid) = current();
+    if config::OFF_TASK_READ_BYTES.load() == 0 || !traced(tgid, tid) {
+        return;
+    }
+    let Some(slot) = maps::slot() else { return };
+    if slot.tid != tid || slot.file_ns == 0 {
+        return;
+    }
+    if slot.what != what::MARK {
+        if slot.read_bytes == config::read_bytes() {
+            slot.read_ahead = 1;
+        }
+        return;
+    }
+    if let Some(entry) = maps::inflight(tid)
+        && entry.flags & flag::READ_MARKED != 0
+        && entry.read_bytes == config::read_bytes()
+    {
+        entry.flags |= flag::READ_AHEAD;
     }
 }
 

@@ -7,21 +7,14 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
-use faulttrace_ebpf::goroutine::{GoLayout, Goroutine, GoroutineEvent, NOT_READ, flag};
+use faulttrace_ebpf::goroutine::{
+    GoLayout, Goroutine, GoroutineEvent, MAX_LOCAL, NOT_READ, SCAN, SYSCALL, flag,
+};
 use faulttrace_ebpf::{Inflight, counter, kind};
 
 use crate::config::{self, current, current_task, member};
 use crate::maps::{self, EVENTS};
 use crate::{end, labels};
-
-/// Status of a goroutine in a system call, or in C (runtime/runtime2.go, `_Gsyscall`). Until Go 1.25
-/// its thread has no P then (`m.p` is 0, runtime/proc.go, reentersyscall); since 1.26 it keeps it until
-/// another takes it.
-const SYSCALL: u32 = 3;
-/// Added to a status while the stack is looked at (`_Gscan`).
-const SCAN: u32 = 0x1000;
-/// The queue of a P holds no more (runtime/runtime2.go, `p.runq`).
-const MAX_LOCAL: u32 = 256;
 
 /// Go programs among the traced processes.
 #[map]
@@ -40,6 +33,15 @@ fn any() -> bool {
     GO_COUNT
         .get_ptr(0)
         .is_some_and(|count| unsafe { core::ptr::read_volatile(count) } != 0)
+}
+
+/// The process has ended, or replaced its program: what is known of it is true no more. Userspace, which
+/// learns of it later, keeps the count.
+#[inline(always)]
+pub fn forget(tgid: u32) {
+    if any() {
+        let _ = GO.remove(tgid);
+    }
 }
 
 /// The current thread, which has this entry, sleeps in its fault: notes what it is at, once.
@@ -100,12 +102,19 @@ extern "C" fn look_at_goroutine(tid: u32, tgid: u32, slept: u32) -> u32 {
     let (Some(place), Some(layout)) = (place(tid, slept), layout(tgid)) else {
         return 0;
     };
-    *place = Goroutine::NONE;
-    place.flags = flag::TRIED;
+    clear(place);
     if find(place, layout).is_none() {
+        // Half of it would be taken for the whole: no P that was read is not the same as no P.
+        clear(place);
         maps::count(counter::GOROUTINES_UNREADABLE);
     }
     u32::from(place.flags & flag::HAS_LABELS != 0)
+}
+
+#[inline(always)]
+fn clear(place: &mut Goroutine) {
+    *place = Goroutine::NONE;
+    place.flags = flag::TRIED;
 }
 
 #[inline(always)]

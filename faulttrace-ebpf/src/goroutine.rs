@@ -32,6 +32,15 @@ pub mod labels_form {
     pub const MAP: u32 = 2;
 }
 
+/// Status of a goroutine in a system call, or in C (runtime/runtime2.go, `_Gsyscall`). Until Go 1.25
+/// its thread has no P then (`m.p` is 0, runtime/proc.go, reentersyscall); since 1.26 it keeps it until
+/// another takes it.
+pub const SYSCALL: u32 = 3;
+/// Added to a status while the stack is looked at (`_Gscan`).
+pub const SCAN: u32 = 0x1000;
+/// The queue of a P holds no more (runtime/runtime2.go, `p.runq`).
+pub const MAX_LOCAL: u32 = 256;
+
 /// Labels of one goroutine that are kept.
 pub const MAX_LABELS: usize = 4;
 /// Room for a key; its first 31 bytes are kept.

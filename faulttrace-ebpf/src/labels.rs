@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use faulttrace_ebpf::counter;
 use faulttrace_ebpf::goroutine::{
     GoLayout, KEY_LEN, Label, Labels, MAX_LABELS, VALUE_LEN, labels_form,
@@ -23,10 +23,11 @@ const MIN_TOP_HASH: u8 = 5;
 /// A string: where it is, and its length.
 const STRING: u32 = 16;
 
-/// Labels by a hash of them, so that equal ones are kept once.
+/// Labels by a hash of them, so that equal ones are kept once. Programs label by request too, so new ones
+/// take the place of old ones, which userspace has long read.
 #[map]
-static LABELS: HashMap<u64, Labels> = HashMap::with_max_entries(4096, 0);
-/// Room to read labels in, used as `go::FOUND` is.
+static LABELS: LruHashMap<u64, Labels> = LruHashMap::with_max_entries(4096, 0);
+/// Room to read labels in, not for the program at the return of `handle_mm_fault`, which others interrupt.
 #[map]
 static ROOM: PerCpuArray<Labels> = PerCpuArray::with_max_entries(1, 0);
 
@@ -39,6 +40,11 @@ pub extern "C" fn look_at_labels(tid: u32, tgid: u32, slept: u32) -> u32 {
     };
     let at = place.labels;
     place.labels = 0;
+    if slept != 0 && maps::inflight(tid).is_none() {
+        // That program has taken it: the thread fell asleep before it was known to be one of Go.
+        maps::count(counter::GO_LABELS_UNREADABLE);
+        return 0;
+    }
     // SAFETY: the value lives as long as the map and belongs to this CPU, see `ROOM`.
     let Some(room) = ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room }) else {
         return 0;

@@ -106,8 +106,14 @@ pub mod flag {
     pub const READ_MARKED: u32 = 1 << 15;
     /// The thread has handed reads to devices in it (`READ_MARKED`).
     pub const READ_STARTED: u32 = 1 << 16;
-    /// A signal ended it before it was complete, so that the kernel counts it neither as major nor as minor.
+    /// It ended before it was complete, so that the kernel counts it neither as major nor as minor: because of
+    /// a signal, or because it failed, or the thread died.
     pub const GIVEN_UP: u32 = 1 << 17;
+    /// The reads of `READ_STARTED` were for later pages: its own page was there, brought in by a read of
+    /// somebody else, which may not have been over.
+    pub const READ_AHEAD: u32 = 1 << 18;
+    /// Whether `READ_AHEAD` would be set is not known.
+    pub const READ_AHEAD_UNTOLD: u32 = 1 << 19;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }

@@ -70,6 +70,7 @@ mod entry {
         page_fault_user / page_fault_user_raw => fault::user_fault;
         page_fault_kernel / page_fault_kernel_raw => fault::kernel_fault;
         filemap_fault / filemap_fault_raw => fault::file_page;
+        async_readahead / async_readahead_raw => fault::async_readahead;
         rseq_update / rseq_update_raw => fault::back_to_user;
         sched_switch / sched_switch_raw => sched::switch;
         sched_waking / sched_waking_raw => sched::waking;

@@ -33,6 +33,10 @@ pub struct Slot {
     pub completed: u32,
     /// As in `Inflight`, valid if `file_ns` is not 0.
     pub read_bytes: u32,
+    /// 1 = `flag::READ_AHEAD`, valid if `file_ns` is not 0.
+    pub read_ahead: u32,
+    /// Unused.
+    pub padding: u32,
 }
 
 /// What a slot says of its thread.

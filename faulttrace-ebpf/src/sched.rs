@@ -239,6 +239,7 @@ pub fn kind_of(flags: u32) -> u32 {
 #[inline(always)]
 fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
     let file = match known && slot.file_ns != 0 {
+        true if slot.read_ahead != 0 => flag::HAS_FILE | flag::READ_MARKED | flag::READ_AHEAD,
         true if config::OFF_TASK_READ_BYTES.load() != 0 => flag::HAS_FILE | flag::READ_MARKED,
         true => flag::HAS_FILE,
         false => 0,

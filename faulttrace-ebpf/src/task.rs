@@ -10,7 +10,7 @@ use faulttrace_ebpf::{COMM_LEN, TaskEvent, counter, filter, flag, kind};
 
 use crate::config::{self, FILTER, argument, current, member, traced};
 use crate::maps::{self, EVENTS, TGIDS, TIDS};
-use crate::{device, end};
+use crate::{device, end, go};
 
 /// Processes whose last thread was seen to end, and when. Each thread is counted off before it comes to
 /// the tracepoint (kernel/exit.c, do_exit), so that others may come there later than the last one.
@@ -42,6 +42,7 @@ pub fn fork(ctx: *mut c_void) {
 pub fn exec(ctx: *mut c_void) {
     let (tgid, tid) = current();
     let comm = comm_of(argument(ctx, 0) as *const u8);
+    go::forget(tgid);
     if traced(tgid, tid) {
         send(kind::EXEC, 0, tgid, tid, 0, comm);
     } else if FILTER.load() == filter::SET && matches(&comm) {
@@ -104,6 +105,9 @@ pub fn exit(ctx: *mut c_void) {
         "thread {} of process {} ends with {} majors", tid, tgid, maj_flt
     );
     send(kind::EXIT, flags, tgid, tid, maj_flt, comm_of(task));
+    if last {
+        go::forget(tgid);
+    }
     if last && FILTER.load() != filter::ALL {
         let _ = DEAD.insert(tgid, now, 0);
     }

@@ -338,12 +338,12 @@ fn faults_that_a_signal_ends_are_known_to_read_themselves() {
     trace.check(slow.len() == READERS * PAGES, || {
         format!("{} faults", slow.len())
     });
-    let interrupted = slow.iter().filter(|fault| fault.interrupted).count();
-    eprintln!("{interrupted} of {} were ended by a signal", slow.len());
-    assert!(interrupted * 2 > slow.len(), "{interrupted}");
+    let given_up = slow.iter().filter(|fault| fault.given_up).count();
+    eprintln!("{given_up} of {} were ended by a signal", slow.len());
+    assert!(given_up * 2 > slow.len(), "{given_up}");
     for fault in slow {
         assert_eq!(fault.facts.cause(), "file_read", "{fault:#?}");
-        assert_eq!(fault.major, !fault.interrupted, "{fault:#?}");
+        assert_eq!(fault.major, !fault.given_up, "{fault:#?}");
         assert!(fault.io.is_some(), "{fault:#?}");
     }
     assert_eq!(trace.summary(pid).maj_flt_remainder, Some(0));

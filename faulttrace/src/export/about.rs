@@ -41,8 +41,8 @@ impl About {
             Record::ProcessEnd(end) => self.span(end.time_ns, end.time_ns),
             Record::Sample(sample) => self.span(sample.time_ns, sample.time_ns),
             Record::CacheFill(fill) => self.span(fill.end_ns, fill.end_ns),
-            Record::Go(go) => self.span(go.time_ns, go.time_ns),
-            Record::Lost(_)
+            Record::Go(_)
+            | Record::Lost(_)
             | Record::Process(_)
             | Record::Accounting(_)
             | Record::Transport(_)

@@ -19,7 +19,7 @@ use crate::model::{
     Task, Waker,
 };
 use crate::probe::RawStack;
-use crate::process::{Cgroups, FileHint, Labels, page_bytes};
+use crate::process::{Cgroups, FileHint, FileId, Labels, page_bytes};
 
 /// How many user stacks are remembered as recorded, if the ends of their processes are never seen;
 /// each takes up to 1 KiB. Others are asked for again.
@@ -116,6 +116,11 @@ impl Enricher {
         self.goroutines.keep(event);
     }
 
+    /// How many goroutines lack labels since this was last asked, because too many others came after them.
+    pub fn take_labels_gone(&mut self) -> u64 {
+        self.goroutines.take_labels_gone()
+    }
+
     /// How many faults there were, since the last time, that waited for a read of their own of which no
     /// program saw the completion.
     pub fn take_unseen_completions(&mut self) -> u64 {
@@ -140,7 +145,7 @@ impl Enricher {
                 kernel_stack: event.kernel_stack,
                 syscall: event.syscall,
                 comm: &event.comm,
-                started: started(event.flags),
+                started: started(event.flags, event.device),
                 slept: event.sleeps > 0,
             },
             stacks,
@@ -288,7 +293,7 @@ impl Enricher {
             cause,
             began_before_attach: before,
             begin_approximate: begun.flags & flag::APPROXIMATE_START != 0,
-            interrupted: begun.flags & flag::GIVEN_UP != 0,
+            given_up: begun.flags & flag::GIVEN_UP != 0 && begun.flags & flag::DIED == 0,
             user_stack,
             kernel_stack: kernel,
             goroutine: None,
@@ -402,14 +407,25 @@ fn waker(
 }
 
 /// Whether a fault that is over started the read of its page itself. The kernel says so of those that it
-/// counts; of one that a signal ended before, whether the thread handed a read to a device in it does.
-fn started(flags: u32) -> Option<bool> {
+/// counts; of one that it gave up, whether the thread handed a read to a device in it, and not for later
+/// pages alone. File systems that have no device (FUSE, NFS) read in other ways, unless they are on one
+/// (btrfs).
+fn started(flags: u32, device: u32) -> Option<bool> {
     let has = |flag| flags & flag != 0;
-    match (has(flag::GIVEN_UP), has(flag::READ_MARKED)) {
-        (false, _) => Some(has(flag::MAJOR)),
-        (true, true) => Some(has(flag::READ_STARTED)),
-        (true, false) => None,
+    if !has(flag::GIVEN_UP) {
+        return Some(has(flag::MAJOR));
     }
+    if !has(flag::READ_MARKED) {
+        return None;
+    }
+    if has(flag::READ_STARTED) {
+        return (!has(flag::READ_AHEAD_UNTOLD)).then(|| !has(flag::READ_AHEAD));
+    }
+    let file = FileId {
+        dev: device,
+        ino: 0,
+    };
+    (!file.has_made_up_device()).then_some(false)
 }
 
 fn mode_of(flags: u32) -> Mode {

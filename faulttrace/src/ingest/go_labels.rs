@@ -12,7 +12,11 @@ const MAX_SETS: usize = 8_192;
 
 /// Those that were asked for. The id is a hash of them, so what it means does not change.
 #[derive(Default)]
-pub(super) struct Known(HashMap<u64, Arc<GoLabels>>);
+pub(super) struct Known {
+    sets: HashMap<u64, Arc<GoLabels>>,
+    /// Sets that the programs kept no more when they were asked for.
+    gone: u64,
+}
 
 impl Known {
     /// The set of an id; `read` gets what is not known yet.
@@ -24,15 +28,24 @@ impl Known {
         if id == 0 {
             return None;
         }
-        if let Some(known) = self.0.get(&id) {
+        if let Some(known) = self.sets.get(&id) {
             return Some(Arc::clone(known));
         }
-        let labels = Arc::new(labels(&read(id)?));
-        if self.0.len() >= MAX_SETS {
-            self.0.clear();
+        let Some(read) = read(id) else {
+            self.gone += 1;
+            return None;
+        };
+        let labels = Arc::new(labels(&read));
+        if self.sets.len() >= MAX_SETS {
+            self.sets.clear();
         }
-        self.0.insert(id, Arc::clone(&labels));
+        self.sets.insert(id, Arc::clone(&labels));
         Some(labels)
+    }
+
+    /// How many sets could not be had since this was last asked.
+    pub(super) fn take_gone(&mut self) -> u64 {
+        std::mem::take(&mut self.gone)
     }
 }
 
@@ -122,7 +135,9 @@ mod tests {
         assert_eq!(found.left_out, 2);
         assert!(known.get(5, |_| None).is_some(), "remembered");
         assert!(known.get(0, |_| Some(read)).is_none());
+        assert_eq!(known.take_gone(), 0);
         assert!(known.get(6, |_| None).is_none());
+        assert_eq!((known.take_gone(), known.take_gone()), (1, 0));
     }
 
     #[test]

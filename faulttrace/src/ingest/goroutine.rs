@@ -40,6 +40,11 @@ impl Pending {
         Some(goroutine)
     }
 
+    /// How many goroutines lack labels since this was last asked, because too many others came after them.
+    pub(super) fn take_labels_gone(&mut self) -> u64 {
+        self.labels.take_gone()
+    }
+
     /// What was read, with names; `None` if nothing was.
     pub(super) fn goroutine(
         &mut self,

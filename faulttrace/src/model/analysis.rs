@@ -342,8 +342,8 @@ impl Analysis {
             }
             Record::Fault(fault) => self.whole_fault(fault),
             Record::CacheFill(fill) => self.seen.span(fill.end_ns, fill.end_ns),
-            Record::Go(go) => self.seen.span(go.time_ns, go.time_ns),
-            Record::Lost(_)
+            Record::Go(_)
+            | Record::Lost(_)
             | Record::Process(_)
             | Record::Accounting(_)
             | Record::Transport(_)

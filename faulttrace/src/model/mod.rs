@@ -227,9 +227,9 @@ pub struct Facts {
     /// Its beginning was not seen, and is the first moment at which it was: when the thread first
     /// fell asleep, or at its end. Its duration is a lower bound.
     pub begin_approximate: bool,
-    /// A signal ended it before it was complete, and the instruction faulted anew after that: the kernel
-    /// counts it neither as major nor as minor. Known when it is over.
-    pub interrupted: bool,
+    /// The kernel gave it up before it was complete, because of a signal (the instruction faults anew after
+    /// that) or because it failed (SIGBUS): it counts neither as major nor as minor. Known when it is over.
+    pub given_up: bool,
     /// The user stack, innermost frame first.
     pub user_stack: Option<Arc<Stack>>,
     /// The kernel stack of its longest sleep, innermost frame first.

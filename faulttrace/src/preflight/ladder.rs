@@ -40,6 +40,9 @@ fn note(job: &Job, there: bool) -> &'static str {
         ("mm_filemap_fault", false) => {
             "file and offset come from the memory map alone; without an exception, faults are seen only where they sleep in state D (kernel 6.12 has it)"
         }
+        ("page_cache_async_ra", false) => {
+            "of some faults that a signal ends, it is not told who read the page (kernel 6.18 has it)"
+        }
         ("page_fault_kernel", false) => "faults inside system calls are not seen",
         _ => "",
     }

@@ -1,5 +1,7 @@
 //! Tells the programs which processes are Go's, and where their runtime keeps things.
 
+use std::collections::HashSet;
+
 use aya::maps::{Array, HashMap, MapData};
 use aya::{Ebpf, Pod};
 use faulttrace_ebpf::goroutine::{GoLayout, Labels};
@@ -21,7 +23,7 @@ pub(super) struct GoMaps {
     layouts: HashMap<MapData, u32, Plain<GoLayout>>,
     labels: HashMap<MapData, u64, Plain<Labels>>,
     count: Array<MapData, u64>,
-    entered: u64,
+    entered: HashSet<u32>,
 }
 
 impl GoMaps {
@@ -40,14 +42,13 @@ impl GoMaps {
             layouts,
             labels,
             count,
-            entered: 0,
+            entered: HashSet::new(),
         })
     }
 
-    fn set_count(&mut self, entered: u64) -> Result<(), Error> {
-        self.entered = entered;
+    fn set_count(&mut self) -> Result<(), Error> {
         self.count
-            .set(0, entered, 0)
+            .set(0, self.entered.len() as u64, 0)
             .map_err(|error| maps::refused(Self::COUNT, &error))
     }
 }
@@ -55,19 +56,12 @@ impl GoMaps {
 impl Probe {
     /// From now on, what threads of this process are at is read in their faults.
     pub fn add_go(&mut self, tgid: u32, layout: GoLayout) -> Result<(), Error> {
-        const BPF_NOEXIST: u64 = 1;
         let maps = &mut self.go;
-        // One that is there already is of a program that was replaced.
-        if maps
-            .layouts
-            .insert(tgid, Plain(layout), BPF_NOEXIST)
-            .is_ok()
-        {
-            return maps.set_count(maps.entered + 1);
-        }
         maps.layouts
             .insert(tgid, Plain(layout), 0)
-            .map_err(|error| maps::refused(GoMaps::LAYOUTS, &error))
+            .map_err(|error| maps::refused(GoMaps::LAYOUTS, &error))?;
+        maps.entered.insert(tgid);
+        maps.set_count()
     }
 
     /// The labels of a goroutine by their id; `None` if they were not recorded.
@@ -79,9 +73,9 @@ impl Probe {
     /// The process has ended or replaced its program.
     pub fn remove_go(&mut self, tgid: u32) -> Result<(), Error> {
         let maps = &mut self.go;
-        if maps.layouts.remove(&tgid).is_err() {
-            return Ok(());
-        }
-        maps.set_count(maps.entered.saturating_sub(1))
+        // The programs have already removed it, unless it was entered after that.
+        let _ = maps.layouts.remove(&tgid);
+        maps.entered.remove(&tgid);
+        maps.set_count()
     }
 }

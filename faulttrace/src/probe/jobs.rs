@@ -81,6 +81,10 @@ const fn job(
 /// The tracepoint of the job whose absence leaves the page's place to the memory map.
 pub(super) const FILE_FAULT: &str = "mm_filemap_fault";
 
+/// The tracepoint of the job whose absence leaves it open who read the page of some faults that were given
+/// up (kernel 6.18 has it).
+pub(super) const READ_AHEAD: &str = "page_cache_async_ra";
+
 /// The job that `--light` does without.
 pub(super) const FAULT_BEGINS: &str = "user_fault_begins";
 /// The job whose absence leaves the ends of minor faults to whatever proves them over. Its best rung
@@ -95,7 +99,7 @@ pub const HANDLER: &str = "handle_mm_fault";
 
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
-pub const JOBS: [Job; 17] = [
+pub const JOBS: [Job; 18] = [
     job(
         "io_completed",
         "block_rq_complete",
@@ -166,6 +170,12 @@ pub const JOBS: [Job; 17] = [
         "which_page",
         FILE_FAULT,
         ("filemap_fault", "filemap_fault_raw"),
+        Need::Useful,
+    ),
+    job(
+        "whose_read",
+        READ_AHEAD,
+        ("async_readahead", "async_readahead_raw"),
         Need::Useful,
     ),
     job(

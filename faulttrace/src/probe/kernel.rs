@@ -6,6 +6,7 @@ use aya::EbpfLoader;
 use faulttrace_ebpf::{filter, removal};
 
 use super::cache;
+use super::jobs::READ_AHEAD;
 use super::interrupts::{
     INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
@@ -191,6 +192,10 @@ impl Globals {
                 ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
                 ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
                 ("LIGHT", u32::from(settings.light)),
+                (
+                    "READ_AHEAD_TOLD",
+                    u32::from(types.has_tracepoint(READ_AHEAD)),
+                ),
                 ("EVICTIONS", u32::from(settings.evictions)),
                 ("MAJOR_ONLY", u32::from(settings.major_only)),
                 ("SOFTIRQS_APART", u32::from(softirqs_apart())),

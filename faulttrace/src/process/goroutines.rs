@@ -5,16 +5,9 @@
 use std::io::IoSliceMut;
 
 use faulttrace_ebpf::UserRegisters;
-use faulttrace_ebpf::goroutine::{GoLayout, Goroutine, flag};
+use faulttrace_ebpf::goroutine::{GoLayout, Goroutine, MAX_LOCAL, SCAN, SYSCALL, flag};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
-
-/// Status of a goroutine in a system call or in C (runtime/runtime2.go, `_Gsyscall`), and what is added to it
-/// while its stack is looked at (`_Gscan`).
-const SYSCALL: u32 = 3;
-const SCAN: u32 = 0x1000;
-/// The queue of a P holds no more (runtime/runtime2.go, `p.runq`).
-const MAX_LOCAL: u32 = 256;
 
 /// Memory of another process.
 pub(super) struct Memory(pub(super) u32);

@@ -23,7 +23,7 @@ pub(super) const MINOR_BITS: u32 = 20;
 
 impl FileId {
     /// Whether its file system is on no disk, so that the kernel made its device up: major number 0.
-    pub(super) fn has_made_up_device(self) -> bool {
+    pub fn has_made_up_device(self) -> bool {
         self.dev >> MINOR_BITS == 0
     }
 }

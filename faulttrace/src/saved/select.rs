@@ -147,7 +147,8 @@ impl<'a> Filter<'a> {
             Record::CacheFill(fill) => {
                 fill.end_ns >= self.since_ns && fill.begin_ns <= self.until_ns
             }
-            Record::Go(go) => self.takes_pid(go.pid),
+            // What it was before is still true.
+            Record::Go(go) => self.takes_pid(go.pid) && go.time_ns <= self.until_ns,
             Record::Accounting(account) => self.takes_pid(account.pid),
             Record::Start(_)
             | Record::Fault(_)

@@ -65,7 +65,7 @@ pub struct Fault {
     #[serde(flatten)]
     pub facts: Facts,
     pub major: bool,
-    pub interrupted: bool,
+    pub given_up: bool,
     pub end_ns: u64,
     pub duration_ns: u64,
     pub blocked_ns: u64,

@@ -12,7 +12,7 @@ use crate::model::analysis::{
     Evidence as Steps, HotRange, PAGE_BYTES, Part, Report, SLICES, SeriesKey,
 };
 use crate::model::summary::{FileKey, ProcessSummary, Remover, Tally, Waited, Who};
-use crate::model::{Cause, Device, DeviceTotals, DeviceVerdict, Devices};
+use crate::model::{Cause, Device, DeviceTotals, DeviceVerdict, Devices, LossClass};
 
 /// All that the rules look at.
 #[derive(Debug, Clone, Default)]
@@ -308,7 +308,10 @@ fn part_of(report: &Report, pid: u32) -> Option<&Part> {
 /// The Ps of a process.
 fn ps(report: &Report, pid: u32, go: &mut HashMap<u32, OfGo>, wall_ns: u64) -> Option<PsFindings> {
     let totals = part_of(report, pid)?.ps.as_ref()?;
-    PsFindings::of(totals, go.get_mut(&pid)?, wall_ns)
+    // Faults that are not there may have held more of them.
+    let lost = |class| report.summary.lost_in(class) > 0;
+    let is_whole = !lost(LossClass::Lost) && !lost(LossClass::Filtered);
+    PsFindings::of(totals, go.get_mut(&pid)?, wall_ns, is_whole)
 }
 
 /// `6.12` of `6.12.0-amd64`.

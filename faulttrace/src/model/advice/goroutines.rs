@@ -140,8 +140,14 @@ pub struct PsFindings {
 }
 
 impl PsFindings {
-    /// `None` if not all Ps were stuck at any time, or the length of the trace is not known.
-    pub(super) fn of(totals: &PsTotals, of: &mut OfGo, wall_ns: u64) -> Option<Self> {
+    /// `None` if not all Ps were stuck at any time, or the length of the trace is not known. `is_whole`: no
+    /// fault is missing.
+    pub(super) fn of(
+        totals: &PsTotals,
+        of: &mut OfGo,
+        wall_ns: u64,
+        is_whole: bool,
+    ) -> Option<Self> {
         /// Calls that are named.
         const TOP: usize = 5;
         of.turn();
@@ -149,7 +155,10 @@ impl PsFindings {
         if totals.full_ns == 0 || wall_ns == 0 {
             return None;
         }
-        let enough = |per_mille| enough(totals, procs, &of.seconds, wall_ns, per_mille);
+        let enough = |per_mille| {
+            let found = enough(totals, procs, &of.seconds, wall_ns, per_mille);
+            found.filter(|_| is_whole)
+        };
         Some(PsFindings {
             procs,
             held: of.all,

@@ -94,7 +94,7 @@ pub(crate) fn facts() -> Facts {
         cause: Some(Cause::FileRead),
         began_before_attach: false,
         begin_approximate: false,
-        interrupted: false,
+        given_up: false,
         user_stack: Some(user_stack()),
         kernel_stack: Some(kernel_stack()),
         goroutine: None,

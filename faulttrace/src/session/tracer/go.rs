@@ -100,11 +100,15 @@ impl Tracer {
             .programs
             .as_mut()
             .map_or(0, GoPrograms::take_left_out);
-        if left_out > 0 {
+        let lost = [
+            ("programs_not_looked_at", left_out),
+            ("go_labels_replaced", self.enricher.take_labels_gone()),
+        ];
+        for (reason, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
             progress.batch.push(Record::Lost(Lost {
                 class: LossClass::Unreadable,
-                reason: "programs_not_looked_at".into(),
-                count: left_out,
+                reason: reason.into(),
+                count,
             }));
         }
     }
@@ -126,7 +130,9 @@ impl Tracer {
         let Some(known) = self.go.known.get_mut(&fault.facts.pid) else {
             return;
         };
-        if known.procs == Some(procs) {
+        // One that began earlier tells what it was.
+        let is_old = fault.facts.begin_ns.is_none_or(|begin| begin < known.time_ns);
+        if known.procs == Some(procs) || is_old {
             return;
         }
         known.procs = Some(procs);

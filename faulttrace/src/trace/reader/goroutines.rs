@@ -14,6 +14,8 @@ use crate::trace::Result;
 
 /// Goroutines that are remembered.
 const MAX_GOROUTINES: usize = 16_384;
+/// Bytes of what their names and labels say.
+const MAX_BYTES: usize = 16 << 20;
 
 const COLUMNS: &str =
     "goroutine, p, in_syscall, gomaxprocs, queued_local, queued_global, queued_global_at_end";
@@ -42,6 +44,7 @@ pub(super) struct Begun<'s, 'c> {
     who: Option<&'s mut Statement<'c>>,
     labels: Option<&'s mut Statement<'c>>,
     known: HashMap<i64, Who>,
+    known_bytes: usize,
     errors: Errors<'s>,
 }
 
@@ -74,6 +77,7 @@ impl<'c> Goroutines<'c> {
             who: self.who.as_mut(),
             labels: self.labels.as_mut(),
             known: HashMap::new(),
+            known_bytes: 0,
             errors,
         })
     }
@@ -119,9 +123,12 @@ impl Begun<'_, '_> {
             Some(left_out) => Some(self.labels(id, left_out)?),
         };
         let who = (number, start, created_by, labels);
-        if self.known.len() >= MAX_GOROUTINES {
+        let more = bytes(&who);
+        if self.known.len() >= MAX_GOROUTINES || self.known_bytes.saturating_add(more) > MAX_BYTES {
             self.known.clear();
+            self.known_bytes = 0;
         }
+        self.known_bytes = self.known_bytes.saturating_add(more);
         self.known.insert(id, who.clone());
         Ok(who)
     }
@@ -140,6 +147,15 @@ impl Begun<'_, '_> {
         let kept = kept.map_err(|error| self.errors.row("goroutine_labels", id, &error))?;
         Ok(Arc::new(GoLabels { kept, left_out }))
     }
+}
+
+/// How long its names and labels are.
+fn bytes((_, start, created_by, labels): &Who) -> usize {
+    let of = |name: &Name| name.as_bytes().len();
+    let functions = [start, created_by].into_iter().flatten().map(of);
+    let labels = labels.iter().flat_map(|labels| &labels.kept);
+    let labels = labels.map(|(key, value)| of(key) + of(value));
+    functions.chain(labels).sum()
 }
 
 /// A row, without who it is.

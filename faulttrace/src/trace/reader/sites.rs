@@ -76,7 +76,7 @@ impl<'c> Statements<'c> {
     /// `minor` is the version of the file.
     fn new(db: &'c Connection, minor: i32) -> rusqlite::Result<Self> {
         let begin = schema::selected("sites", "begin_approximate", minor, "0");
-        let interrupted = schema::selected("sites", "interrupted", minor, "0");
+        let given_up = schema::selected("sites", "given_up", minor, "0");
         let by_id = |columns: &str, table: &str| {
             db.prepare(&format!(
                 "SELECT {columns} FROM {table} NOT INDEXED WHERE rowid = ?"
@@ -86,7 +86,7 @@ impl<'c> Statements<'c> {
             site: by_id(
                 &format!(
                     "thread, mode, syscall, access, major, cause, mapping, file, at, base, ended, \
-                     began_before_attach, {begin}, user_stack, kernel_stack, {interrupted}"
+                     began_before_attach, {begin}, user_stack, kernel_stack, {given_up}"
                 ),
                 "sites",
             )?,
@@ -244,7 +244,7 @@ impl<'c> Sites<'c> {
             cause: named(row.cause.as_deref(), Cause::from_name).map_err(|()| odd("cause"))?,
             began_before_attach: row.began_before_attach,
             begin_approximate: row.begin_approximate,
-            interrupted: row.interrupted,
+            given_up: row.given_up,
             user_stack,
             kernel_stack,
             goroutine: None,
@@ -412,7 +412,7 @@ struct SiteRow {
     ended: Option<String>,
     began_before_attach: bool,
     begin_approximate: bool,
-    interrupted: bool,
+    given_up: bool,
     user_stack: Option<i64>,
     kernel_stack: Option<i64>,
 }
@@ -433,7 +433,7 @@ impl SiteRow {
             ended: row.get(10)?,
             began_before_attach: row.get(11)?,
             begin_approximate: row.get(12)?,
-            interrupted: row.get(15)?,
+            given_up: row.get(15)?,
             user_stack: row.get(13)?,
             kernel_stack: row.get(14)?,
         })

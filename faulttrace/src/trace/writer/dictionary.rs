@@ -110,7 +110,7 @@ struct SiteKey {
     at: At,
     began_before_attach: bool,
     begin_approximate: bool,
-    interrupted: bool,
+    given_up: bool,
     user_stack: Option<i64>,
     kernel_stack: Option<i64>,
 }
@@ -154,7 +154,7 @@ impl Dictionary {
             at,
             began_before_attach: facts.began_before_attach,
             begin_approximate: facts.begin_approximate,
-            interrupted: facts.interrupted,
+            given_up: facts.given_up,
             user_stack: self.optional_stack(facts.user_stack.as_ref(), rows)?,
             kernel_stack: self.optional_stack(facts.kernel_stack.as_ref(), rows)?,
         };
@@ -357,6 +357,6 @@ fn add_site(id: i64, key: &SiteKey, rows: &mut Statements<'_>) -> rusqlite::Resu
         key.begin_approximate.into(),
         key.user_stack.into(),
         key.kernel_stack.into(),
-        key.interrupted.into(),
+        key.given_up.into(),
     ])
 }

@@ -125,7 +125,7 @@ pub(in crate::view) struct FaultLine<'a> {
     #[serde(flatten)]
     facts: FactsPart<'a>,
     major: bool,
-    interrupted: bool,
+    given_up: bool,
     duration_ns: u64,
     blocked_ns: u64,
     runqueue_ns: u64,
@@ -146,7 +146,7 @@ impl<'a> FaultLine<'a> {
         FaultLine {
             facts: FactsPart::new(&fault.facts),
             major: fault.major,
-            interrupted: fault.facts.interrupted,
+            given_up: fault.facts.given_up,
             duration_ns: fault.duration_ns,
             blocked_ns: fault.blocked_ns,
             runqueue_ns: fault.runqueue_ns,

@@ -236,8 +236,8 @@ impl Entries {
             self.detail(&format!("was stuck (reported {times})"), out);
         }
         self.begin_notes(&fault.facts, out);
-        if fault.facts.interrupted && fault.end != End::Died {
-            self.detail(INTERRUPTED, out);
+        if fault.facts.given_up {
+            self.detail(GIVEN_UP, out);
         }
         match fault.end {
             End::Exact => {}
@@ -267,8 +267,8 @@ impl Entries {
     }
 }
 
-const INTERRUPTED: &str =
-    "a signal ended it before it was complete: the kernel does not count it, and it faulted anew";
+const GIVEN_UP: &str =
+    "given up before it was complete, for a signal or because it failed: the kernel does not count it";
 const UNSEEN: &str = "its beginning was not seen: its duration is a lower bound";
 const BEFORE: &str = "began before faulttrace attached: times are lower bounds";
 

@@ -26,25 +26,30 @@ pub(super) struct Told {
     unsaid: u64,
     programs: u32,
     programs_unsaid: u64,
-    /// GOMAXPROCS by process.
-    procs: HashMap<u32, Option<u32>>,
+    /// What was said of each process last.
+    known: HashMap<u32, GoProcess>,
 }
 
 impl Told {
     /// A program was recognised, or is at another GOMAXPROCS.
     pub(super) fn program(&mut self, go: &GoProcess, entries: &Entries, out: &mut Vec<u8>) {
-        if self.procs.len() >= MAX_PROGRAMS {
-            self.procs.clear();
+        if self.known.len() >= MAX_PROGRAMS {
+            self.known.clear();
         }
         let who = words::with_id(entries.name_of(go.pid), go.pid);
-        let known = self.procs.insert(go.pid, go.procs).is_some();
+        let before = self.known.insert(go.pid, go.clone());
+        // The same id may be another program's by now.
+        let is_same = before.is_some_and(|before| {
+            (before.version, before.module, before.layout)
+                == (go.version.clone(), go.module.clone(), go.layout)
+        });
         if self.programs >= MAX_LINES {
             self.programs_unsaid += 1;
             return;
         }
         self.programs += 1;
         let at = entries.clock.time(go.time_ns);
-        let text = if known {
+        let text = if is_same {
             format!("{at}  {who}: {} from now on", procs(go.procs))
         } else {
             format!("{at}  {who} is a Go program: {}", program(go))
@@ -253,7 +258,7 @@ pub(in crate::view) fn section(
         Some(ps) => self::ps(entries, ps, out),
         None if go.layout.is_none() => {}
         None => {
-            let text = "  no P was stuck in a page fault that slept";
+            let text = "  no P was seen stuck in a page fault that slept";
             entries.page.say(text, out);
         }
     }
@@ -294,7 +299,7 @@ fn ps(entries: &Entries, ps: &PsTotals, out: &mut Vec<u8>) {
         page.wrap(2, &text, out);
     }
     if ps.full_count == 0 && ps.procs.is_some() {
-        page.say("  a P was left at any time", out);
+        page.say("  it was never seen that no P was left", out);
     }
     if ps.unknown_ns > 0 {
         let text = format!(

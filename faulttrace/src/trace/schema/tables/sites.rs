@@ -68,10 +68,10 @@ pub(super) const SITES: &[Column] = &[
     since(
         4,
         column(
-            "interrupted",
+            "given_up",
             "INTEGER NOT NULL",
-            "1: a signal ended it before it was complete, so the kernel counts it neither as major nor as \
-             minor",
+            "1: given up before it was complete, for a signal or because it failed, so the kernel counts it \
+             neither as major nor as minor",
         ),
     ),
 ];
