@@ -18,7 +18,7 @@ pub struct GoProcess {
     /// GOMAXPROCS at that time; `None` if it could not be read.
     pub procs: Option<u32>,
     /// How the runtime's memory is read; `None`: it is not, because the layout of this version is not
-    /// known.
+    /// known, or it was not found in the process.
     pub layout: Option<LayoutSource>,
 }
 

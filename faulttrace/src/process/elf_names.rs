@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -39,8 +40,8 @@ pub(super) trait Names: Send {
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
     /// The build id of a file; `None` if it has none, or none that can be read.
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
-    /// The Go runtime of a file; `None` if it has none, or none that can be read.
-    fn go_runtime(&mut self, id: FileId, file: &File) -> Option<GoRuntime>;
+    /// The Go runtime of a file; `None` if it has none. An error: that could not be found out.
+    fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>>;
 }
 
 /// Reads the files itself.
@@ -175,7 +176,7 @@ impl Names for InProcess {
         build_id::read(file)
     }
 
-    fn go_runtime(&mut self, _: FileId, file: &File) -> Option<GoRuntime> {
+    fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>> {
         GoRuntime::of_file(file)
     }
 }

@@ -1,38 +1,32 @@
 //! Finds out which processes run a Go program, and where its runtime keeps things.
 //!
-//! On threads of their own: programs are large, and whoever reads a process's memory map or memory waits
-//! for its `mmap_lock`.
+//! On threads of their own: one for each process (`read`), since opening its program, and reading its memory
+//! map and memory, can hang; and one for all (`finder`), which starts these and has programs read.
+
+mod finder;
+mod read;
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use faulttrace_ebpf::UserRegisters;
-use faulttrace_ebpf::goroutine::{GoLayout, Goroutine, labels_form};
+use faulttrace_ebpf::goroutine::{GoLayout, Goroutine};
 
-use super::elf_files::{is_same, open_regular};
+use self::finder::{Event, Finder, Open};
 use super::elf_names::Names;
-use super::go::build_info::numbers;
-use super::go::runtime::{self, GoRuntime, Layout};
-use super::goroutines::{self, Memory};
-use super::map_reader;
-use super::maps::{FileId, MINOR_BITS, Mapping};
 use super::names_helper::Helper;
 use crate::model::{LayoutSource, Name};
 use crate::privileges;
 
 /// Processes that may wait to be looked at.
-const QUEUE: usize = 1024;
-/// Programs that are remembered.
-const MAX_PROGRAMS: usize = 1024;
-/// How many reads may hang at once; processes beyond are not recognised.
-const MAX_READS: usize = 64;
+const QUEUE: usize = 16384;
+/// What takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that runs a Go program.
 #[derive(Debug)]
@@ -46,10 +40,21 @@ pub struct Found {
     /// GOMAXPROCS; `None` if it could not be read.
     pub procs: Option<u32>,
     /// Where things are in this process, and how that is known.
-    pub layout: Option<(GoLayout, LayoutSource)>,
+    pub layout: Result<(GoLayout, LayoutSource), NoLayout>,
     /// What its threads are at that were asked about, by thread id.
     pub goroutines: Vec<(u32, Goroutine)>,
     question: u64,
+}
+
+/// Why it is not known where things are in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoLayout {
+    /// The layout of this version, or on this architecture, is not known.
+    Unknown,
+    /// It has ended meanwhile.
+    Ended,
+    /// Its memory map could not be read, or does not have the program's code.
+    NotInMemory,
 }
 
 /// Which process is asked about.
@@ -60,51 +65,74 @@ struct Question {
     stuck: Vec<UserRegisters>,
 }
 
+/// What both sides count.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Questions that wait for a thread.
+    waiting: AtomicUsize,
+    /// Questions without an answer: too many others waited, or what was asked about could not be read in time.
+    left_out: AtomicU64,
+}
+
+impl Counts {
+    fn leave_out(&self, pid: u32, why: &str) {
+        log::warn!("whether process {pid} runs a Go program is not known: {why}");
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Asks, and takes answers.
 pub struct GoPrograms {
-    questions: SyncSender<Question>,
+    events: Sender<Event>,
     answers: Receiver<Found>,
     /// The last question about each process: answers to earlier ones are about a program that was
     /// replaced, or a process that has ended.
     asked: HashMap<u32, u64>,
     next: u64,
-    /// Processes that were not looked at because too many others were waiting.
-    left_out: u64,
+    counts: Arc<Counts>,
 }
 
 impl GoPrograms {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
-        let (questions, todo) = sync_channel(QUEUE);
+        Self::start_with(Box::new(Helper::default()), read::program, PATIENCE)
+    }
+
+    fn start_with(names: Box<dyn Names>, open: Open, patience: Duration) -> io::Result<Self> {
+        let (events, todo) = channel();
         let (sender, answers) = channel();
+        let counts = Arc::new(Counts::default());
+        let mut finder = Finder::new(names, open, patience, Arc::clone(&counts));
+        let to_finder = events.clone();
         thread::Builder::new()
             .name("go programs".to_owned())
             .spawn(move || {
                 privileges::keep_and_hand_on(privileges::MAPS, privileges::HELPER);
-                Finder::new(Box::new(Helper::default()), sender).run(&todo);
+                finder.run(&todo, &to_finder, &sender);
             })?;
         Ok(Self {
-            questions,
+            events,
             answers,
             asked: HashMap::new(),
             next: 0,
-            left_out: 0,
+            counts,
         })
     }
 
     /// Has a process looked at, which is new or has replaced its program; `stuck` are threads of it that
-    /// have been stuck since before the programs were attached.
+    /// have been stuck since before the programs were attached. Never waits.
     pub fn ask(&mut self, pid: u32, stuck: Vec<UserRegisters>) {
         self.next += 1;
-        let question = Question {
-            pid,
-            number: self.next,
-            stuck,
-        };
-        if self.questions.try_send(question).is_ok() {
-            self.asked.insert(pid, self.next);
-        } else {
-            self.left_out += 1;
+        let number = self.next;
+        self.asked.insert(pid, number);
+        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.leave_out(pid, "too many others wait");
+            return;
+        }
+        let question = Question { pid, number, stuck };
+        if self.events.send(Event::Asked(question)).is_err() {
+            self.counts.leave_out(pid, "the thread has ended");
         }
     }
 
@@ -123,180 +151,18 @@ impl GoPrograms {
         }
     }
 
-    /// How many processes were not looked at since the last time because too many others waited.
+    /// Of how many processes it was not found out since the last time, at all or in time.
     pub fn take_left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
+        self.counts.left_out.swap(0, Ordering::Relaxed)
     }
 }
 
-/// What the thread owns.
-struct Finder {
-    names: Box<dyn Names>,
-    /// `None` for a program that is not Go's.
-    programs: HashMap<FileId, Option<Arc<GoRuntime>>>,
-    reads: Arc<AtomicUsize>,
-    answers: Sender<Found>,
-}
-
-impl Finder {
-    fn new(names: Box<dyn Names>, answers: Sender<Found>) -> Self {
-        Self {
-            names,
-            programs: HashMap::new(),
-            reads: Arc::new(AtomicUsize::new(0)),
-            answers,
-        }
-    }
-
-    fn run(&mut self, todo: &Receiver<Question>) {
-        while let Ok(question) = todo.recv() {
-            if let Some((file, program)) = self.program(question.pid) {
-                self.read(question, file, program);
-            }
-        }
-    }
-
-    /// The Go program that a process runs; `None` if it is another, or the process has ended.
-    fn program(&mut self, pid: u32) -> Option<(Metadata, Arc<GoRuntime>)> {
-        let file = open_regular(Path::new(&format!("/proc/{pid}/exe")))?;
-        let found = file.metadata().ok()?;
-        let id = FileId {
-            dev: libc::major(found.dev()) << MINOR_BITS | libc::minor(found.dev()),
-            ino: found.ino(),
-        };
-        if let Some(known) = self.programs.get(&id) {
-            return Some((found, known.clone()?));
-        }
-        let program = self.names.go_runtime(id, &file).map(Arc::new);
-        if self.programs.len() >= MAX_PROGRAMS {
-            self.programs.clear();
-        }
-        self.programs.insert(id, program.clone());
-        Some((found, program?))
-    }
-
-    /// Reads what is the process's own, on a thread that may hang with it.
-    fn read(&mut self, question: Question, file: Metadata, program: Arc<GoRuntime>) {
-        let pid = question.pid;
-        if self.reads.load(Ordering::Relaxed) >= MAX_READS {
-            log::warn!("the Go program of process {pid} is not looked at: too many reads hang");
-            return;
-        }
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        let (reads, answers) = (Arc::clone(&self.reads), self.answers.clone());
-        let spawned = thread::Builder::new()
-            .name(format!("go of {pid}"))
-            .spawn(move || {
-                privileges::keep(privileges::MAPS);
-                // Nobody listens any more once the session has ended.
-                let _ = answers.send(found(&question, &file, &program));
-                reads.fetch_sub(1, Ordering::Relaxed);
-            });
-        if let Err(error) = spawned {
-            self.reads.fetch_sub(1, Ordering::Relaxed);
-            log::warn!("the Go program of process {pid} is not looked at: {error}");
-        }
+impl Drop for GoPrograms {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.events.send(Event::Over);
     }
 }
 
-fn found(question: &Question, file: &Metadata, program: &GoRuntime) -> Found {
-    let pid = question.pid;
-    let memory = Memory(pid);
-    let layout = program.layout.as_ref().and_then(|layout| {
-        let map = map_reader::read(pid)
-            .map_err(|error| log::info!("memory map of {pid}: {error}"))
-            .ok()?;
-        let moved = moved(layout, file, &map.mappings)?;
-        let labels = labels_form(&program.version);
-        Some((in_process(layout, labels, moved), source(layout.source)))
-    });
-    let procs = layout
-        .as_ref()
-        .filter(|(layout, _)| layout.gomaxprocs != 0)
-        .and_then(|(layout, _)| memory.word(layout.gomaxprocs, 0))
-        // Not before the runtime has set itself up.
-        .filter(|procs| *procs != 0);
-    Found {
-        pid,
-        version: Name::from(program.version.as_str()),
-        module: program.module.as_deref().map(Name::from),
-        procs,
-        goroutines: layout
-            .iter()
-            .flat_map(|(layout, _)| stuck(&memory, layout, &question.stuck))
-            .collect(),
-        layout,
-        question: question.number,
-    }
-}
-
-fn stuck(
-    memory: &Memory,
-    layout: &GoLayout,
-    threads: &[UserRegisters],
-) -> impl Iterator<Item = (u32, Goroutine)> {
-    threads.iter().filter_map(|thread| {
-        let found = goroutines::of(memory, layout, thread)?;
-        Some((thread.tid, found))
-    })
-}
-
-fn source(of: runtime::LayoutSource) -> LayoutSource {
-    match of {
-        runtime::LayoutSource::DebugInformation => LayoutSource::DebugInfo,
-        runtime::LayoutSource::Table => LayoutSource::Table,
-    }
-}
-
-/// What labels of the profiler are kept in.
-fn labels_form(version: &str) -> u32 {
-    match numbers(version) {
-        Some((1, 18..=23)) => labels_form::MAP,
-        Some((1, 24..=27)) => labels_form::LIST,
-        _ => labels_form::UNKNOWN,
-    }
-}
-
-/// How far the program lies from where its linker put it.
-fn moved(layout: &Layout, file: &Metadata, mappings: &[Mapping]) -> Option<u64> {
-    let (address, offset) = layout.code_segment;
-    let begins = mappings.iter().find(|mapping| {
-        let length = mapping.range.end.saturating_sub(mapping.range.start);
-        let within = offset.checked_sub(mapping.offset);
-        mapping.executable
-            && mapping.file.is_some_and(|id| is_same(file, id))
-            && within.is_some_and(|within| within < length)
-    })?;
-    let at = begins.range.start.wrapping_add(offset - begins.offset);
-    Some(at.wrapping_sub(address))
-}
-
-/// The layout with addresses of the process.
-fn in_process(layout: &Layout, labels_form: u32, moved: u64) -> GoLayout {
-    let address = |linked: u64| linked.wrapping_add(moved);
-    let known = |linked: Option<u64>| linked.map_or(0, address);
-    let offsets = &layout.offsets;
-    GoLayout {
-        text_begin: address(layout.text.0),
-        text_end: address(layout.text.1),
-        gomaxprocs: known(layout.gomaxprocs),
-        runqsize: known(layout.runq_size),
-        tls_g: layout.tls_g.unwrap_or(0),
-        has_tls: u32::from(layout.tls_g.is_some()),
-        g_m: offsets.g_m,
-        g_status: offsets.g_status,
-        g_id: offsets.g_goid,
-        g_start_pc: offsets.g_start_pc,
-        g_go_pc: offsets.g_go_pc,
-        m_g0: offsets.m_g0,
-        m_curg: offsets.m_curg,
-        m_p: offsets.m_p,
-        p_id: offsets.p_id,
-        p_runq_head: offsets.p_runq_head,
-        p_runq_tail: offsets.p_runq_tail,
-        p_run_next: offsets.p_run_next,
-        g_labels: offsets.g_labels,
-        labels_form,
-        padding: 0,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,9 @@ const MAX_DATA: u64 = 2 << 30;
 /// A file's number, what is asked about it, and an offset.
 const QUESTION_BYTES: usize = 16;
 
+/// Whether a file has a Go runtime, or why that could not be found out.
+type GoAnswer = Result<Option<GoRuntime>, String>;
+
 /// What a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum About {
@@ -50,7 +53,7 @@ enum About {
     Debug,
     /// The build id, whatever the offset.
     BuildId,
-    /// The Go runtime, whatever the offset.
+    /// The Go runtime, whatever the offset. The file comes with each question, and is not kept.
     Go,
 }
 
@@ -88,7 +91,7 @@ struct Process {
 impl Names for Helper {
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
         if !self.without_debug.contains(&id) {
-            match self.ask(id, file, About::Debug, offset) {
+            match self.ask(Some(id), file, About::Debug, offset) {
                 Ok(found) => return found,
                 Err(error) => {
                     log::warn!("debug information of a file is left out: {error}");
@@ -96,7 +99,7 @@ impl Names for Helper {
                 }
             }
         }
-        self.ask(id, file, About::Table, offset)
+        self.ask(Some(id), file, About::Table, offset)
             .unwrap_or_else(|error| {
                 log::warn!("symbols of a file are left out: {error}");
                 None
@@ -105,7 +108,7 @@ impl Names for Helper {
 
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>> {
         let found: Option<Vec<u8>> =
-            self.ask(id, file, About::BuildId, 0)
+            self.ask(Some(id), file, About::BuildId, 0)
                 .unwrap_or_else(|error| {
                     log::warn!("the build id of a file is left out: {error}");
                     None
@@ -114,19 +117,21 @@ impl Names for Helper {
         found.filter(|found| found.len() <= build_id::MAX_BYTES)
     }
 
-    fn go_runtime(&mut self, id: FileId, file: &File) -> Option<GoRuntime> {
-        let found: Option<GoRuntime> = self.ask(id, file, About::Go, 0).unwrap_or_else(|error| {
-            log::warn!("the Go runtime of a file is left out: {error}");
-            None
-        });
-        found.and_then(GoRuntime::believed)
+    fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>> {
+        let read: Option<GoAnswer> = self.ask(None, file, About::Go, 0)?;
+        let read = read.ok_or(io::ErrorKind::InvalidData)?;
+        match read.map_err(io::Error::other)?.map(GoRuntime::believed) {
+            Some(None) => Err(io::ErrorKind::InvalidData.into()),
+            found => Ok(found.flatten()),
+        }
     }
 }
 
 impl Helper {
+    /// `id`: none for a file that the helper is not to keep.
     fn ask<T: DeserializeOwned>(
         &mut self,
-        id: FileId,
+        id: Option<FileId>,
         file: &File,
         about: About,
         offset: u64,
@@ -168,13 +173,13 @@ impl Process {
 
     fn ask<T: DeserializeOwned>(
         &mut self,
-        id: FileId,
+        id: Option<FileId>,
         file: &File,
         about: About,
         offset: u64,
     ) -> io::Result<Option<T>> {
         let new = u32::try_from(self.sent.len()).map_err(io::Error::other)?;
-        let number = self.sent.get(&id).copied();
+        let number = id.and_then(|id| self.sent.get(&id).copied());
         let question = question(number.unwrap_or(new), about, offset);
         let descriptor = [file.as_raw_fd()];
         let with_file = [ControlMessage::ScmRights(&descriptor)];
@@ -185,8 +190,8 @@ impl Process {
             MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
-        if number.is_none() {
-            self.sent.insert(id, new);
+        if let Some(id) = id {
+            self.sent.entry(id).or_insert(new);
         }
         self.wait()?;
         let mut answer = vec![0; MAX_ANSWER];
@@ -240,8 +245,12 @@ pub fn serve() -> ExitCode {
     let mut reader = Reader::default();
     while let Ok(Some(question)) = receive(stdin.as_fd()) {
         let number = question.number;
-        if let Some(file) = question.file {
-            files.insert(number, file);
+        let mut passing = None;
+        match question.file {
+            // Its descriptor will mean another file: nobody may remember anything by that.
+            file if question.about == About::Go => passing = file,
+            Some(file) => drop(files.insert(number, file)),
+            None => {}
         }
         let file = files.get(&number);
         let mut names = |debug| file.and_then(|file| reader.look_up(file, question.offset, debug));
@@ -249,13 +258,17 @@ pub fn serve() -> ExitCode {
             About::Table => encode(names(false)),
             About::Debug => encode(names(true)),
             About::BuildId => json(&file.and_then(build_id::read)),
-            About::Go => json(&file.and_then(GoRuntime::of_file)),
+            About::Go => json(&passing.as_ref().map(go)),
         };
         if send(stdin.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL).is_err() {
             break;
         }
     }
     ExitCode::SUCCESS
+}
+
+fn go(file: &File) -> GoAnswer {
+    GoRuntime::of_file(file).map_err(|error| error.to_string())
 }
 
 /// Gives up what is not needed. Whatever fails here leaves the helper with more than it needs.
@@ -367,7 +380,7 @@ mod tests {
         let id = FileId { dev: 0, ino: 1 };
         assert_eq!(helper.look_up(id, &file, 0), None);
         assert_eq!(helper.build_id(id, &file), None);
-        assert_eq!(helper.go_runtime(id, &file), None);
+        assert!(helper.go_runtime(&file).is_err(), "nobody has read it");
         assert!(helper.process.is_none());
     }
 

@@ -427,8 +427,8 @@ mod tests {
             None
         }
 
-        fn go_runtime(&mut self, _: FileId, _: &File) -> Option<GoRuntime> {
-            None
+        fn go_runtime(&mut self, _: &File) -> io::Result<Option<GoRuntime>> {
+            Ok(None)
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a file tells of the Go runtime in it: where a tracer finds the goroutines of its threads.
 
 use std::fs::File;
+use std::io;
 
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
@@ -59,12 +60,15 @@ pub(crate) enum LayoutSource {
 }
 
 impl GoRuntime {
-    /// `None` if it is no Go program, or one of before Go 1.18.
-    pub(crate) fn of_file(file: &File) -> Option<Self> {
+    /// `None` if it is no Go program, or one of before Go 1.18. An error if it cannot be read.
+    pub(crate) fn of_file(file: &File) -> io::Result<Option<Self>> {
+        if file.metadata()?.len() == 0 {
+            return Ok(None);
+        }
         // SAFETY: the file may be cut or written to while it is mapped. Then this process dies, or reads
         // something else: it is the helper, which is there for that; nothing is kept by reference.
-        let file = unsafe { Mmap::map(file) }.ok()?;
-        Self::read(&file)
+        let file = unsafe { Mmap::map(file) }?;
+        Ok(Self::read(&file))
     }
 
     /// The same from its bytes.

@@ -8,7 +8,7 @@ use faulttrace_ebpf::{Inflight, UserRegisters, flag};
 
 use super::{Clock, Progress, Tracer};
 use crate::model::{Fault, GoProcess, LossClass, Lost, Record};
-use crate::process::go_programs::{Found, GoPrograms};
+use crate::process::go_programs::{Found, GoPrograms, NoLayout};
 
 /// What is known of them.
 #[derive(Default)]
@@ -73,15 +73,19 @@ impl Go {
 impl Tracer {
     /// Takes what has been found out: from now on, the goroutines of these are told.
     pub(super) fn take_go(&mut self, progress: &mut Progress) {
+        let mut not_followed = 0;
         while let Some(found) = self.go.next() {
             let mut source = None;
-            if let Some((layout, from)) = found.layout {
-                match self.probe.add_go(found.pid, layout) {
+            match found.layout {
+                Ok((layout, from)) => match self.probe.add_go(found.pid, layout) {
                     Ok(()) => source = Some(from),
                     Err(error) => {
                         log::warn!("goroutines of process {} are not told: {error}", found.pid);
+                        not_followed += 1;
                     }
-                }
+                },
+                Err(NoLayout::NotInMemory) => not_followed += 1,
+                Err(NoLayout::Unknown | NoLayout::Ended) => {}
             }
             let go = GoProcess {
                 pid: found.pid,
@@ -100,11 +104,12 @@ impl Tracer {
             .programs
             .as_mut()
             .map_or(0, GoPrograms::take_left_out);
-        let lost = [
+        let counts = [
             ("programs_not_looked_at", left_out),
+            ("go_programs_not_followed", not_followed),
             ("go_labels_replaced", self.enricher.take_labels_gone()),
         ];
-        for (reason, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
+        for (reason, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             progress.batch.push(Record::Lost(Lost {
                 class: LossClass::Unreadable,
                 reason: reason.into(),

@@ -139,8 +139,7 @@ fn program(go: &GoProcess) -> String {
     }
     text += &format!(", {}", procs(go.procs));
     if go.layout.is_none() {
-        text += "; where the runtime of this version keeps its goroutines is not known, so nothing is \
-                 told of them, nor of its Ps";
+        text += "; its goroutines cannot be read, so nothing is told of them, nor of its Ps";
     }
     text
 }

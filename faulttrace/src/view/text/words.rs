@@ -278,6 +278,13 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
             "faults that waited for a read of their own whose completion was not seen"
         }
         "io_chains_cut" => "requests of more reads than were looked at for those of faults",
+        "programs_not_looked_at" => {
+            "processes of which it is not known whether they run a Go program"
+        }
+        "go_programs_not_followed" => {
+            "Go programs without goroutines and Ps, though the layout of their version is known"
+        }
+        "go_labels_replaced" => "goroutines without labels: too many others had different ones",
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",

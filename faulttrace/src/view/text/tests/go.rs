@@ -105,7 +105,7 @@ fn what_is_not_known_of_a_program_is_said() {
     let text = screen.text();
     assert!(text.contains("GOMAXPROCS not known"), "{text}");
     assert!(
-        text.contains("is not known, so nothing is told of them"),
+        text.contains("its goroutines cannot be read, so nothing is told of them"),
         "{text}"
     );
     screen.finish();
