@@ -204,7 +204,7 @@ impl MadeUp {
             }),
             began_before_attach: false,
             begin_approximate: false,
-            interrupted: false,
+            given_up: false,
             user_stack: pick(&self.stacks, stack),
             kernel_stack: pick(&self.kernel_stacks, kernel),
             goroutine: None,

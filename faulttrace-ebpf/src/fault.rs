@@ -138,21 +138,7 @@ pub fn file_page(ctx: *mut c_void) {
         end_marked(slot, tid);
     }
     if slot.tid != tid {
-        *slot = Slot {
-            start_ns: now,
-            address: 0,
-            inode: 0,
-            page_offset: 0,
-            file_ns: 0,
-            device: 0,
-            error: 0,
-            tid,
-            what: what::FILE,
-            completed,
-            read_bytes: 0,
-            read_ahead: 0,
-            padding: 0,
-        };
+        *slot = unseen_begin(tid, now, completed);
     }
     (slot.inode, slot.device) = file_of(ctx);
     slot.page_offset = page_offset;
@@ -160,6 +146,26 @@ pub fn file_page(ctx: *mut c_void) {
     slot.read_ahead = 0;
     if config::OFF_TASK_READ_BYTES.load() != 0 {
         slot.read_bytes = config::read_bytes();
+    }
+}
+
+/// What is known of a fault whose exception was not seen.
+#[inline(always)]
+fn unseen_begin(tid: u32, now: u64, completed: u32) -> Slot {
+    Slot {
+        start_ns: now,
+        address: 0,
+        inode: 0,
+        page_offset: 0,
+        file_ns: 0,
+        device: 0,
+        error: 0,
+        tid,
+        what: what::FILE,
+        completed,
+        read_bytes: 0,
+        read_ahead: 0,
+        padding: 0,
     }
 }
 

@@ -120,7 +120,7 @@ fn facts(number: u64) -> Facts {
         cause: Some(Cause::FileRead),
         began_before_attach: false,
         begin_approximate: false,
-        interrupted: false,
+        given_up: false,
         goroutine: None,
         user_stack: Some(stack(number % 2)),
         kernel_stack: Some(stack(2)),

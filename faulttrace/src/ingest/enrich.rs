@@ -10,16 +10,17 @@ use faulttrace_ebpf::{
 use syscalls::Sysno;
 
 use super::clock::Clock;
+use super::flags::{access_of, mode_of, started};
 use super::goroutine;
 use super::history::history;
 use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
 use crate::model::{
-    Access, Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck,
-    Task, Waker,
+    Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck, Task,
+    Waker,
 };
 use crate::probe::RawStack;
-use crate::process::{Cgroups, FileHint, FileId, Labels, page_bytes};
+use crate::process::{Cgroups, FileHint, Labels, page_bytes};
 
 /// How many user stacks are remembered as recorded, if the ends of their processes are never seen;
 /// each takes up to 1 KiB. Others are asked for again.
@@ -403,51 +404,6 @@ fn waker(
             syscall: syscall_name(woken_by.syscall),
         })),
         _ => None,
-    }
-}
-
-/// Whether a fault that is over started the read of its page itself. The kernel says so of those that it
-/// counts; of one that it gave up, whether the thread handed a read to a device in it, and not for later
-/// pages alone. File systems that have no device (FUSE, NFS) read in other ways, unless they are on one
-/// (btrfs).
-fn started(flags: u32, device: u32) -> Option<bool> {
-    let has = |flag| flags & flag != 0;
-    if !has(flag::GIVEN_UP) {
-        return Some(has(flag::MAJOR));
-    }
-    if !has(flag::READ_MARKED) {
-        return None;
-    }
-    if has(flag::READ_STARTED) {
-        return (!has(flag::READ_AHEAD_UNTOLD)).then(|| !has(flag::READ_AHEAD));
-    }
-    let file = FileId {
-        dev: device,
-        ino: 0,
-    };
-    (!file.has_made_up_device()).then_some(false)
-}
-
-fn mode_of(flags: u32) -> Mode {
-    if flags & flag::GUP != 0 {
-        Mode::Gup
-    } else if flags & flag::KERNEL_MODE != 0 {
-        Mode::Kernel
-    } else {
-        Mode::User
-    }
-}
-
-/// The access, from the error code of an x86 page fault (arch/x86/include/asm/trap_pf.h).
-fn access_of(error: u32) -> Access {
-    const WRITE: u32 = 1 << 1;
-    const INSTRUCTION: u32 = 1 << 4;
-    if error & INSTRUCTION != 0 {
-        Access::Exec
-    } else if error & WRITE != 0 {
-        Access::Write
-    } else {
-        Access::Read
     }
 }
 

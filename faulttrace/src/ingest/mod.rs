@@ -7,6 +7,7 @@ mod beside;
 mod clock;
 mod decode;
 mod enrich;
+mod flags;
 mod go_labels;
 mod goroutine;
 mod history;

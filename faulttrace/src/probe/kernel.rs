@@ -6,10 +6,10 @@ use aya::EbpfLoader;
 use faulttrace_ebpf::{filter, removal};
 
 use super::cache;
-use super::jobs::READ_AHEAD;
 use super::interrupts::{
     INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
+use super::jobs::READ_AHEAD;
 use super::offsets::{FolioTypes, THREAD_SIZE};
 use super::{Error, Filter, KernelFunctions, KernelTypes, Settings, block};
 
@@ -143,6 +143,32 @@ fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
     ]
 }
 
+/// Settings and facts that are numbers or yes and no.
+fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 15] {
+    let filter = &settings.filter;
+    let comm = filter.comm.as_ref();
+    [
+        ("PID_NAMESPACE", settings.pid_namespace),
+        ("FILTER", mode(filter)),
+        ("TARGET_TGID", filter.tgids.first().copied().unwrap_or(0)),
+        ("SELF_TGID", std::process::id()),
+        ("HAS_TIDS", u32::from(!filter.tids.is_empty())),
+        ("FOLLOW", u32::from(filter.follow)),
+        ("MATCH_COMM", u32::from(comm.is_some())),
+        ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
+        ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
+        ("LIGHT", u32::from(settings.light)),
+        (
+            "READ_AHEAD_TOLD",
+            u32::from(types.has_tracepoint(READ_AHEAD)),
+        ),
+        ("EVICTIONS", u32::from(settings.evictions)),
+        ("MAJOR_ONLY", u32::from(settings.major_only)),
+        ("SOFTIRQS_APART", u32::from(softirqs_apart())),
+        ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
+    ]
+}
+
 impl Globals {
     pub(super) fn new(
         settings: &Settings,
@@ -158,8 +184,7 @@ impl Globals {
         let built_with_fred = functions.range_of(FRED_ENTRY).is_some();
         let above_registers = if built_with_fred { FRED_PADDING } else { 0 };
         let leave = LEAVING.map(|name| functions.range_of(name).map_or([0, 0], words));
-        let filter = &settings.filter;
-        let comm = filter.comm.as_ref();
+        let comm = settings.filter.comm.as_ref();
         let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
         let block = types.block.ok().filter(|_| settings.io);
         Ok(Self {
@@ -181,29 +206,10 @@ impl Globals {
             .chain(folio.into_iter().flat_map(folio_offsets))
             .chain(block.iter().flat_map(block::words))
             .collect(),
-            numbers: [
-                ("PID_NAMESPACE", settings.pid_namespace),
-                ("FILTER", mode(filter)),
-                ("TARGET_TGID", filter.tgids.first().copied().unwrap_or(0)),
-                ("SELF_TGID", std::process::id()),
-                ("HAS_TIDS", u32::from(!filter.tids.is_empty())),
-                ("FOLLOW", u32::from(filter.follow)),
-                ("MATCH_COMM", u32::from(comm.is_some())),
-                ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
-                ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
-                ("LIGHT", u32::from(settings.light)),
-                (
-                    "READ_AHEAD_TOLD",
-                    u32::from(types.has_tracepoint(READ_AHEAD)),
-                ),
-                ("EVICTIONS", u32::from(settings.evictions)),
-                ("MAJOR_ONLY", u32::from(settings.major_only)),
-                ("SOFTIRQS_APART", u32::from(softirqs_apart())),
-                ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
-            ]
-            .into_iter()
-            .chain(block.iter().flat_map(block::numbers))
-            .collect(),
+            numbers: numbers(settings, types)
+                .into_iter()
+                .chain(block.iter().flat_map(block::numbers))
+                .collect(),
             leave,
             interrupts: interrupts(functions, fred()),
             outermost: outermost(functions),

@@ -136,7 +136,10 @@ impl Tracer {
             return;
         };
         // One that began earlier tells what it was.
-        let is_old = fault.facts.begin_ns.is_none_or(|begin| begin < known.time_ns);
+        let is_old = fault
+            .facts
+            .begin_ns
+            .is_none_or(|begin| begin < known.time_ns);
         if known.procs == Some(procs) || is_old {
             return;
         }

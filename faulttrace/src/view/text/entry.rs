@@ -267,8 +267,7 @@ impl Entries {
     }
 }
 
-const GIVEN_UP: &str =
-    "given up before it was complete, for a signal or because it failed: the kernel does not count it";
+const GIVEN_UP: &str = "given up before it was complete, for a signal or because it failed: the kernel does not count it";
 const UNSEEN: &str = "its beginning was not seen: its duration is a lower bound";
 const BEFORE: &str = "began before faulttrace attached: times are lower bounds";
 

@@ -1,5 +1,7 @@
 //! Ps of a Go program against a count of every moment, forwards and backwards.
 
+use std::sync::Arc;
+
 use super::{MS, fold, in_ms, over, sample};
 use crate::model::Record;
 use crate::model::analysis::Options;
@@ -8,7 +10,7 @@ use crate::model::analysis::tests::{Random, analyse};
 use crate::model::ps::PsTotals;
 use crate::model::stall::{MIN_TOLD_NS, Stalls};
 use crate::model::summary::samples::{T0, fault, goroutine};
-use crate::model::{Fault, PStall};
+use crate::model::{Fault, PStall, Stuck};
 
 const PROCS: u32 = 2;
 
@@ -58,6 +60,17 @@ fn check(ps: &PsTotals, levels: &[u64], full: &[(u64, u64)], what: &str) {
     assert_eq!(ps.unknown_ns, 0, "{what}");
 }
 
+/// It is reported stuck in the meantime.
+fn goes_on(one: &Fault, at: u64, round: u64) -> Record {
+    let one = in_goroutine(in_ms(one.clone()));
+    let elapsed_ns = at * MS - (one.measure().begin_ns() - T0);
+    Record::Stuck(Arc::new(Stuck {
+        facts: one.facts,
+        elapsed_ns,
+        report: u32::try_from(round).expect("few"),
+    }))
+}
+
 /// All but the last report of each.
 fn told(records: &[Record]) -> Vec<(u64, u64)> {
     let mut stalls = Stalls::default();
@@ -98,6 +111,10 @@ fn they_are_those_of_a_count_of_every_moment() {
             while let Some(one) = left.next_if(|one| one.end_ns - T0 <= at) {
                 records.push(over(in_goroutine(in_ms(one.clone()))));
             }
+            let going_on = left
+                .clone()
+                .filter(|one| one.blocked_ns > 0 && one.measure().begin_ns() - T0 < at);
+            records.extend(going_on.map(|one| goes_on(one, at, round)));
             let open = left.clone().map(|one| one.measure().begin_ns() - T0).min();
             let settled = open.unwrap_or(at).min(at);
             records.push(sample(at * MS, settled * MS, 2));

@@ -323,6 +323,13 @@ fn more_ps(
             }
         }
     }
+    // Those goroutines need not have been in faults at the same moment.
+    if enough_999
+        .or(enough_99)
+        .is_some_and(|ps| ps > from.saturating_add(1))
+    {
+        text += "; fewer may do";
+    }
     text + " (environment variable GOMAXPROCS, or runtime.GOMAXPROCS)"
 }
 
@@ -404,3 +411,12 @@ pub(super) const ALL: &[Action] = &[
     },
     Action::ReadOffPs,
 ];
+
+#[test]
+fn a_number_of_ps_that_is_a_bound_is_told_as_one() {
+    let text = |enough_99, enough_999| more_ps(2, enough_99, enough_999, None);
+    assert!(text(Some(2), Some(5)).contains("with 5 for 99.9 %; fewer may do ("));
+    assert!(text(Some(2), Some(3)).contains("with 3 for 99.9 % ("));
+    assert!(text(Some(4), None).contains("does not tell; fewer may do ("));
+    assert!(!text(None, None).contains("fewer"));
+}
