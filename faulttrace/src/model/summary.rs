@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::stall::Stalls;
-use super::{Devices, Fault, LossClass, Lost, ProcessInfo, Record, Stuck, Transport};
+use super::{Devices, Fault, LossClass, Lost, ProcessInfo, Record, Sample, Stuck, Transport};
 pub(crate) use backward::Later;
 pub use pasts::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
 pub use process::{ProcessSummary, StillStuck};
@@ -121,9 +121,20 @@ impl Summary {
             }
             Record::Transport(transport) => self.transport = Some(*transport),
             Record::CacheFill(fill) => self.fills.add(fill),
-            Record::Go(go) => self.process(go.pid).go = Some(Arc::clone(go)),
-            // They are for the stalls, and of them.
-            Record::Sample(_) | Record::Stall(_) | Record::PStall(_) => {}
+            Record::Go(go) => {
+                let process = self.process(go.pid);
+                process.go = Some(Arc::clone(go));
+                process.runs_go(go.time_ns);
+            }
+            Record::Sample(sample) => self.sampled(sample),
+            // They are of the stalls.
+            Record::Stall(_) | Record::PStall(_) => {}
+        }
+    }
+
+    fn sampled(&mut self, sample: &Sample) {
+        if let Some(process) = self.processes.get_mut(&sample.pid) {
+            process.sampled(sample.time_ns);
         }
     }
 

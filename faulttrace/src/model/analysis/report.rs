@@ -43,6 +43,19 @@ pub struct Report {
     pub advice: Option<Advised>,
 }
 
+impl Report {
+    /// The Ps of a part, which `who` is the process of, and how much time of Ps there was, ns.
+    pub fn ps<'p>(
+        &self,
+        part: &'p Part,
+        who: &ProcessSummary,
+    ) -> Option<(&'p PsTotals, Option<u64>)> {
+        let since_ns = self.wall.map_or(0, |wall| wall.begin_ns);
+        let ps = part.ps.as_ref()?;
+        Some((ps, who.ps_time_ns(ps, since_ns)))
+    }
+}
+
 /// What the report knows of a process besides its totals.
 #[derive(Debug, Default)]
 pub struct Part {

@@ -113,9 +113,12 @@ impl Summary {
             Record::Lost(_) | Record::Accounting(_) | Record::CacheFill(_) => self.add(record),
             // Stalls are found backwards elsewhere.
             Record::Go(go) => {
-                self.process(go.pid).go.get_or_insert(Arc::clone(go));
+                let process = self.process(go.pid);
+                process.go.get_or_insert(Arc::clone(go));
+                process.runs_go(go.time_ns);
             }
-            Record::Sample(_) | Record::Stall(_) | Record::PStall(_) => {}
+            Record::Sample(sample) => self.sampled(sample),
+            Record::Stall(_) | Record::PStall(_) => {}
         }
     }
 

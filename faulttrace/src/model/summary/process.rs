@@ -8,6 +8,7 @@ use super::pasts::Pasts;
 use super::room::Room;
 use super::table::{ByCause, ByFile, ByStack, ByThread};
 use super::{FileKey, Remainder, StackKey, Tally, ThreadKey};
+use crate::model::ps::PsTotals;
 use crate::model::{Devices, End, Facts, Fault, GoProcess, ProcessInfo, Stack, Stuck};
 
 /// A fault that was reported as stuck and not seen to end.
@@ -28,6 +29,10 @@ pub struct ProcessSummary {
     pub info: Option<ProcessInfo>,
     /// The Go program it runs, as last seen.
     pub go: Option<Arc<GoProcess>>,
+    /// Since when its goroutines have been told, Unix time ns.
+    go_since_ns: Option<u64>,
+    /// When it was sampled last, Unix time ns.
+    sampled_ns: Option<u64>,
     /// All faults.
     pub tally: Tally,
     /// Faults whose end is approximate.
@@ -140,6 +145,28 @@ impl ProcessSummary {
         self.accounted += 1;
     }
 
+    /// What it runs, or ran earlier.
+    pub(super) fn runs_go(&mut self, time_ns: u64) {
+        let since_ns = self.go_since_ns.get_or_insert(time_ns);
+        *since_ns = time_ns.min(*since_ns);
+    }
+
+    /// It was there at this time.
+    pub(super) fn sampled(&mut self, time_ns: u64) {
+        self.sampled_ns = self.sampled_ns.max(Some(time_ns));
+    }
+
+    /// How much time of Ps there was while its goroutines were told, after `since_ns`, ns; `None` if that is
+    /// not known, as when GOMAXPROCS has changed.
+    pub fn ps_time_ns(&self, ps: &PsTotals, since_ns: u64) -> Option<u64> {
+        let (least, most) = ps.procs.filter(|_| ps.unknown_ns == 0)?;
+        let since_ns = self.go_since_ns?.max(since_ns);
+        let told_ns = self.sampled_ns?.checked_sub(since_ns)?;
+        let all_ns = told_ns.saturating_mul(most.into());
+        // More can be lost by faults that began before.
+        (least == most && all_ns >= ps.lost_ns()).then_some(all_ns)
+    }
+
     pub(super) fn merge(&mut self, other: &ProcessSummary, room: &mut Room) {
         self.tally.merge(&other.tally);
         self.approximate += other.approximate;
@@ -203,5 +230,32 @@ fn share(stack: Option<&Arc<Stack>>, room: &mut Room) -> Option<Option<Arc<Stack
     match stack {
         None => Some(None),
         Some(stack) => room.share(stack).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_of_ps_is_told_while_it_is_known() {
+        let mut process = ProcessSummary::default();
+        let ps = |procs, lost| PsTotals {
+            levels_ns: vec![0, lost],
+            procs: Some(procs),
+            ..PsTotals::default()
+        };
+        assert_eq!(process.ps_time_ns(&ps((2, 2), 1), 0), None);
+        for time_ns in [500, 200] {
+            process.runs_go(time_ns);
+            process.sampled(time_ns + 400);
+        }
+        assert_eq!(process.ps_time_ns(&ps((2, 2), 1), 0), Some(1400));
+        assert_eq!(process.ps_time_ns(&ps((2, 2), 1), 800), Some(200));
+        assert_eq!(process.ps_time_ns(&ps((2, 2), 201), 800), None);
+        assert_eq!(process.ps_time_ns(&ps((2, 3), 1), 0), None);
+        let mut unknown = ps((2, 2), 1);
+        unknown.unknown_ns = 1;
+        assert_eq!(process.ps_time_ns(&unknown, 0), None);
     }
 }

@@ -182,10 +182,12 @@ pub(in crate::view) struct GoPart<'a> {
 }
 
 impl<'a> GoPart<'a> {
-    pub(in crate::view) fn new(go: &'a GoProcess, ps: Option<&PsTotals>) -> Self {
+    pub(in crate::view) fn new(go: &'a GoProcess, ps: Option<(&PsTotals, Option<u64>)>) -> Self {
         GoPart {
             program: ProgramPart::new(go),
-            ps: ps.filter(|ps| !ps.is_empty()).map(PsPart::new),
+            ps: ps
+                .filter(|(ps, _)| !ps.is_empty())
+                .map(|(ps, all_ns)| PsPart::new(ps, all_ns)),
         }
     }
 }
@@ -197,6 +199,7 @@ pub(in crate::view) struct PsPart {
     gomaxprocs_most: Option<u32>,
     stuck_ns: Vec<u64>,
     lost_ns: u64,
+    all_ns: Option<u64>,
     all_stuck_ns: u64,
     all_stuck_count: u64,
     longest: Option<FullPart>,
@@ -205,13 +208,14 @@ pub(in crate::view) struct PsPart {
 }
 
 impl PsPart {
-    fn new(of: &PsTotals) -> Self {
+    fn new(of: &PsTotals, all_ns: Option<u64>) -> Self {
         PsPart {
             gomaxprocs_least: of.procs.map(|(least, _)| least),
             gomaxprocs_most: of.procs.map(|(_, most)| most),
             // No P stuck: for how long depends on when one begins to count.
             stuck_ns: of.levels_ns.iter().skip(1).copied().collect(),
             lost_ns: of.lost_ns(),
+            all_ns,
             all_stuck_ns: of.full_ns,
             all_stuck_count: of.full_count,
             longest: of.longest.as_ref().map(FullPart::new),

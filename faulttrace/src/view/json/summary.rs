@@ -125,7 +125,10 @@ impl<'a> SummaryLine<'a> {
             by_cause_others: others(of.by_cause.others()),
             still_stuck: stuck.map(StuckPart::new).collect(),
             stalls: stalls.map(StallsPart::new),
-            go: go.map(|go| GoPart::new(go, stalls.map(|stalls| &stalls.ps))),
+            go: go.map(|go| {
+                let ps = stalls.map(|stalls| &stalls.ps);
+                GoPart::new(go, ps.map(|ps| (ps, of.ps_time_ns(ps, 0))))
+            }),
             pasts: PastsPart::of(&of.pasts),
             devices: devices.map(|devices| DeviceRow::all(devices, TOP)),
             devices_unseen: devices.map(UnseenPart::new),

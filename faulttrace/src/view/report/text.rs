@@ -183,7 +183,13 @@ impl Section<'_> {
         let only = self.report.summary.processes().next().filter(|_| alone);
         let who = only.unwrap_or(self.total);
         if let Some(process) = &who.go {
-            go::section(self.entries, process, "", self.part.ps.as_ref(), out);
+            go::section(
+                self.entries,
+                process,
+                "",
+                self.report.ps(self.part, who),
+                out,
+            );
         }
     }
 }

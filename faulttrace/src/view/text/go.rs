@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::entry::Entries;
 use super::line::{Page, Paint};
 use super::stack::MAX_TEXT;
-use super::words::{self, duration, name, plural};
+use super::words::{self, duration, name, percent, plural};
 use crate::model::ps::{FullStall, PsTotals};
 use crate::model::stall::PStall;
 use crate::model::summary::{ProcessSummary, Summary};
@@ -229,8 +229,8 @@ pub(super) fn summary(entries: &Entries, summary: &Summary, out: &mut Vec<u8>) {
             String::new()
         };
         let totals = summary.stalls().totals(go.pid);
-        let ps = totals.map(|totals| &totals.ps);
-        section(entries, go, &of, ps.filter(|ps| !ps.is_empty()), out);
+        let ps = totals.map(|totals| (&totals.ps, process.ps_time_ns(&totals.ps, 0)));
+        section(entries, go, &of, ps.filter(|(ps, _)| !ps.is_empty()), out);
     }
     if let Some(more) = all
         .len()
@@ -242,19 +242,19 @@ pub(super) fn summary(entries: &Entries, summary: &Summary, out: &mut Vec<u8>) {
     }
 }
 
-/// One program; `of` says whose it is.
+/// One program; `of` says whose it is; with its Ps, how much time of Ps there was.
 pub(in crate::view) fn section(
     entries: &Entries,
     go: &GoProcess,
     of: &str,
-    ps: Option<&PsTotals>,
+    ps: Option<(&PsTotals, Option<u64>)>,
     out: &mut Vec<u8>,
 ) {
     entries.page.say("", out);
     let line = entries.page.line().paint(Paint::Bold, "Go");
     line.add(&format!("{of}: {}", program(go))).end(out);
     match ps {
-        Some(ps) => self::ps(entries, ps, out),
+        Some((ps, all_ns)) => self::ps(entries, ps, all_ns, out),
         None if go.layout.is_none() => {}
         None => {
             let text = "  no P was seen stuck in a page fault that slept";
@@ -264,7 +264,7 @@ pub(in crate::view) fn section(
 }
 
 /// What the Ps add up to.
-fn ps(entries: &Entries, ps: &PsTotals, out: &mut Vec<u8>) {
+fn ps(entries: &Entries, ps: &PsTotals, all_ns: Option<u64>, out: &mut Vec<u8>) {
     let page = entries.page;
     let most = ps.procs.map(|(_, most)| most as usize);
     let levels = ps.levels_ns.iter().enumerate().skip(1);
@@ -275,11 +275,15 @@ fn ps(entries: &Entries, ps: &PsTotals, out: &mut Vec<u8>) {
             format!("{count}{all} for {}", duration(*ns))
         })
         .collect();
-    let text = format!(
+    let lost_ns = ps.lost_ns();
+    let mut text = format!(
         "Ps stuck in page faults: {}; time of Ps lost: {}",
         levels.join(", "),
-        duration(ps.lost_ns())
+        duration(lost_ns)
     );
+    if let Some(all_ns) = all_ns {
+        text += &format!(", {} of all", percent(lost_ns, all_ns));
+    }
     page.wrap(2, &text, out);
     if let Some(longest) = &ps.longest {
         let mut text = format!(

@@ -81,8 +81,8 @@ impl<'a> Section<'a> {
             at_once: AtOnce::new(&part.concurrency, report.wall),
             stalls: part.stalls.as_ref().map(StallsPart::new),
             go: who
-                .and_then(|who| who.go.as_deref())
-                .map(|go| GoPart::new(go, part.ps.as_ref())),
+                .and_then(|who| Some((who, who.go.as_deref()?)))
+                .map(|(who, go)| GoPart::new(go, report.ps(part, who))),
             pasts: PastsPart::of(&total.pasts),
             by_cause: causes(report, total, part),
             by_thread: threads(report, total, part),
