@@ -55,6 +55,14 @@ def beside(fault):
     return columns
 
 
+def goroutine(fault):
+    """What the thread of a Go program was at, which JSON has inside `goroutine`."""
+    at = fault["goroutine"] or {}
+    columns = {name: at.get(name) for name in ("p", "in_syscall", "gomaxprocs")}
+    names = {"goroutine": "id", "goroutine_start": "start", "goroutine_created_by": "created_by"}
+    return columns | {column: at.get(name) for column, name in names.items()}
+
+
 def totals(faults):
     total = {"faults": len(faults), "majors": sum(f["major"] == "true" for f in faults)}
     for field in SUMMED:
@@ -79,8 +87,8 @@ def main():
     ragged = [index for index, row in enumerate(rows) if None in row or None in row.values()]
     faults = [line for line in lines if line["type"] == "fault"]
     flat = [
-        {name: cell(value) for name, value in {**fault, **woken(fault), **beside(fault)}.items()}
-        for fault in faults
+        {name: cell(value) for name, value in columns.items()}
+        for columns in ({**one, **woken(one), **beside(one), **goroutine(one)} for one in faults)
     ]
     rows = [{name: bare(text) for name, text in row.items()} for row in rows]
     differences = [] if len(rows) == len(flat) else [f"{len(rows)} rows, {len(flat)} faults"]

@@ -196,7 +196,7 @@ fn check_rest(path: &Path, trace: &Trace) {
 fn a_full_disk_ends_saving_not_streaming() {
     let bench = start();
     let slow = slow(&bench, 1, 200);
-    let disk = SmallDisk::new(&bench, 288);
+    let disk = SmallDisk::new(&bench, 384);
     let path = disk.path().join("a.faulttrace");
     let trace = trace_into(&path, &slow, || {});
     check_failed(&trace, "the disk is full");
