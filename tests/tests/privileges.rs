@@ -157,16 +157,16 @@ fn each_thread_keeps_what_the_docs_say() {
     work.run();
     let documented = documented();
     let is_known = |(name, rights): &(String, Rights)| {
-        // Those that read a memory map have the process's number in their names.
-        let key = if name.starts_with("maps of") {
-            "maps of N"
-        } else {
-            name
+        // Those that read of one process have its number in their names.
+        let key = match name.rsplit_once(' ') {
+            Some(("maps of", _)) => "maps of N",
+            Some(("go of", _)) => "go of N",
+            _ => name,
         };
         let Some(kept) = documented.get(key).copied() else {
             return false;
         };
-        let handed_on = if key == "symbols" {
+        let handed_on = if ["symbols", "go programs"].contains(&key) {
             bits(["CAP_DAC_READ_SEARCH"])
         } else {
             0
@@ -180,7 +180,7 @@ fn each_thread_keeps_what_the_docs_say() {
             no_new: true,
         };
         // These were started by a thread that could not bound any more.
-        let bounding = if ["maps of N", "faulttrace-name"].contains(&key) {
+        let bounding = if ["maps of N", "go of N", "faulttrace-name"].contains(&key) {
             rights.bounding
         } else {
             kept
