@@ -4,12 +4,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use faulttrace_tests::harness::disk::{LoopDevice, evict};
 use faulttrace_tests::harness::gostall::{
-    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, command, newest, oldest,
-    recognised, run, slow, slow_in, started, started_on,
+    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, command, newest, of_pages,
+    oldest, recognised, run, slow, slow_in, started, started_on,
 };
 use faulttrace_tests::harness::process::until;
 use faulttrace_tests::harness::record::{Ps, Record};
@@ -225,12 +224,7 @@ fn what_is_stuck_tells_its_goroutine() {
     let slow = SlowFs::mount(&bench, &options);
     let program = built(&bench, &newest(), PLAIN);
     evict(slow.file());
-    let mut command = Command::new(&program);
-    command
-        .arg(slow.file())
-        .arg("mmap")
-        .args([READERS, 0, 3].map(|number| number.to_string()))
-        .env("GOMAXPROCS", "2");
+    let mut command = of_pages(&program, 2, "mmap", slow.file(), 3);
     let mut work = Work::start_command("gostall", &mut command);
     let mut tracer = Tracer::of_with(work.pid(), &["--stuck-after", "100ms"]);
     recognised(&mut tracer, work.pid());
@@ -270,12 +264,7 @@ fn a_program_that_is_frozen_at_the_start_tells_who_holds_its_ps() {
     for (go, build) in [(newest(), BUILDS[1]), (oldest(), BUILDS[3])] {
         let program = built(&bench, &go, build);
         evict(slow.file());
-        let mut command = Command::new(&program);
-        command
-            .arg(slow.file())
-            .arg("mmap")
-            .args([READERS, 0, 1].map(|number| number.to_string()))
-            .env("GOMAXPROCS", "2");
+        let mut command = of_pages(&program, 2, "mmap", slow.file(), 1);
         let mut work = Work::start_command("gostall", &mut command);
         let pid = work.pid();
         work.go();

@@ -96,11 +96,16 @@ pub fn started_on(program: &Path, procs: u32, mode: &str, file: &Path) -> Work {
 
 /// The command that starts it.
 pub fn command(program: &Path, procs: u32, mode: &str, file: &Path) -> Command {
+    of_pages(program, procs, mode, file, PAGES)
+}
+
+/// The same with so many pages for each reader.
+pub fn of_pages(program: &Path, procs: u32, mode: &str, file: &Path, pages: usize) -> Command {
     let mut command = Command::new(program);
     command
         .arg(file)
         .arg(mode)
-        .args([READERS, 0, PAGES].map(|number| number.to_string()))
+        .args([READERS, 0, pages].map(|number| number.to_string()))
         .env("GOMAXPROCS", procs.to_string());
     command
 }
