@@ -10,6 +10,7 @@ pub(in crate::view) mod go;
 pub(in crate::view) mod history;
 pub(in crate::view) mod line;
 mod notices;
+mod quota;
 pub(in crate::view) mod stack;
 pub(in crate::view) mod stalls;
 pub(in crate::view) mod summary;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::entry::Entries;
 use super::line::{Page, Paint};
+use super::quota::Quota;
 use super::stack::MAX_TEXT;
 use super::words::{self, duration, name, percent, plural};
 use crate::model::ps::{FullStall, PsTotals};
@@ -22,10 +23,8 @@ const MAX_PROCESSES: usize = 5;
 /// The lines of the stream.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    lines: u32,
-    unsaid: u64,
-    programs: u32,
-    programs_unsaid: u64,
+    stalls: Quota,
+    programs: Quota,
     /// What was said of each process last.
     known: HashMap<u32, GoProcess>,
 }
@@ -43,11 +42,9 @@ impl Told {
             (before.version, before.module, before.layout)
                 == (go.version.clone(), go.module.clone(), go.layout)
         });
-        if self.programs >= MAX_LINES {
-            self.programs_unsaid += 1;
+        if !self.programs.takes(MAX_LINES) {
             return;
         }
-        self.programs += 1;
         let at = entries.clock.time(go.time_ns);
         let text = if is_same {
             format!("{at}  {who}: {} from now on", procs(go.procs))
@@ -59,7 +56,7 @@ impl Told {
 
     /// No P is left.
     pub(super) fn stall(&mut self, of: &PStall, entries: &Entries, out: &mut Vec<u8>) {
-        if !self.may_say() {
+        if !self.stalls.takes(MAX_LINES) {
             return;
         }
         let so_far = if of.over { "" } else { " so far" };
@@ -92,10 +89,8 @@ impl Told {
 
     /// A second is over.
     pub(super) fn flush(&mut self, page: Page, out: &mut Vec<u8>) {
-        let unsaid = std::mem::take(&mut self.unsaid);
-        self.lines = 0;
-        let programs_unsaid = std::mem::take(&mut self.programs_unsaid);
-        self.programs = 0;
+        let unsaid = self.stalls.turn();
+        let programs_unsaid = self.programs.turn();
         if programs_unsaid > 0 {
             let text = plural(programs_unsaid, "more line");
             page.say(&format!("{text} about Go programs not shown"), out);
@@ -104,16 +99,6 @@ impl Told {
             let text = plural(unsaid, "more P-STALL");
             page.say(&format!("{text} not shown"), out);
         }
-    }
-
-    fn may_say(&mut self) -> bool {
-        let may = self.lines < MAX_LINES;
-        if may {
-            self.lines += 1;
-        } else {
-            self.unsaid += 1;
-        }
-        may
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::entry::Entries;
 use super::line::{Page, Paint};
+use super::quota::Quota;
 use super::words::{self, MAX_PATH};
 use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo};
 use crate::view::escape::escaped;
@@ -75,8 +76,7 @@ pub(super) fn reason_text(reason: &str) -> String {
 /// Processes that come and go.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    lines: u32,
-    unsaid: u64,
+    lines: Quota,
 }
 
 impl Processes {
@@ -108,8 +108,7 @@ impl Processes {
 
     /// A second is over.
     pub(super) fn flush(&mut self, page: Page, out: &mut Vec<u8>) {
-        let unsaid = std::mem::take(&mut self.unsaid);
-        self.lines = 0;
+        let unsaid = self.lines.turn();
         if unsaid > 0 {
             page.say(
                 &format!("process starts, execs or ends not shown: {unsaid}"),
@@ -119,16 +118,7 @@ impl Processes {
     }
 
     fn may_say(&mut self, entries: &Entries) -> bool {
-        if !entries.multi_process {
-            return false;
-        }
-        let may = self.lines < MAX_PROCESS_LINES;
-        if may {
-            self.lines += 1;
-        } else {
-            self.unsaid += 1;
-        }
-        may
+        entries.multi_process && self.lines.takes(MAX_PROCESS_LINES)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::entry::Entries;
 use super::line::{Page, Paint};
+use super::quota::Quota;
 use super::words::{self, duration, plural, three_digits};
 use crate::model::stall::{Meanwhile, Stall, StallTotals};
 use crate::model::summary::Summary;
@@ -16,17 +17,14 @@ const MAX_PROCESSES: usize = 5;
 /// The stalls of the stream.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    lines: u32,
-    unsaid: u64,
+    lines: Quota,
 }
 
 impl Told {
     pub(super) fn show(&mut self, stall: &Stall, entries: &Entries, out: &mut Vec<u8>) {
-        if self.lines >= MAX_LINES {
-            self.unsaid += 1;
+        if !self.lines.takes(MAX_LINES) {
             return;
         }
-        self.lines += 1;
         let so_far = if stall.over { "" } else { " so far" };
         let length = format!("{}{so_far}", duration(stall.duration_ns));
         let mut who = threads(stall);
@@ -49,8 +47,7 @@ impl Told {
 
     /// A second is over.
     pub(super) fn flush(&mut self, page: Page, out: &mut Vec<u8>) {
-        let unsaid = std::mem::take(&mut self.unsaid);
-        self.lines = 0;
+        let unsaid = self.lines.turn();
         if unsaid > 0 {
             page.say(&format!("{} not shown", plural(unsaid, "more stall")), out);
         }
