@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Name;
 
 /// A process that runs a Go program.
@@ -23,7 +25,7 @@ pub struct GoProcess {
 }
 
 /// How it is known where the runtime keeps things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LayoutSource {
     /// By the program's debug information.
     DebugInfo,

@@ -5,7 +5,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use faulttrace_ebpf::{COMM_LEN, FileKey, Fill, cache_total};
 
 use super::jobs::FILE_FAULT;
-use super::maps::{refused, take};
+use super::maps::{Plain, refused, take};
 use super::{Error, KernelTypes, Need};
 
 /// How many pages the programs remember before they may forget some.
@@ -42,11 +42,6 @@ pub fn evictions_lack(types: &KernelTypes) -> Option<String> {
     };
     tracepoint.or_else(folio)
 }
-
-/// A key or value by the wire format.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Plain<T>(T);
 
 // SAFETY: repr(C) integers without padding; every bit pattern is a value.
 unsafe impl Pod for Plain<FileKey> {}

@@ -6,12 +6,8 @@ use aya::maps::{Array, HashMap, MapData};
 use aya::{Ebpf, Pod};
 use faulttrace_ebpf::goroutine::{GoLayout, Labels};
 
-use super::{Error, Probe, maps};
-
-/// A map value, as aya wants it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Plain<T>(T);
+use super::maps::{self, Plain};
+use super::{Error, Probe};
 
 // SAFETY: repr(C) integers without padding; every bit pattern is a value.
 unsafe impl Pod for Plain<GoLayout> {}

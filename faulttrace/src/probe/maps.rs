@@ -12,10 +12,10 @@ use super::Error;
 /// The kernel rounds a mapping up to whole pages.
 const MAPPED_BYTES: usize = size_of::<u64>();
 
-/// A map value by the wire format. aya asks that the type promises to be plain bytes.
+/// A key or value of a map by the wire format. aya asks that the type promises to be plain bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Plain<T>(T);
+pub(super) struct Plain<T>(pub(super) T);
 
 // SAFETY: repr(C) integers without padding; every bit pattern is a value.
 unsafe impl Pod for Plain<Inflight> {}

@@ -11,6 +11,7 @@ use super::image::Image;
 use super::layout::{Offsets, Structures};
 use super::pclntab::Pclntab;
 use super::{TEXT, build_info, dwarf, find_module, find_table};
+use crate::model::LayoutSource;
 
 /// `moduledata.etext`, from Go 1.18 to 1.27 at least.
 const TEXT_END: u64 = TEXT + 8;
@@ -48,15 +49,6 @@ pub(crate) struct Layout {
     /// from `offset` in the file, tells how far everything has been moved: by
     /// `start - offset + code_segment.1 - code_segment.0`.
     pub(crate) code_segment: (u64, u64),
-}
-
-/// What the offsets are from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum LayoutSource {
-    /// The program's debug information.
-    DebugInformation,
-    /// A table by Go's version.
-    Table,
 }
 
 impl GoRuntime {
@@ -99,7 +91,7 @@ impl Layout {
             return None;
         }
         let (structures, source) = match dwarf::structures(image) {
-            Some(found) => (found, LayoutSource::DebugInformation),
+            Some(found) => (found, LayoutSource::DebugInfo),
             None => (Structures::of_version(version)?, LayoutSource::Table),
         };
         let table = find_table(image)?;

@@ -8,7 +8,8 @@ use flate2::write::ZlibEncoder;
 
 use super::build_info::MAX_MODULE;
 use super::layout::{Offsets, Structures};
-use super::runtime::{GoRuntime, LayoutSource};
+use super::runtime::GoRuntime;
+use crate::model::LayoutSource;
 
 /// Address of the first byte of the file; all of it is loaded.
 const BASE: u64 = 0x1_0000;
@@ -344,7 +345,7 @@ fn debug_information_comes_before_the_table() {
                 ..sample
             };
             let layout = sample.read().layout.expect("a layout");
-            assert_eq!(layout.source, LayoutSource::DebugInformation);
+            assert_eq!(layout.source, LayoutSource::DebugInfo);
             let wanted = Offsets {
                 g_m: 1,
                 g_status: 2,

@@ -12,7 +12,7 @@ use super::{Found, NoLayout, Question};
 use crate::model::{LayoutSource, Name};
 use crate::process::elf_files::{is_same, open_regular};
 use crate::process::go::build_info::numbers;
-use crate::process::go::runtime::{self, GoRuntime, Layout};
+use crate::process::go::runtime::{GoRuntime, Layout};
 use crate::process::goroutines::{self, Memory};
 use crate::process::map_reader;
 use crate::process::maps::Mapping;
@@ -22,10 +22,14 @@ pub(super) fn program(pid: u32) -> io::Result<Option<File>> {
     let path = format!("/proc/{pid}/exe");
     match open_regular(Path::new(&path)) {
         Some(file) => Ok(Some(file)),
-        // The link is there as long as the process is.
-        None if read_link(&path).is_err() => Ok(None),
+        None if has_ended(pid) => Ok(None),
         None => Err(io::Error::other("its program cannot be opened")),
     }
+}
+
+/// Its link is there as long as the process is.
+fn has_ended(pid: u32) -> bool {
+    read_link(format!("/proc/{pid}/exe")).is_err()
 }
 
 pub(super) fn found(question: &Question, file: &Metadata, program: &GoRuntime) -> Found {
@@ -62,7 +66,7 @@ fn layout(
     let layout = program.layout.as_ref().ok_or(NoLayout::Unknown)?;
     let map = map_reader::read(pid).map_err(|error| {
         log::info!("memory map of {pid}: {error}");
-        if read_link(format!("/proc/{pid}/exe")).is_err() {
+        if has_ended(pid) {
             NoLayout::Ended
         } else {
             NoLayout::NotInMemory
@@ -70,7 +74,7 @@ fn layout(
     })?;
     let moved = moved(layout, file, &map.mappings).ok_or(NoLayout::NotInMemory)?;
     let labels = labels_form(&program.version);
-    Ok((in_process(layout, labels, moved), source(layout.source)))
+    Ok((in_process(layout, labels, moved), layout.source))
 }
 
 fn stuck(
@@ -82,13 +86,6 @@ fn stuck(
         let found = goroutines::of(memory, layout, thread)?;
         Some((thread.tid, found))
     })
-}
-
-fn source(of: runtime::LayoutSource) -> LayoutSource {
-    match of {
-        runtime::LayoutSource::DebugInformation => LayoutSource::DebugInfo,
-        runtime::LayoutSource::Table => LayoutSource::Table,
-    }
 }
 
 /// What labels of the profiler are kept in.

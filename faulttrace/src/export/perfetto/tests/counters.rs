@@ -10,7 +10,7 @@ use crate::export::perfetto::stream::Limits;
 use crate::export::perfetto::touched::{Limits as TouchedLimits, Touched};
 use crate::export::tests::{T0, faults, many, record, run};
 use crate::model::summary::samples;
-use crate::model::{Name, Record};
+use crate::model::{Fault, Name, Record};
 
 const IN_FAULTS: &str = "threads in page faults";
 const TOUCHED: &str = "file bytes touched by faults";
@@ -22,8 +22,13 @@ fn trace(window: usize, records: &[Record]) -> Read {
 
 /// How many threads of a process are in a fault, at each time at which that changes.
 fn truth(pid: u32, records: &[Record]) -> Vec<(u64, i64)> {
+    at_once(faults(records).filter(|fault| fault.facts.pid == pid))
+}
+
+/// How many of these faults there are, at each time at which that changes.
+pub(super) fn at_once<'f>(of: impl Iterator<Item = &'f Fault>) -> Vec<(u64, i64)> {
     let mut changes: BTreeMap<u64, i64> = BTreeMap::new();
-    for fault in faults(records).filter(|fault| fault.facts.pid == pid) {
+    for fault in of {
         *changes.entry(fault.end_ns - fault.duration_ns).or_default() += 1;
         *changes.entry(fault.end_ns).or_default() -= 1;
     }

@@ -1,14 +1,14 @@
 //! Go programs: goroutines in faults, Ps that are stuck.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::counters::at_once;
 use super::read::{Read, Slice, Value, read};
 use crate::export::Kind;
 use crate::export::tests::{T0, export, faults, many, record};
 use crate::model::ps::FullStall;
 use crate::model::summary::samples;
-use crate::model::{Goroutine, PStall, Record, Stuck};
+use crate::model::{Fault, Goroutine, PStall, Record, Stuck};
 
 const MS: u64 = 1_000_000;
 const PS_STUCK: &str = "Ps stuck";
@@ -119,21 +119,11 @@ fn a_program_and_the_stalls_of_its_ps_have_a_track() {
 
 /// How many Ps are held in blocking faults, at each time at which that changes.
 fn truth(records: &[Record]) -> Vec<(u64, i64)> {
-    let mut changes: BTreeMap<u64, i64> = BTreeMap::new();
-    for fault in faults(records).filter(|fault| fault.blocked_ns > 0) {
+    let holds_p = |fault: &&Fault| {
         let goroutine = fault.facts.goroutine.as_deref();
-        if goroutine.is_some_and(|goroutine| goroutine.p.is_some()) {
-            *changes.entry(fault.end_ns - fault.duration_ns).or_default() += 1;
-            *changes.entry(fault.end_ns).or_default() -= 1;
-        }
-    }
-    let mut count = 0;
-    let mut values = vec![(T0, 0)];
-    for (at, change) in changes.into_iter().filter(|(_, change)| *change != 0) {
-        count += change;
-        values.push((at, count));
-    }
-    values
+        fault.blocked_ns > 0 && goroutine.is_some_and(|goroutine| goroutine.p.is_some())
+    };
+    at_once(faults(records).filter(holds_p))
 }
 
 #[test]
