@@ -1,6 +1,7 @@
 //! Ps of Go programs that page faults hold, against what the programs know themselves: the numbers of
 //! their goroutines, and how late a ticker was.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -193,9 +194,14 @@ fn programs_that_start_later_are_recognised_each() {
     let mut tracer = Tracer::start(["--comm", PLAIN.0]);
     let mut works =
         [(2, &slow[0]), (3, &slow[1])].map(|(procs, slow)| started(&program, procs, "mmap", slow));
-    for work in &works {
-        recognised(&mut tracer, work.pid());
-    }
+    // Each has a thread that looks at it, so they come in any order.
+    let mut missing: HashSet<u32> = works.iter().map(Work::pid).collect();
+    tracer.wait_for("a `go` record of each", SOON, |record| {
+        if let Record::Go(go) = record {
+            missing.remove(&go.pid);
+        }
+        missing.is_empty().then_some(())
+    });
     let mut told = Vec::new();
     for work in &mut works {
         work.go();
