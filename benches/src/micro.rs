@@ -13,7 +13,7 @@ use faulttrace::model::{Fault, Measure, Record, Site};
 use faulttrace::probe::RawStack;
 use faulttrace::process::kernel::KernelSymbols;
 use faulttrace::process::space::Snapshot;
-use faulttrace::process::{FileHint, Labels, maps};
+use faulttrace::process::{Captured, FileHint, Labels, maps};
 use faulttrace::view::{Json, Text, TextOptions, View};
 use faulttrace_benches::made_up::MadeUp;
 use faulttrace_ebpf::{FaultEvent, NO_SYSCALL, Waker, flag, kind, waker};
@@ -95,6 +95,7 @@ impl Stacks for Recorded {
             frames: frames.collect(),
             tgid: PID,
             truncated: false,
+            top: 0,
         })
     }
 
@@ -120,6 +121,7 @@ fn event(number: u64) -> FaultEvent {
         blocked_ns: times.0,
         runqueue_ns: times.1,
         user_stack: 1 + number % STACKS,
+        stack_top: 0,
         kernel_stack: 1000 + number % 12,
         inode: 100 + mapping / 4,
         page_offset: page,
@@ -204,7 +206,14 @@ fn ingest(criterion: &mut Criterion) -> anyhow::Result<()> {
     group.bench_function("symbol cache", |bencher| {
         bencher.iter(|| {
             for (id, stack) in (1..).zip(&stacks).cycle().take(FAULTS) {
-                black_box(labels.user_stack(PID, id, &stack.frames, stack.truncated));
+                let captured = Captured {
+                    id,
+                    frames: &stack.frames,
+                    truncated: stack.truncated,
+                    top: 0,
+                    ask_caller: true,
+                };
+                black_box(labels.user_stack(PID, captured));
             }
         });
     });

@@ -82,48 +82,53 @@ fn send(entry: &Inflight, end_ns: u64) {
         io::send(entry.tid, io::name_of(entry), entry.start_ns);
     }
     go::tell(entry);
-    emit(entry.flags, || FaultEvent {
-        kind: kind::FAULT,
-        flags: entry.flags,
-        tgid: entry.tgid,
-        tid: entry.tid,
-        start_ns: entry.start_ns,
-        end_ns,
-        address: entry.address,
-        blocked_ns: entry.blocked_ns,
-        runqueue_ns: entry.runqueue_ns,
-        user_stack: entry.user_stack,
-        kernel_stack: if entry.kernel_stack == 0 {
-            // Its only sleep was not seen to end.
-            entry.last_kernel_stack
-        } else {
-            entry.kernel_stack
-        },
-        inode: entry.inode,
-        page_offset: entry.page_offset,
-        longest_sleep_ns: entry.longest_sleep_ns,
-        longest_out_ns: entry.longest_out_ns,
-        longest_runqueue_ns: entry.longest_runqueue_ns,
-        device: entry.device,
-        error: entry.error,
-        switches: entry.switches,
-        sleeps: entry.sleeps,
-        syscall: entry.syscall,
-        padding: 0,
-        longest_waker: entry.longest_waker,
-        comm: entry.comm,
+    emit(entry.flags, |event| {
+        // Member by member: put together first, it would take room on the stack of the programs.
+        // SAFETY: room for an event in the ring; every member is written.
+        unsafe {
+            (*event).kind = kind::FAULT;
+            (*event).flags = entry.flags;
+            (*event).tgid = entry.tgid;
+            (*event).tid = entry.tid;
+            (*event).start_ns = entry.start_ns;
+            (*event).end_ns = end_ns;
+            (*event).address = entry.address;
+            (*event).blocked_ns = entry.blocked_ns;
+            (*event).runqueue_ns = entry.runqueue_ns;
+            (*event).user_stack = entry.user_stack;
+            (*event).stack_top = entry.stack_top;
+            (*event).kernel_stack = if entry.kernel_stack == 0 {
+                // Its only sleep was not seen to end.
+                entry.last_kernel_stack
+            } else {
+                entry.kernel_stack
+            };
+            (*event).inode = entry.inode;
+            (*event).page_offset = entry.page_offset;
+            (*event).longest_sleep_ns = entry.longest_sleep_ns;
+            (*event).longest_out_ns = entry.longest_out_ns;
+            (*event).longest_runqueue_ns = entry.longest_runqueue_ns;
+            (*event).device = entry.device;
+            (*event).error = entry.error;
+            (*event).switches = entry.switches;
+            (*event).sleeps = entry.sleeps;
+            (*event).syscall = entry.syscall;
+            (*event).padding = 0;
+            (*event).longest_waker = entry.longest_waker;
+            (*event).comm = entry.comm;
+        }
     });
 }
 
-/// Offers a fault with these flags to the ring. Made in its place there: the programs' stack has no
-/// room for it.
+/// Offers a fault with these flags to the ring. Made in its place there by `write`: the programs' stack has
+/// no room for it.
 #[inline(always)]
-pub fn emit(flags: u32, event: impl FnOnce() -> FaultEvent) {
+pub fn emit(flags: u32, write: impl FnOnce(*mut FaultEvent)) {
     maps::count(counter::FAULTS_EMITTED);
     // Before the record is reserved, from when on it counts.
     let wake = wake_flags();
     if let Some(mut record) = EVENTS.reserve::<FaultEvent>(0) {
-        record.write(event());
+        write(record.as_mut_ptr());
         record.submit(wake);
         return;
     }

@@ -374,15 +374,16 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
     if flags & flag::APPROXIMATE_START != 0 {
         maps::count(counter::BEGINS_UNSEEN);
     }
-    let (mut user_stack, mut kernel_stack) = (0, 0);
+    let (mut user_stack, mut stack_top, mut kernel_stack) = (0, 0, 0);
     if let Some(scratch) = maps::scratch() {
         user_stack = stack::user_stack_id(ctx, scratch, tgid);
+        stack_top = stack::user_stack_top();
         if flags & flag::KERNEL_MODE != 0 {
             kernel_stack = stack::plain_kernel_stack_id(ctx, scratch);
         }
     }
     tell_beside(slot, flags, begun, tid, start_ns);
-    end::emit(flags, || FaultEvent {
+    let event = FaultEvent {
         kind: kind::FAULT,
         flags,
         tgid,
@@ -393,6 +394,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
         blocked_ns: 0,
         runqueue_ns: 0,
         user_stack,
+        stack_top,
         kernel_stack,
         inode: slot.inode,
         page_offset: slot.page_offset,
@@ -411,7 +413,9 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
         padding: 0,
         longest_waker: Waker::UNKNOWN,
         comm: bpf_get_current_comm().unwrap_or_default(),
-    });
+    };
+    // SAFETY: room for an event in the ring.
+    end::emit(flags, |place| unsafe { place.write(event) });
 }
 
 /// The entry of a thread that was stuck before the programs were attached has no user stack yet,
@@ -424,6 +428,7 @@ fn add_user_stack(ctx: *mut c_void, entry: &mut Inflight) {
     if let Some(scratch) = maps::scratch() {
         entry.flags |= flag::USER_STACK_TRIED;
         entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
+        entry.stack_top = stack::user_stack_top();
     }
 }
 

@@ -77,6 +77,7 @@ pub fn fault_handled(ctx: *mut c_void) {
     {
         entry.flags |= flag::USER_STACK_TRIED;
         entry.user_stack = stack::user_stack_id_in(ctx, scratch, entry.tgid);
+        entry.stack_top = stack::user_stack_top();
     }
     end::finish(tid, entry, now, 0);
 }

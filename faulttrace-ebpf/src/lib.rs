@@ -199,6 +199,9 @@ pub struct Inflight {
     pub last_kernel_stack: u64,
     /// Id of the user stack; 0 = none.
     pub user_stack: u64,
+    /// The word at the thread's stack pointer when the user stack was captured; 0 = not read. A function that
+    /// has no frame of its own returns there, and frame pointers do not tell.
+    pub stack_top: u64,
     /// Inode number of the faulting page's file (`flag::HAS_FILE`).
     pub inode: u64,
     /// Its offset in the file, pages.
@@ -262,6 +265,8 @@ pub struct FaultEvent {
     pub runqueue_ns: u64,
     /// See [`Inflight::user_stack`].
     pub user_stack: u64,
+    /// See [`Inflight::stack_top`].
+    pub stack_top: u64,
     /// See [`Inflight::kernel_stack`].
     pub kernel_stack: u64,
     /// See [`Inflight::inode`].
@@ -475,15 +480,9 @@ pub struct TaskEvent {
 const _: () = {
     assert!(size_of::<StackValue>() == 8 + STACK_SLOTS * 8);
     assert!(size_of::<Waker>() == 4 * 4 + COMM_LEN);
-    assert!(
-        size_of::<Inflight>()
-            == 15 * 8
-                + 12 * 4
-                + 2 * size_of::<Waker>()
-                + COMM_LEN
-                + size_of::<goroutine::Goroutine>()
-    );
-    assert!(size_of::<FaultEvent>() == 4 * 4 + 12 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
+    let beside = 2 * size_of::<Waker>() + COMM_LEN + size_of::<goroutine::Goroutine>();
+    assert!(size_of::<Inflight>() == 16 * 8 + 12 * 4 + beside);
+    assert!(size_of::<FaultEvent>() == 4 * 4 + 13 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<UserRegisters>() == 2 * 4 + 5 * 8);
     assert!(size_of::<PageRemoval>() == 4 * 4 + 8 + COMM_LEN);

@@ -220,7 +220,8 @@ extern "C" fn send_history(inode: u64, device: u32, index: u64, tid: u32, start_
         match PAGES.get_ptr(&key) {
             Some(page) => {
                 (*event).seen = 1;
-                (*event).page = *page;
+                // An assignment would allow for overlapping, in a function that has a stack of its own.
+                core::ptr::copy_nonoverlapping(page, &raw mut (*event).page, 1);
             }
             None => {
                 (*event).seen = 0;

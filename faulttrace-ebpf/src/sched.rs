@@ -285,6 +285,7 @@ fn create(
         kernel_stack: 0,
         last_kernel_stack: 0,
         user_stack: 0,
+        stack_top: 0,
         inode: slot.inode,
         page_offset: slot.page_offset,
         device: slot.device,
@@ -376,6 +377,7 @@ fn went_out(
     if entry.flags & flag::USER_STACK_TRIED == 0 {
         entry.flags |= flag::USER_STACK_TRIED;
         entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
+        entry.stack_top = stack::user_stack_top();
     }
 }
 

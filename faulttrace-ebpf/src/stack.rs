@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_NOEXIST};
-use aya_ebpf::helpers::bpf_get_stack;
+use aya_ebpf::helpers::{bpf_get_stack, bpf_probe_read_user};
 use aya_log_ebpf::{debug, warn};
 use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
 
@@ -88,6 +88,20 @@ fn capture_user(ctx: *mut c_void, scratch: &mut Scratch) -> Option<(u32, u64)> {
         len,
         config::member(config::current_task(), &config::OFF_TASK_MM),
     ))
+}
+
+/// The word at the current thread's stack pointer in user mode; 0 if it cannot be read.
+///
+/// A function of its own, for the room that it takes on the stack of the programs.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn user_stack_top() -> u64 {
+    let Some(registers) = config::user_registers(config::current_task()) else {
+        return 0;
+    };
+    let sp: u64 = config::member(registers, &config::OFF_REGS_SP);
+    // SAFETY: the helper accepts any address and fails on a bad one, or one that is not in memory.
+    unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0)
 }
 
 /// Stores the kernel stack in the scratch buffer and returns its id.

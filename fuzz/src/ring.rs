@@ -176,6 +176,7 @@ impl Session {
             truncated: frames.len() == MAX_FRAMES,
             frames,
             tgid: 0,
+            top: 0,
         };
         self.recorded
             .0
@@ -308,6 +309,7 @@ fn entry_of(event: &FaultEvent) -> Inflight {
         kernel_stack: event.kernel_stack,
         last_kernel_stack: 0,
         user_stack: event.user_stack,
+        stack_top: event.stack_top,
         inode: event.inode,
         page_offset: event.page_offset,
         device: event.device,

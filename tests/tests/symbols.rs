@@ -102,6 +102,37 @@ fn check_nested(fault: &Fault) {
     }
 }
 
+/// Ways to touch a page in `hidden.c`, in turn: in the C library, in a leaf, in system calls.
+const WAYS: [&str; 6] = [
+    "by_memcpy",
+    "by_memchr",
+    "by_strnlen",
+    "by_leaf",
+    "by_write",
+    "by_madvise",
+];
+
+#[test]
+fn callers_that_frame_pointers_hide_are_told() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let program = bench.path().join("hidden");
+    compile_c("hidden.c", &program);
+    let faults = trace(&slow, &mut run(&program, &slow), || ());
+    for fault in &faults {
+        let page = usize::try_from(fault.facts.offset.expect("an offset") / 4096);
+        let way = WAYS[page.expect("a page") % WAYS.len()];
+        let frames = stack(fault);
+        assert!(frames.len() > 2, "{frames:#?}");
+        let functions = fault.facts.functions();
+        assert_eq!(functions[1..3], [way, "main"], "{frames:#?}");
+        let line = line_of("hidden.c", &format!("{way} LINE"));
+        assert_eq!(frames[1].line, Some(line), "{frames:#?}");
+        let modules = [&frames[0].module, &frames[1].module];
+        assert_eq!(modules[0] == modules[1], way == "by_leaf", "{frames:#?}");
+    }
+}
+
 fn run(program: &Path, slow: &SlowFs) -> Command {
     let mut command = Command::new(program);
     command.arg(slow.file());

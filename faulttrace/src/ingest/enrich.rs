@@ -20,7 +20,7 @@ use crate::model::{
     Waker,
 };
 use crate::probe::RawStack;
-use crate::process::{Cgroups, FileHint, Labels, page_bytes};
+use crate::process::{Captured, Cgroups, FileHint, Labels, page_bytes};
 
 /// How many user stacks are remembered as recorded, if the ends of their processes are never seen;
 /// each takes up to 1 KiB. Others are asked for again.
@@ -71,6 +71,7 @@ struct Begun<'a> {
     inode: u64,
     page_offset: u64,
     user_stack: u64,
+    stack_top: u64,
     kernel_stack: u64,
     syscall: u32,
     comm: &'a [u8; COMM_LEN],
@@ -143,6 +144,7 @@ impl Enricher {
                 inode: event.inode,
                 page_offset: event.page_offset,
                 user_stack: event.user_stack,
+                stack_top: event.stack_top,
                 kernel_stack: event.kernel_stack,
                 syscall: event.syscall,
                 comm: &event.comm,
@@ -215,6 +217,7 @@ impl Enricher {
                 inode: entry.inode,
                 page_offset: entry.page_offset,
                 user_stack: entry.user_stack,
+                stack_top: entry.stack_top,
                 kernel_stack,
                 syscall: entry.syscall,
                 comm: &entry.comm,
@@ -267,7 +270,7 @@ impl Enricher {
     fn facts(&mut self, begun: &Begun<'_>, stacks: &dyn Stacks) -> Facts {
         let mode = mode_of(begun.flags);
         let place = self.place(begun);
-        let user_stack = self.user_stack(begun.tgid, begun.user_stack, stacks);
+        let user_stack = self.user_stack(begun, stacks);
         let kernel = self.kernel_stack(begun.kernel_stack, stacks);
         let cause = begun.slept.then(|| match &kernel {
             None => Cause::Unknown,
@@ -314,16 +317,19 @@ impl Enricher {
         }
     }
 
-    fn user_stack(&mut self, tgid: u32, id: u64, stacks: &dyn Stacks) -> Option<Arc<Stack>> {
+    fn user_stack(&mut self, begun: &Begun<'_>, stacks: &dyn Stacks) -> Option<Arc<Stack>> {
+        let (tgid, id) = (begun.tgid, begun.user_stack);
         if id == 0 {
             return None;
         }
         let known = self.user_stacks.get(&tgid).and_then(|of| of.get(&id));
         if let Some(raw) = known {
-            return Some(self.labels.user_stack(tgid, id, &raw.frames, raw.truncated));
+            let captured = captured(id, raw, begun.stack_top);
+            return Some(self.labels.user_stack(tgid, captured));
         }
         let raw = stacks.stack(id)?;
-        let stack = self.labels.user_stack(tgid, id, &raw.frames, raw.truncated);
+        let captured = captured(id, &raw, begun.stack_top);
+        let stack = self.labels.user_stack(tgid, captured);
         self.register_user_stack(tgid, id, raw);
         Some(stack)
     }
@@ -343,6 +349,17 @@ impl Enricher {
         }
         self.kernel_stacks.insert(id, Arc::clone(&named));
         Some(named)
+    }
+}
+
+/// A stack as it was recorded, by a program or by us.
+fn captured(id: u64, raw: &RawStack, stack_top: u64) -> Captured<'_> {
+    Captured {
+        id,
+        frames: &raw.frames,
+        truncated: raw.truncated,
+        top: if raw.top == 0 { stack_top } else { raw.top },
+        ask_caller: true,
     }
 }
 

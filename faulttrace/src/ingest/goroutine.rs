@@ -6,7 +6,7 @@ use super::beside::Beside;
 use super::enrich::Stacks;
 use super::go_labels::Known;
 use crate::model::{Frame, Goroutine, Name};
-use crate::process::Labels;
+use crate::process::{Captured, Labels};
 
 /// Ids of the pairs of addresses that are named as if they were stacks; those of the programs are
 /// hashes, so that these are as unlikely to meet one as two of those are to meet.
@@ -89,7 +89,14 @@ fn functions(pid: u32, read: &Read, labels: &mut Labels) -> (Option<Name>, Optio
         vec![start, made]
     };
     let id = OWN_IDS ^ start.rotate_left(17) ^ made;
-    let named = labels.user_stack(pid, id, &addresses, false);
+    let captured = Captured {
+        id,
+        frames: &addresses,
+        truncated: false,
+        top: 0,
+        ask_caller: false,
+    };
+    let named = labels.user_stack(pid, captured);
     let function = |frame: &Frame| frame.function.clone();
     let of = |address| {
         named

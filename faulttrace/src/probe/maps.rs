@@ -31,6 +31,8 @@ pub struct RawStack {
     pub tgid: u32,
     /// It has as many frames as could be recorded, so there may be more.
     pub truncated: bool,
+    /// The word at the thread's stack pointer, if it was read with the stack; 0 = not.
+    pub top: u64,
 }
 
 /// Sum over CPUs of each counter, by index of `faulttrace_ebpf::counter`.
@@ -148,6 +150,7 @@ impl StackMap {
             frames,
             tgid: value.tgid,
             truncated: len >= MAX_FRAMES,
+            top: 0,
         })
     }
 

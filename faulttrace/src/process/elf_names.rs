@@ -5,6 +5,7 @@
 //! (`names_helper`); this is what runs there.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -19,6 +21,7 @@ use super::build_id;
 use super::go::GoProgram;
 use super::go::runtime::GoRuntime;
 use super::maps::FileId;
+use super::unwind;
 
 /// More calls inlined into one place are left out.
 pub(super) const MAX_INLINED: usize = 64;
@@ -38,6 +41,9 @@ pub(super) trait Names: Send {
     /// The frames at an offset in a file, innermost first; empty if it has no name there, `None` if
     /// it cannot be read. A file always comes with the same id.
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
+    /// Whether the function at an offset in a file, stopped there, returns to the word at its stack pointer:
+    /// then frame pointers do not lead to its caller. `false` if that is not known.
+    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> bool;
     /// The build id of a file; `None` if it has none, or none that can be read.
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
     /// The Go runtime of a file; `None` if it has none. An error: that could not be found out.
@@ -49,6 +55,8 @@ pub(super) struct Reader {
     symbols: Symbolizer,
     /// By the descriptor; `None` for those that are not Go's.
     go: HashMap<RawFd, Option<GoProgram>>,
+    /// Others, by the descriptor.
+    mapped: HashMap<RawFd, Mmap>,
 }
 
 impl Default for Reader {
@@ -62,6 +70,7 @@ impl Default for Reader {
                 .enable_demangling(true)
                 .build(),
             go: HashMap::new(),
+            mapped: HashMap::new(),
         }
     }
 }
@@ -107,13 +116,30 @@ impl Reader {
         }
     }
 
+    /// As [`Names::hides_caller`].
+    pub(super) fn hides_caller(&mut self, file: &File, offset: u64) -> bool {
+        let in_go = self.go(file).map(|go| go.returns_to_stack_top(offset));
+        let found = in_go.flatten().or_else(|| {
+            let bytes = match self.mapped.entry(file.as_raw_fd()) {
+                Entry::Occupied(known) => known.into_mut(),
+                // SAFETY: as for `GoProgram`: the file may change under us, which this process is there for.
+                Entry::Vacant(new) => new.insert(unsafe { Mmap::map(file) }.ok()?),
+            };
+            unwind::returns_to_stack_top(bytes, offset)
+        });
+        found.unwrap_or(false)
+    }
+
     /// `None` if no Go function is there.
     fn in_go(&mut self, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
-        let descriptor = file.as_raw_fd();
-        let program = self.go.entry(descriptor);
-        let program = program.or_insert_with(|| GoProgram::open(file)).as_ref()?;
-        let frames = program.frames(offset)?;
+        let frames = self.go(file)?.frames(offset)?;
         (!frames.is_empty()).then_some(frames)
+    }
+
+    /// `None` if it is none of Go's.
+    fn go(&mut self, file: &File) -> Option<&GoProgram> {
+        let program = self.go.entry(file.as_raw_fd());
+        program.or_insert_with(|| GoProgram::open(file)).as_ref()
     }
 
     /// The name in the symbol table, if it is the same with its module or class: debug information
@@ -170,6 +196,10 @@ impl Names for InProcess {
     fn look_up(&mut self, _: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
         self.0.push(file.try_clone().ok()?);
         Reader::default().look_up(file, offset, true)
+    }
+
+    fn hides_caller(&mut self, _: FileId, file: &File, offset: u64) -> bool {
+        Reader::default().hides_caller(file, offset)
     }
 
     fn build_id(&mut self, _: FileId, file: &File) -> Option<Vec<u8>> {

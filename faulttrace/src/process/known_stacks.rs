@@ -17,6 +17,15 @@ pub(super) struct Known {
     pub(super) waits: bool,
     /// Something was missing that may be there then.
     pub(super) again_at: Option<Instant>,
+    /// Frame pointers hide who called the innermost function.
+    pub(super) hides_caller: bool,
+}
+
+impl Known {
+    /// Nothing more is to come.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.waits && self.again_at.is_none()
+    }
 }
 
 /// All of them.
@@ -46,7 +55,7 @@ impl KnownStacks {
     }
 
     /// The names have come.
-    pub(super) fn name(&mut self, pid: u32, id: u64, frames: Vec<Frame>) {
+    pub(super) fn name(&mut self, pid: u32, id: u64, frames: Vec<Frame>, hides_caller: bool) {
         let Some(known) = self.get(pid, id) else {
             return;
         };
@@ -59,6 +68,7 @@ impl KnownStacks {
             stack,
             waits: false,
             again_at,
+            hides_caller,
         };
         self.keep(pid, named);
     }
@@ -94,6 +104,7 @@ mod tests {
             }),
             waits: true,
             again_at: None,
+            hides_caller: false,
         }
     }
 
@@ -116,7 +127,7 @@ mod tests {
         stacks.keep(1, known(7, b"f"));
         let before = stacks.bytes;
         stacks.keep(1, known(7, b"f"));
-        stacks.name(1, 7, vec![Frame::default()]);
+        stacks.name(1, 7, vec![Frame::default()], false);
         assert!(stacks.bytes < before);
         assert!(stacks.get(1, 7).is_some_and(|known| !known.waits));
         stacks.keep(2, known(7, b"g"));

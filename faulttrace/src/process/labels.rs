@@ -1,29 +1,26 @@
 //! Answers what lies at an address and what a stack's frames are called, for all processes, without
 //! ever waiting long: what is late is answered with what is known, and counted.
 
+mod user_stacks;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::elf_files::{ElfFiles, Origin};
+use super::elf_files::ElfFiles;
 use super::kernel::KernelSymbols;
-use super::known_stacks::{Known, KnownStacks};
+use super::known_stacks::KnownStacks;
 use super::map_reader::{self, MapReader, ReadMap};
 use super::maps::FileId;
 use super::names_helper::Helper;
-use super::perf_map::Jit;
 use super::space::{Answer, FileHint, Snapshot, Space, place_of_hint};
-use super::symbols::{self, Done, Job, Symbols, Wanted};
-use crate::model::{Frame, LossClass, Lost, MappingKind, Name, Place, Stack};
+use super::symbols::{Done, Symbols};
+use crate::model::{Frame, LossClass, Lost, Name, Place, Stack};
 
 /// How long a memory map is waited for.
 const MAP_WAIT: Duration = Duration::from_millis(100);
-/// How long names are waited for, if nothing is late already.
-const NAME_WAIT: Duration = Duration::from_millis(500);
-/// When a stack is named again for which something was missing.
-const NAME_AGAIN: Duration = Duration::from_secs(1);
 /// How many paths are remembered by file, and how long they may be together.
 const MAX_PATHS: usize = 100_000;
 const MAX_PATH_BYTES: usize = 16 << 20;
@@ -31,6 +28,8 @@ const MAX_PATH_BYTES: usize = 16 << 20;
 /// some 100 MiB.
 const MAX_SPACES: usize = 4096;
 const MAX_SPACE_BYTES: usize = 256 << 20;
+
+pub use user_stacks::Captured;
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -143,176 +142,6 @@ impl Labels {
             self.count(reason, 1);
         }
         hint.map_or_else(Place::default, |hint| place_of_hint(hint, path))
-    }
-
-    /// A user stack with names as far as they are known by now; `id` names equal stacks of one
-    /// process.
-    pub fn user_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) -> Arc<Stack> {
-        match self.stacks.get(pid, id) {
-            Some(known) if !known.waits && known.again_at.is_none() => {
-                return Arc::clone(&known.stack);
-            }
-            Some(known)
-                if known
-                    .again_at
-                    .is_none_or(|again_at| Instant::now() < again_at) =>
-            {
-                self.absorb();
-            }
-            _ => self.name_stack(pid, id, frames, truncated),
-        }
-        let Some(known) = self.stacks.get(pid, id) else {
-            return Arc::new(Stack {
-                id,
-                truncated,
-                ..Stack::default()
-            });
-        };
-        let (stack, waits) = (Arc::clone(&known.stack), known.waits);
-        if waits {
-            self.count("symbols_late", 1);
-        }
-        stack
-    }
-
-    fn name_stack(&mut self, pid: u32, id: u64, frames: &[u64], truncated: bool) {
-        self.absorb();
-        let unmapped = |space: &Space| frames.iter().any(|address| space.find(*address).is_none());
-        let mut complete = !unmapped(self.space(pid));
-        if !complete && self.read_now(pid) {
-            // What is not there now will not be.
-            complete = true;
-            let helped = !unmapped(self.space(pid));
-            self.space(pid).read_helped(helped);
-        }
-        let sound = self.sound_frames(pid, frames);
-        if sound < frames.len() {
-            self.count("user_stack_cut", 1);
-        }
-        let truncated = truncated || sound < frames.len();
-        let wanted: Vec<Wanted> = frames
-            .iter()
-            .take(sound)
-            .enumerate()
-            .map(|(index, address)| self.wanted(pid, *address, index > 0))
-            .collect();
-        let plain = wanted.iter().map(|wanted| wanted.plain.clone()).collect();
-        let stack = Stack {
-            id,
-            frames: plain,
-            truncated,
-        };
-        let epoch = self.epochs.get(&pid).copied().unwrap_or(0);
-        let (mut waits, mut caught_up) = (false, false);
-        if let Some(symbols) = &mut self.symbols {
-            caught_up = symbols.is_idle();
-            waits = symbols.ask(Job {
-                pid,
-                stack: id,
-                epoch,
-                frames: wanted,
-            });
-            if !waits {
-                complete = false;
-                self.count("symbols_late", 1);
-            }
-        }
-        let stack = Arc::new(stack);
-        let again_at = (!complete).then(|| Instant::now() + NAME_AGAIN);
-        let known = Known {
-            stack,
-            waits,
-            again_at,
-        };
-        self.stacks.keep(pid, known);
-        // While something is late already, waiting would only hold up everything else.
-        if waits && caught_up {
-            let deadline = Instant::now() + NAME_WAIT;
-            while let Some(done) = self.next_done(Some(deadline)) {
-                let it_is = (done.pid, done.stack) == (pid, id);
-                self.take_names(done);
-                if it_is {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// How many frames can be believed. Code without frame pointers leads astray: what is no code
-    /// cannot have called anything.
-    fn sound_frames(&self, pid: u32, frames: &[u64]) -> usize {
-        let space = self.spaces.get(&pid);
-        let Some(space) = space.filter(|space| space.snapshot().is_some()) else {
-            return frames.len();
-        };
-        let is_code = |address: &u64| {
-            space
-                .find(address.wrapping_sub(1))
-                .is_some_and(|mapping| mapping.executable)
-        };
-        let callers = frames.iter().skip(1).take_while(|caller| is_code(caller));
-        frames.len().min(1 + callers.count())
-    }
-
-    fn wanted(&self, pid: u32, address: u64, is_caller: bool) -> Wanted {
-        let plain = Frame {
-            address,
-            ..Frame::default()
-        };
-        let nameless = Wanted {
-            plain,
-            before: u64::from(is_caller),
-            source: symbols::Place::Nowhere,
-        };
-        let space = self.spaces.get(&pid);
-        let Some((space, snapshot)) = space.and_then(|space| Some((space, space.snapshot()?)))
-        else {
-            return nameless;
-        };
-        let Some(mapping) = space.find(address) else {
-            return nameless;
-        };
-        if !matches!(mapping.kind, MappingKind::Exe | MappingKind::File) {
-            let jit = Jit {
-                pid,
-                epoch: self.epochs.get(&pid).copied().unwrap_or(0),
-                own_pid: snapshot.own_pid,
-                uid: snapshot.uid,
-            };
-            let source = if mapping.kind == MappingKind::Special {
-                symbols::Place::Nowhere
-            } else {
-                symbols::Place::Jit(jit)
-            };
-            let module = mapping.path.clone();
-            return Wanted {
-                plain: Frame {
-                    module,
-                    ..nameless.plain
-                },
-                source,
-                ..nameless
-            };
-        }
-        let offset = mapping.offset_of(address);
-        let source = match mapping.file.map(|file| self.files.get(file)) {
-            Some(Some(file)) => symbols::Place::Elf {
-                file,
-                origin: Origin::new(pid, mapping),
-                offset,
-            },
-            Some(None) => symbols::Place::TooManyFiles,
-            None => symbols::Place::Nowhere,
-        };
-        Wanted {
-            plain: Frame {
-                module: mapping.path.clone(),
-                module_offset: Some(offset),
-                ..nameless.plain
-            },
-            source,
-            ..nameless
-        }
     }
 
     /// A kernel stack with names.
@@ -491,6 +320,13 @@ impl Labels {
         if self.epochs.get(&done.pid).copied().unwrap_or(0) != done.epoch {
             return;
         }
-        self.stacks.name(done.pid, done.stack, done.frames);
+        let Done {
+            pid,
+            stack,
+            frames,
+            hides_caller,
+            ..
+        } = done;
+        self.stacks.name(pid, stack, frames, hides_caller);
     }
 }

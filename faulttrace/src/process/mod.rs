@@ -31,6 +31,8 @@ pub mod space;
 pub mod stuck;
 mod symbols;
 pub mod threads;
+#[doc(hidden)]
+pub mod unwind;
 pub mod user_stack;
 
 use std::fs::File;
@@ -39,7 +41,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 pub use cgroups::Cgroups;
-pub use labels::{LabelOptions, Labels};
+pub use labels::{Captured, LabelOptions, Labels};
 pub use maps::FileId;
 pub use space::FileHint;
 

@@ -51,6 +51,8 @@ enum About {
     Table,
     /// Names at the offset, by debug information too.
     Debug,
+    /// Whether frame pointers hide who called the function at the offset.
+    Caller,
     /// The build id, whatever the offset.
     BuildId,
     /// The Go runtime, whatever the offset. The file comes with each question, and is not kept.
@@ -64,11 +66,18 @@ impl About {
             About::Debug => 1,
             About::BuildId => 2,
             About::Go => 3,
+            About::Caller => 4,
         }
     }
 
     fn of_word(word: u32) -> Option<Self> {
-        let all = [About::Table, About::Debug, About::BuildId, About::Go];
+        let all = [
+            About::Table,
+            About::Debug,
+            About::BuildId,
+            About::Go,
+            About::Caller,
+        ];
         all.into_iter().find(|about| about.word() == word)
     }
 }
@@ -79,6 +88,8 @@ pub(super) struct Helper {
     process: Option<Process>,
     /// Files whose debug information cannot be read.
     without_debug: HashSet<FileId>,
+    /// Files whose tables for unwinding cannot be read.
+    without_callers: HashSet<FileId>,
 }
 
 struct Process {
@@ -104,6 +115,20 @@ impl Names for Helper {
                 log::warn!("symbols of a file are left out: {error}");
                 None
             })
+    }
+
+    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> bool {
+        if self.without_callers.contains(&id) {
+            return false;
+        }
+        match self.ask(Some(id), file, About::Caller, offset) {
+            Ok(found) => found.unwrap_or(false),
+            Err(error) => {
+                log::warn!("callers that frame pointers hide in a file are left out: {error}");
+                self.without_callers.insert(id);
+                false
+            }
+        }
     }
 
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>> {
@@ -253,10 +278,13 @@ pub fn serve() -> ExitCode {
             None => {}
         }
         let file = files.get(&number);
-        let mut names = |debug| file.and_then(|file| reader.look_up(file, question.offset, debug));
+        let names = |reader: &mut Reader, debug| {
+            file.and_then(|file| reader.look_up(file, question.offset, debug))
+        };
         let answer = match question.about {
-            About::Table => encode(names(false)),
-            About::Debug => encode(names(true)),
+            About::Table => encode(names(&mut reader, false)),
+            About::Debug => encode(names(&mut reader, true)),
+            About::Caller => json(&file.map(|file| reader.hides_caller(file, question.offset))),
             About::BuildId => json(&file.and_then(build_id::read)),
             About::Go => json(&passing.as_ref().map(go)),
         };
@@ -379,6 +407,7 @@ mod tests {
         let file = File::open("/proc/self/exe").expect("our own program");
         let id = FileId { dev: 0, ino: 1 };
         assert_eq!(helper.look_up(id, &file, 0), None);
+        assert!(!helper.hides_caller(id, &file, 0));
         assert_eq!(helper.build_id(id, &file), None);
         assert!(helper.go_runtime(&file).is_err(), "nobody has read it");
         assert!(helper.process.is_none());

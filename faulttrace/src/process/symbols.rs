@@ -33,6 +33,8 @@ pub(super) struct Job {
     /// Tells the address space from earlier ones of the same process.
     pub(super) epoch: u64,
     pub(super) frames: Vec<Wanted>,
+    /// Find out whether frame pointers hide who called the innermost function.
+    pub(super) ask_caller: bool,
 }
 
 /// A frame that wants a name.
@@ -68,6 +70,8 @@ pub(super) struct Done {
     pub(super) stack: u64,
     pub(super) epoch: u64,
     pub(super) frames: Vec<Frame>,
+    /// Frame pointers hide who called the innermost function, if that was asked.
+    pub(super) hides_caller: bool,
     /// Files that could not be read, each told once.
     pub(super) unreadable: u64,
     /// Frames without a name because their file could not be opened.
@@ -134,6 +138,8 @@ struct Worker {
     build_ids: HashMap<FileId, Option<Name>>,
     remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
     remembered_bytes: usize,
+    /// As in [`Done`], by the place of the instruction.
+    hiding: HashMap<(FileId, u64), bool>,
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read.
     unreadable: HashSet<FileId>,
@@ -151,6 +157,7 @@ impl Worker {
             build_ids: HashMap::new(),
             remembered: HashMap::new(),
             remembered_bytes: 0,
+            hiding: HashMap::new(),
             jits: HashMap::new(),
             unreadable: HashSet::new(),
             newly_unreadable: 0,
@@ -161,6 +168,8 @@ impl Worker {
     fn run(mut self, todo: &Receiver<Job>, sender: &Sender<Done>) {
         while let Ok(job) = todo.recv() {
             let mut frames = Vec::with_capacity(job.frames.len());
+            let innermost = job.frames.first().filter(|_| job.ask_caller);
+            let hides_caller = innermost.is_some_and(|wanted| self.hides_caller(wanted));
             for wanted in job.frames {
                 self.name(wanted, &mut frames);
             }
@@ -169,6 +178,7 @@ impl Worker {
                 stack: job.stack,
                 epoch: job.epoch,
                 frames,
+                hides_caller,
                 unreadable: std::mem::take(&mut self.newly_unreadable),
                 unopened: std::mem::take(&mut self.unopened),
             };
@@ -176,6 +186,32 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Whether frame pointers hide who called the function of an innermost frame.
+    fn hides_caller(&mut self, innermost: &Wanted) -> bool {
+        let Place::Elf {
+            file,
+            origin,
+            offset,
+        } = &innermost.source
+        else {
+            return false;
+        };
+        let key = (file.id, *offset);
+        if let Some(known) = self.hiding.get(&key) {
+            return *known;
+        }
+        // Not remembered, so tried again: through another process it may succeed.
+        let Some(opened) = file.open(origin) else {
+            return false;
+        };
+        if self.hiding.len() >= MAX_REMEMBERED {
+            self.hiding.clear();
+        }
+        let found = self.names.hides_caller(file.id, &opened, *offset);
+        self.hiding.insert(key, found);
+        found
     }
 
     /// Adds a frame and those inlined into it.
@@ -324,143 +360,4 @@ fn cut(name: &[u8]) -> Name {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::elf_files::ElfFiles;
-    use crate::process::elf_names::InProcess;
-    use crate::process::go::runtime::GoRuntime;
-    use crate::process::maps;
-    use std::fs::File;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
-
-    fn wanted(address: u64) -> Wanted {
-        let pid = std::process::id();
-        let (mappings, _) = maps::parse(&std::fs::read("/proc/self/maps").expect("maps"));
-        let mapping = mappings
-            .iter()
-            .find(|mapping| mapping.range.contains(&address))
-            .expect("mapped");
-        Wanted {
-            plain: Frame {
-                address,
-                module: mapping.path.clone(),
-                ..Frame::default()
-            },
-            before: 1,
-            source: Place::Elf {
-                file: ElfFiles::default()
-                    .get(mapping.file.expect("a file"))
-                    .expect("room"),
-                origin: Origin::new(pid, mapping),
-                offset: mapping.offset_of(address),
-            },
-        }
-    }
-
-    fn named(wanted: Wanted, functions: bool) -> Done {
-        let names = Box::new(InProcess::default());
-        let mut symbols = Symbols::start(names, functions).expect("started");
-        assert!(symbols.ask(Job {
-            pid: 1,
-            stack: 2,
-            epoch: 3,
-            frames: vec![wanted],
-        }));
-        assert!(!symbols.is_idle());
-        let done = symbols.next(Some(Instant::now() + Duration::from_secs(60)));
-        assert!(symbols.is_idle());
-        done.expect("answered in a minute")
-    }
-
-    #[test]
-    fn our_own_function_has_a_name_and_a_line() {
-        let here = our_own_function_has_a_name_and_a_line as *const () as u64;
-        let done = named(wanted(here + 5), true);
-        assert_eq!((done.pid, done.stack, done.epoch), (1, 2, 3));
-        let frame = done.frames.last().expect("a frame");
-        let function = frame.function.as_ref().expect("a name").as_bytes();
-        assert!(
-            function.ends_with(b"our_own_function_has_a_name_and_a_line"),
-            "{}",
-            function.escape_ascii()
-        );
-        assert_eq!(frame.offset, Some(5));
-        assert!(
-            frame
-                .file
-                .as_ref()
-                .is_some_and(|file| file.as_bytes().ends_with(b"symbols.rs"))
-        );
-        assert_eq!(frame.build_id, our_build_id());
-    }
-
-    fn our_build_id() -> Option<Name> {
-        let file = File::open("/proc/self/exe").expect("our own program");
-        let found = crate::process::build_id::read(&file).expect("a build id");
-        Some(Name::from(found.as_slice()))
-    }
-
-    #[test]
-    fn without_names_a_frame_still_tells_its_file() {
-        let here = without_names_a_frame_still_tells_its_file as *const () as u64;
-        let wanted = wanted(here + 5);
-        let plain = wanted.plain.clone();
-        let done = named(wanted, false);
-        let alone = Frame {
-            build_id: our_build_id(),
-            ..plain
-        };
-        assert_eq!((done.frames, done.unopened), (vec![alone], 0));
-    }
-
-    /// Counts the questions.
-    struct Counting(Arc<AtomicUsize>);
-
-    impl Names for Counting {
-        fn look_up(&mut self, _: FileId, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
-            Some(Vec::new())
-        }
-
-        fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            None
-        }
-
-        fn go_runtime(&mut self, _: &File) -> io::Result<Option<GoRuntime>> {
-            Ok(None)
-        }
-    }
-
-    #[test]
-    fn a_file_is_asked_for_its_build_id_once_even_if_it_has_none() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let mut worker = Worker::new(Box::new(Counting(Arc::clone(&asked))), true);
-        let here = a_file_is_asked_for_its_build_id_once_even_if_it_has_none as *const () as u64;
-        let mut frames = Vec::new();
-        for address in here..here + 8 {
-            worker.name(wanted(address), &mut frames);
-        }
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-        assert!(frames.iter().all(|frame| frame.build_id.is_none()));
-        assert_eq!(frames.len(), 8);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_opened_is_tried_again() {
-        let mut wanted = wanted(our_own_function_has_a_name_and_a_line as *const () as u64);
-        if let Place::Elf { file, .. } = &mut wanted.source {
-            let absent = FileId { dev: 0, ino: 1 };
-            *file = ElfFiles::default().get(absent).expect("room");
-        }
-        let mut worker = Worker::new(Box::new(InProcess::default()), true);
-        if let Place::Elf { file, origin, .. } = &wanted.source {
-            let nowhere = maps::parse(b"1-2 r-xp 0 0:0 1 /nowhere\n").0;
-            let gone = Origin::new(u32::MAX, &nowhere[0]);
-            assert_eq!(worker.look_up((file.id, 0), file, &gone), None);
-            assert_eq!(worker.look_up((file.id, 8), file, origin), None);
-        }
-        // Another process may have it.
-        assert!(worker.unreadable.is_empty() && worker.remembered.is_empty());
-    }
-}
+mod tests;

@@ -42,6 +42,8 @@ pub struct UserStack {
     pub frames: Vec<u64>,
     /// There may be more.
     pub truncated: bool,
+    /// The word at the stack pointer; 0 if it could not be read.
+    pub top: u64,
 }
 
 /// The stacks of several threads, in their order; those that could not be read in time have their
@@ -52,6 +54,7 @@ pub fn walk_all(threads: &[Registers]) -> Vec<UserStack> {
         .map(|thread| UserStack {
             frames: vec![thread.ip],
             truncated: true,
+            top: 0,
         })
         .collect();
     let (sender, receiver) = channel();
@@ -120,6 +123,7 @@ fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
         let bytes = memory.get(at..)?.first_chunk::<8>()?;
         Some(u64::from_ne_bytes(*bytes))
     };
+    let top = word(sp).unwrap_or(0);
     let mut frames = vec![ip];
     let (mut frame, mut lowest) = (bp, sp);
     while frames.len() < MAX_FRAMES {
@@ -131,6 +135,7 @@ fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
             return UserStack {
                 frames,
                 truncated: false,
+                top,
             };
         };
         frames.push(address);
@@ -140,6 +145,7 @@ fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
     UserStack {
         frames,
         truncated: true,
+        top,
     }
 }
 

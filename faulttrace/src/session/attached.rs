@@ -80,6 +80,7 @@ fn register_kernel_stack(thread: &StuckThread, enricher: &mut Enricher) {
         frames,
         tgid: 0,
         truncated,
+        top: 0,
     };
     enricher.register_kernel_stack(stack_id(thread.tid), &stack);
 }
@@ -106,6 +107,7 @@ fn register_user_stacks(
             frames: walked.frames,
             tgid: thread.pid,
             truncated: walked.truncated,
+            top: walked.top,
         };
         enricher.register_user_stack(thread.pid, stack_id(thread.tid), stack);
     }
@@ -142,6 +144,8 @@ fn entry_of(thread: &StuckThread, now_ns: u64) -> Inflight {
         kernel_stack: stack_id(thread.tid),
         last_kernel_stack: stack_id(thread.tid),
         user_stack: stack_id(thread.tid),
+        // It comes with the stack.
+        stack_top: 0,
         inode: 0,
         page_offset: 0,
         device: 0,

@@ -1,5 +1,6 @@
-// Faults in a known line of an inlined function: outer > middle > touchPage (inlined). Writes its own
-// stack as the runtime tells it to the file of the second argument.
+// Faults in a known line of an inlined function: outer > middle > touchPage (inlined), or, every other page,
+// in assembly that has no frame of its own: outer > copyPage > runtime.memmove. Writes its own stacks as the
+// runtime tells them to the file of the second argument.
 package main
 
 import (
@@ -45,9 +46,23 @@ func middle(page []byte) []frame {
 	return here
 }
 
+var room [4096]byte
+
 //go:noinline
-func outer(page []byte) []frame {
-	here := middle(page)
+func copyPage(page []byte) []frame {
+	here := stack()
+	copy(room[:], page) // COPY LINE
+	return here
+}
+
+//go:noinline
+func outer(page []byte, byCopy bool) []frame {
+	var here []frame
+	if byCopy {
+		here = copyPage(page)
+	} else {
+		here = middle(page)
+	}
 	sink++
 	return here
 }
@@ -70,9 +85,9 @@ func main() {
 	fmt.Printf("ready {\"pid\":%d,\"tids\":[%d],\"places\":{}}\n", pid, pid)
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Scan()
-	var here []frame
-	for offset := 0; offset < len(pages); offset += 4096 {
-		here = outer(pages[offset:])
+	var here [2][]frame
+	for page := 0; page < len(pages)/4096; page++ {
+		here[page%2] = outer(pages[page*4096:], page%2 == 1)
 	}
 	text, err := json.Marshal(here)
 	check(err)

@@ -60,6 +60,16 @@ impl GoProgram {
     pub(super) fn frames(&self, offset: u64) -> Option<Vec<ElfFrame>> {
         self.parts.frames(&self.file, offset)
     }
+
+    /// Whether the function at an offset returns to the word at its stack pointer; `None` if it is of no Go
+    /// function, or not known.
+    pub(super) fn returns_to_stack_top(&self, offset: u64) -> Option<bool> {
+        self.parts
+            .look(&self.file, offset, |image, pclntab, place, at| {
+                // Elsewhere the return address is in a register.
+                image.is_x86_64().then(|| pclntab.is_frameless(place, at))?
+            })?
+    }
 }
 
 impl Parts {
@@ -82,6 +92,19 @@ impl Parts {
     }
 
     fn frames(&self, file: &[u8], offset: u64) -> Option<Vec<ElfFrame>> {
+        let frames = self.look(file, offset, |_, pclntab, place, at| {
+            pclntab.frames(place, at)
+        });
+        frames.unwrap_or_else(|| Some(Vec::new()))
+    }
+
+    /// What the table has for the instruction at an offset. `None` if there is no address for it, or no table.
+    fn look<T>(
+        &self,
+        file: &[u8],
+        offset: u64,
+        what: impl for<'d> FnOnce(&Image<'d>, &Pclntab<'d>, Place<'d>, u64) -> T,
+    ) -> Option<T> {
         let image = Image::new(file)?;
         let pclntab = Pclntab::new(image.from(self.table)?)?;
         let gofunc = self.gofunc.and_then(|at| image.from(at));
@@ -89,10 +112,8 @@ impl Parts {
             text: self.text,
             gofunc: gofunc.unwrap_or_default(),
         };
-        match image.address_of(offset) {
-            Some(at) => pclntab.frames(place, at),
-            None => Some(Vec::new()),
-        }
+        let at = image.address_of(offset)?;
+        Some(what(&image, &pclntab, place, at))
     }
 }
 

@@ -60,6 +60,8 @@ struct Function<'d> {
     file: u32,
     line: u32,
     unit: u32,
+    /// Table of how far the stack pointer is below where it was at the function's entry.
+    sp: u32,
     /// Table of the calls that are inlined at its instructions; 0 = none.
     inlined_at: u32,
     /// These calls.
@@ -138,6 +140,13 @@ impl<'d> Pclntab<'d> {
         Some(frames)
     }
 
+    /// Whether the function has no frame at an instruction, so that it returns to the word at its stack
+    /// pointer (of amd64). `None` if no function is there, or the table does not tell.
+    pub(super) fn is_frameless(&self, place: Place<'d>, at: u64) -> Option<bool> {
+        let function = self.function(place, at)??;
+        Some(self.value(function.sp, function.entry, at)? == 0)
+    }
+
     /// A name with the file and line of an instruction.
     fn located(&self, function: &Function<'d>, name: &[u8], at: u64) -> ElfFrame {
         let value = |table| self.value(table, function.entry, at);
@@ -205,6 +214,7 @@ impl<'d> Pclntab<'d> {
         Some(Function {
             entry,
             name: text(self.names, field(1)?)?,
+            sp: field(4)?,
             file: field(5)?,
             line: field(6)?,
             unit: field(8)?,

@@ -29,6 +29,10 @@ impl Names for Fake {
         None
     }
 
+    fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> bool {
+        false
+    }
+
     fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
         None
     }

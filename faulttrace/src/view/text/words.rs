@@ -288,6 +288,9 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
+        "user_callers_hidden" => {
+            "faults whose stack lacks who called the innermost function: it was not read"
+        }
         "switches_unseen" => {
             "faults with a part of their time unknown: the thread got a CPU unseen"
         }

@@ -1,0 +1,117 @@
+//! Functions without a frame of their own, whose caller frame pointers hide: told by the tables for
+//! unwinding that programs carry (`.eh_frame`; System V ABI for x86-64, DWARF 5 section 6.4). Read in the
+//! helper (`names_helper`): all of it is the target's.
+
+use gimli::{
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, LittleEndian, RegisterRule, UnwindContext,
+    UnwindSection as _, X86_64,
+};
+use object::elf::EM_X86_64;
+use object::read::elf::{ElfFile64, FileHeader as _};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _};
+
+/// Bytes of a return address.
+const WORD: i64 = 8;
+
+/// Whether the function at this offset in an ELF file, stopped there, returns to the word at its stack
+/// pointer. `None` if the file does not tell.
+pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
+    let elf = ElfFile64::<object::Endianness>::parse(file).ok()?;
+    let endian = elf.endian();
+    if !elf.is_little_endian() || elf.elf_header().e_machine(endian) != EM_X86_64 {
+        return None;
+    }
+    let address = elf.segments().find_map(|segment| {
+        let (begin, bytes) = segment.file_range();
+        let within = offset.checked_sub(begin).filter(|within| *within < bytes)?;
+        segment.address().checked_add(within)
+    })?;
+    let section = |name| {
+        let found = elf.section_by_name(name)?;
+        Some((found.address(), found.data().ok()?))
+    };
+    // The index is what makes this quick; linkers write it unless told not to.
+    let (index_at, index) = section(".eh_frame_hdr")?;
+    let (frames_at, frames) = section(".eh_frame")?;
+    let bases = BaseAddresses::default()
+        .set_eh_frame_hdr(index_at)
+        .set_eh_frame(frames_at);
+    let index = EhFrameHdr::new(index, LittleEndian)
+        .parse(&bases, size_of::<u64>().try_into().ok()?)
+        .ok()?;
+    let mut context = UnwindContext::new();
+    let row = index
+        .table()?
+        .unwind_info_for_address(
+            &EhFrame::new(frames, LittleEndian),
+            &bases,
+            &mut context,
+            address,
+            EhFrame::cie_from_offset,
+        )
+        .ok()?;
+    // The frame begins right above the word, and the return address lies right below the frame.
+    let begins_above = matches!(
+        row.cfa(),
+        CfaRule::RegisterAndOffset { register, offset } if *register == X86_64::RSP && *offset == WORD
+    );
+    Some(begins_above && row.register(X86_64::RA) == Some(RegisterRule::Offset(-WORD)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::arch::global_asm;
+
+    // A function that moves its stack pointer, and says so as a compiler would.
+    global_asm!(
+        ".text",
+        ".globl faulttrace_test_frame",
+        ".type faulttrace_test_frame, @function",
+        "faulttrace_test_frame:",
+        ".cfi_startproc",
+        "nop",
+        "push rax",
+        ".cfi_adjust_cfa_offset 8",
+        "nop",
+        "pop rax",
+        ".cfi_adjust_cfa_offset -8",
+        "ret",
+        ".cfi_endproc",
+        ".size faulttrace_test_frame, . - faulttrace_test_frame",
+    );
+
+    unsafe extern "C" {
+        fn faulttrace_test_frame();
+    }
+
+    /// The offset in this program of one of its addresses.
+    fn offset_of(address: u64) -> u64 {
+        let maps = std::fs::read("/proc/self/maps").expect("maps");
+        let (mappings, _) = crate::process::maps::parse(&maps);
+        let mut mappings = mappings.iter();
+        let mapping = mappings.find(|mapping| mapping.range.contains(&address));
+        mapping.expect("mapped").offset_of(address)
+    }
+
+    #[test]
+    fn a_frame_is_there_from_the_push_to_the_pop() {
+        let own = std::fs::read("/proc/self/exe").expect("our own program");
+        let begin = offset_of(faulttrace_test_frame as *const () as u64);
+        let at = |offset| returns_to_stack_top(&own, begin + offset);
+        // nop, push, nop, pop, ret
+        let told = [at(0), at(1), at(2), at(3), at(4)];
+        assert_eq!(told, [true, true, false, false, true].map(Some));
+    }
+
+    #[test]
+    fn what_is_no_code_or_no_program_is_not_told() {
+        let own = std::fs::read("/proc/self/exe").expect("our own program");
+        assert_eq!(returns_to_stack_top(&own, u64::MAX), None);
+        assert_eq!(returns_to_stack_top(&own, 0), None);
+        assert_eq!(returns_to_stack_top(b"", 0), None);
+        for cut in [64, 1 << 12, own.len() / 2] {
+            returns_to_stack_top(&own[..cut], 0x1000);
+        }
+    }
+}
