@@ -11,6 +11,7 @@ use faulttrace::process::go;
 use faulttrace::process::maps::{self, FileId};
 use faulttrace::process::perf_map::Functions;
 use faulttrace::process::space::{Answer, Snapshot, Space};
+use faulttrace::process::unwind;
 
 /// `/proc/PID/maps`, and look-ups in it: at the edges of what it says, and beside them.
 pub fn maps(bytes: &[u8]) -> usize {
@@ -96,6 +97,13 @@ pub fn build_id(bytes: &[u8]) -> usize {
             .is_none_or(|id| !id.is_empty() && id.len() <= 64)
     );
     usize::from(found.is_some())
+}
+
+/// A program's tables for unwinding, at the first of its offsets: at how many it tells something.
+pub fn unwind(bytes: &[u8]) -> usize {
+    const OFFSETS: u64 = 512;
+    let told = |offset: &u64| unwind::returns_to_stack_top(bytes, *offset).is_some();
+    (0..OFFSETS).filter(told).count()
 }
 
 /// A Go program, and the functions at its first offsets.

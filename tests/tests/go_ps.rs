@@ -38,6 +38,9 @@ fn full_stalls_are_those_of_the_ticker(go: &Path) {
             let goroutine = fault.facts.goroutine.as_ref().expect("checked");
             assert!(goroutine.p.is_some_and(|p| p < 2), "{name}: {fault:#?}");
             assert!(!goroutine.in_syscall && goroutine.gomaxprocs == Some(2));
+            // Not the compiler's wrapper, main.main.gowrap1.
+            let start = goroutine.start.as_deref().unwrap_or_default();
+            assert!(start.starts_with("main.main.func"), "{name}: {start}");
             assert!(goroutine.queued_local.is_some() && goroutine.queued_global.is_some());
         }
         let ps = run.ps().expect("Ps were stuck");

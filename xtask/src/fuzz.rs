@@ -6,7 +6,7 @@ use crate::cargo::cargo;
 use crate::shell::{root, run};
 
 /// All targets.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "trace",
     "trace_rows",
     "ring",
@@ -15,6 +15,7 @@ const TARGETS: [&str; 8] = [
     "perf_map",
     "build_id",
     "go",
+    "unwind",
 ];
 /// What takes longer is a hang, s.
 const TIMEOUT_S: u32 = 20;

@@ -4,20 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use faulttrace_ebpf::goroutine::GoroutineEvent;
-use faulttrace_ebpf::{
-    COMM_LEN, FaultEvent, HistoryEvent, Inflight, IoEvent, NO_SYSCALL, flag, waker,
-};
+use faulttrace_ebpf::{COMM_LEN, FaultEvent, HistoryEvent, Inflight, IoEvent, NO_SYSCALL, flag};
 use syscalls::Sysno;
 
 use super::clock::Clock;
 use super::flags::{access_of, mode_of, started};
+use super::go_starts::Starts;
 use super::goroutine;
 use super::history::history;
 use super::io::Pending;
 use super::kernel_stack::{functions, without_tracer};
+use super::sleep::{longest_sleep, waker};
 use crate::model::{
-    Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Sleep, Stack, Stuck, Task,
-    Waker,
+    Cause, End, Facts, Fault, History, MappingKind, Mode, Name, Place, Stack, Stuck,
 };
 use crate::probe::RawStack;
 use crate::process::{Captured, Cgroups, FileHint, Labels, page_bytes};
@@ -54,6 +53,7 @@ pub struct Enricher {
     cgroups: Cgroups,
     io: Pending,
     goroutines: goroutine::Pending,
+    starts: Starts,
 }
 
 /// What a cause depends on: the id of the kernel stack, and the rest of `Cause::classify`.
@@ -95,6 +95,7 @@ impl Enricher {
             cgroups: Cgroups::default(),
             io: Pending::default(),
             goroutines: goroutine::Pending::default(),
+            starts: Starts::default(),
         }
     }
 
@@ -157,6 +158,7 @@ impl Enricher {
         facts.goroutine = self
             .goroutines
             .take(thread, event.start_ns, &mut self.labels, stacks);
+        self.unwrap_start(&mut facts);
         let duration_ns = event.end_ns.saturating_sub(event.start_ns);
         let io = self.io.take(event.tid, event.start_ns, duration_ns);
         self.io.check(io.as_deref(), facts.cause);
@@ -230,6 +232,7 @@ impl Enricher {
         facts.goroutine = self
             .goroutines
             .goroutine(entry.tgid, read, &mut self.labels, stacks);
+        self.unwrap_start(&mut facts);
         Stuck {
             facts,
             elapsed_ns: now_ns.saturating_sub(entry.start_ns),
@@ -258,10 +261,25 @@ impl Enricher {
         Arc::new(without_tracer(&named))
     }
 
+    /// The function that the goroutine of a fault runs, if it is behind a wrapper.
+    fn unwrap_start(&mut self, facts: &mut Facts) {
+        if let Some(goroutine) = &mut facts.goroutine {
+            let stack = facts.user_stack.as_deref();
+            self.starts.unwrap(facts.pid, goroutine, stack);
+        }
+    }
+
+    /// A process has replaced its program.
+    pub fn process_exec(&mut self, tgid: u32) {
+        self.labels.process_exec(tgid);
+        self.starts.forget(tgid);
+    }
+
     /// A process has ended: forgets it and returns the ids of its stacks, which will not be asked
     /// for again.
     pub fn forget(&mut self, tgid: u32) -> Vec<u64> {
         self.labels.forget(tgid);
+        self.starts.forget(tgid);
         let gone = self.user_stacks.remove(&tgid).unwrap_or_default();
         self.user_stacks_kept -= gone.len();
         gone.into_keys().collect()
@@ -383,99 +401,8 @@ impl SyscallNames {
     }
 }
 
-/// Where the longest sleep lies, within the bounds of the fault's own times.
-fn longest_sleep(
-    event: &FaultEvent,
-    duration_ns: u64,
-    blocked_ns: u64,
-    runqueue_ns: u64,
-    waker: Option<Waker>,
-) -> Option<Sleep> {
-    if event.longest_out_ns == 0 {
-        return None;
-    }
-    let after_ns = event.longest_out_ns.saturating_sub(event.start_ns);
-    let after_ns = after_ns.min(duration_ns);
-    let left_ns = duration_ns - after_ns;
-    let slept_ns = event.longest_sleep_ns.min(blocked_ns).min(left_ns);
-    let waited_ns = event.longest_runqueue_ns.min(runqueue_ns);
-    Some(Sleep {
-        after_ns,
-        blocked_ns: slept_ns,
-        runqueue_ns: waited_ns.min(left_ns - slept_ns),
-        waker,
-    })
-}
-
-/// Who ended a sleep; `syscall_name` names the call it was in.
-fn waker(
-    woken_by: &faulttrace_ebpf::Waker,
-    syscall_name: impl FnOnce(u32) -> Option<Name>,
-) -> Option<Waker> {
-    match woken_by.kind {
-        waker::INTERRUPT => Some(Waker::Interrupt),
-        waker::TASK => Some(Waker::Task(Task {
-            pid: woken_by.tgid,
-            tid: woken_by.tid,
-            name: name_of(&woken_by.comm),
-            syscall: syscall_name(woken_by.syscall),
-        })),
-        _ => None,
-    }
-}
-
 /// A `comm` without what follows its terminator.
 pub fn name_of(comm: &[u8; COMM_LEN]) -> Name {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
     Name::from(&comm[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event() -> FaultEvent {
-        // SAFETY: integers only; zero is a value of each.
-        let mut event: FaultEvent = unsafe { std::mem::zeroed() };
-        (event.start_ns, event.longest_out_ns) = (1_000, 1_100);
-        (event.longest_sleep_ns, event.longest_runqueue_ns) = (500, 50);
-        event
-    }
-
-    #[test]
-    fn a_sleep_lies_within_its_fault() {
-        let sleep = |event: &FaultEvent, duration, blocked, runqueue| {
-            let sleep = longest_sleep(event, duration, blocked, runqueue, None).expect("a sleep");
-            (sleep.after_ns, sleep.blocked_ns, sleep.runqueue_ns)
-        };
-        assert_eq!(sleep(&event(), 700, 600, 60), (100, 500, 50));
-        assert_eq!(sleep(&event(), 620, 600, 60), (100, 500, 20));
-        assert_eq!(sleep(&event(), 700, 400, 10), (100, 400, 10));
-        assert_eq!(sleep(&event(), 80, 80, 80), (80, 0, 0));
-        let mut unseen = event();
-        unseen.longest_out_ns = 0;
-        assert_eq!(longest_sleep(&unseen, 700, 600, 60, None), None);
-    }
-
-    #[test]
-    fn a_waker_is_told_only_if_it_was_seen() {
-        let mut event = event().longest_waker;
-        (event.tgid, event.syscall) = (7, 10);
-        let mut woken_by = |kind| {
-            event.kind = kind;
-            waker(&event, |number| {
-                (number == 10).then(|| Name::from("mprotect"))
-            })
-        };
-        assert_eq!(woken_by(waker::UNKNOWN), None);
-        assert_eq!(woken_by(waker::INTERRUPT), Some(Waker::Interrupt));
-        assert_eq!(woken_by(77), None);
-        let task = Waker::Task(Task {
-            pid: 7,
-            tid: 0,
-            name: Name::from(""),
-            syscall: Some(Name::from("mprotect")),
-        });
-        assert_eq!(woken_by(waker::TASK), Some(task));
-    }
 }

@@ -9,10 +9,12 @@ mod decode;
 mod enrich;
 mod flags;
 mod go_labels;
+mod go_starts;
 mod goroutine;
 mod history;
 mod io;
 mod kernel_stack;
+mod sleep;
 
 pub use beside::Beside;
 pub use clock::Clock;

@@ -39,7 +39,7 @@ pub enum LayoutSource {
 pub struct Goroutine {
     /// Its number; `None`: the thread worked for the runtime itself.
     pub id: Option<u64>,
-    /// The function that it was made to run.
+    /// The function that it was made to run, or the compiler's wrapper of it until a stack has shown that.
     pub start: Option<Name>,
     /// The function whose `go` statement made it.
     pub created_by: Option<Name>,

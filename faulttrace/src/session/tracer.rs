@@ -292,7 +292,7 @@ impl Tracer {
             // Of a new process with the id of one that was traced.
             kind::EXEC if progress.over.contains_key(&pid) => {}
             kind::EXEC => {
-                self.enricher.labels().process_exec(pid);
+                self.enricher.process_exec(pid);
                 self.forget_go(pid);
                 self.known.remove(&pid);
                 self.introduce(pid, &event.comm, progress);

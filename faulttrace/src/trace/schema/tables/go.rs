@@ -54,7 +54,7 @@ pub(super) const GOROUTINES: Table = Table {
         column(
             "start",
             "TEXT",
-            "The function that it was made to run; NULL if unknown",
+            "The function that it was made to run, or the compiler's wrapper of it; NULL if unknown",
         ),
         column(
             "created_by",
