@@ -3,8 +3,8 @@
 //! helper (`names_helper`): all of it is the target's.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, LittleEndian, RegisterRule, UnwindContext,
-    UnwindSection as _, X86_64,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, LittleEndian, RegisterRule,
+    UnwindContext, UnwindSection as _, X86_64,
 };
 use object::elf::EM_X86_64;
 use object::read::elf::{ElfFile64, FileHeader as _};
@@ -39,16 +39,17 @@ pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
     let index = EhFrameHdr::new(index, LittleEndian)
         .parse(&bases, size_of::<u64>().try_into().ok()?)
         .ok()?;
+    let entry = index.table()?.lookup(address, &bases).ok()?.direct().ok()?;
+    // gimli would do this too, but subtracts without a look (0.34, `pointer_to_offset`).
+    let entry = EhFrameOffset(usize::try_from(entry.checked_sub(frames_at)?).ok()?);
+    let frames = EhFrame::new(frames, LittleEndian);
+    let entry = frames
+        .fde_from_offset(&bases, entry, EhFrame::cie_from_offset)
+        .ok()?;
     let mut context = UnwindContext::new();
-    let row = index
-        .table()?
-        .unwind_info_for_address(
-            &EhFrame::new(frames, LittleEndian),
-            &bases,
-            &mut context,
-            address,
-            EhFrame::cie_from_offset,
-        )
+    // Fails if the address is not of this entry.
+    let row = entry
+        .unwind_info_for_address(&frames, &bases, &mut context, address)
         .ok()?;
     // The frame begins right above the word, and the return address lies right below the frame.
     let begins_above = matches!(
