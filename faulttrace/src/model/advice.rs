@@ -233,7 +233,7 @@ pub enum Evidence {
     },
     /// How a file was read.
     HowRead(Box<Reads>),
-    /// Steps forward within readahead's reach, of all steps of the threads through the file.
+    /// Steps forward within readahead's reach, of all steps of threads and goroutines through the file.
     Forward {
         /// Forward.
         forward: u64,

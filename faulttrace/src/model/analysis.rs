@@ -21,6 +21,7 @@ mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 mod walk;
+mod walkers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -99,7 +100,7 @@ pub(super) struct Bounds {
     mapped_files: u32,
     /// Files with a map of their offsets.
     maps: usize,
-    /// Files times threads whose steps are followed.
+    /// Files times threads whose steps are followed, and files times goroutines.
     walks: u32,
     /// Histograms of durations: of processes, threads, files and causes together.
     histograms: usize,
@@ -239,18 +240,7 @@ impl Analysis {
         for id in row.durations {
             counters.durations.record(id, duration_ns);
         }
-        if let Some(offset) = measure.offset {
-            let places = row
-                .places
-                .and_then(|id| counters.places.get_mut(id as usize));
-            if let Some(places) = places {
-                places.add(offset, measure.blocked_ns);
-            }
-            let walk = row.walk.and_then(|id| counters.walks.get_mut(id as usize));
-            if let Some(walk) = walk {
-                walk.before(offset, row.read_ahead());
-            }
-        }
+        row.add_offset(measure, counters);
         if let Some(gather) = &mut self.gather {
             gather.fault(row.space, &row.site, measure, self.options.page_bytes);
         }

@@ -148,7 +148,7 @@ pub struct FileDetail {
     pub durations: Option<Durations>,
     /// `None` without offsets, or beyond the bound.
     pub offsets: Option<Offsets>,
-    /// How threads went through it; `None` likewise.
+    /// How it was gone through; `None` likewise.
     pub access: Option<FileAccess>,
 }
 
@@ -164,15 +164,21 @@ pub struct Offsets {
     pub resolution: u64,
 }
 
-/// How threads went through a file.
+/// How threads and goroutines went through a file. A fault is told of once: where it is known which goroutine
+/// had it, as the goroutine's, if most of such faults were not the only one of their goroutine on the file;
+/// else as the thread's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileAccess {
-    /// All threads together.
+    /// All of them together.
     pub pattern: Pattern,
     /// What that was told from.
     pub evidence: Evidence,
     /// Threads by what each alone did: sequential, strided, random, mixed, too few.
     pub threads: [u64; 5],
+    /// Goroutines likewise.
+    pub goroutines: [u64; 5],
+    /// Faults with a known offset whose walkers were beyond the bound.
+    pub not_followed: u64,
 }
 
 /// What is not in the numbers, or not exactly.

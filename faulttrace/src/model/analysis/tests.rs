@@ -5,6 +5,7 @@ pub(crate) mod diff;
 mod files;
 pub(crate) mod sweep;
 mod totals;
+mod walkers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
