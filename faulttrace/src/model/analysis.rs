@@ -38,7 +38,7 @@ use slices::{SlicePart, Slices};
 use stalls::Stalls as Swept;
 
 pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
-pub use diff::{Change, Diff, DiffRow, PERCENTILES, compare};
+pub use diff::{Change, Diff, DiffRow, GIVEN_UP_PERCENT, PERCENTILES, compare};
 pub use diff_ps::PsChange;
 pub use durations::{Durations, Percentiles};
 pub use places::{HotRange, PAGE_BYTES};
@@ -224,7 +224,7 @@ impl Analysis {
         };
         let counters = &mut *self.counters;
         let slice = self.slices.of(measure.end_ns);
-        row.sum.add_measure(row.major, measure);
+        row.sum.add_measure(row.major, row.given_up, measure);
         if row.part.slice != slice {
             sites::add_part(&mut counters.series, &row.series, &row.part);
             row.part = SlicePart {
@@ -410,7 +410,7 @@ fn stalls_of<'a>(
 ) -> impl FnOnce(u32) -> Swept + 'a {
     move |pid| {
         let needed = stall_threads(options.stall_threads, expected.get(&pid).copied());
-        let mut stalls = Swept::new(needed, options.top);
+        let mut stalls = Swept::new(needed, options.top, options.wall);
         for change in counted.take_early(pid) {
             stalls.change(change);
         }

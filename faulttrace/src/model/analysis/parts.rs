@@ -97,6 +97,7 @@ impl Maker {
             ps: swept
                 .map(|one| one.stalls.ps.totals.clone())
                 .filter(|ps| !ps.is_empty()),
+            no_p_left_ns: swept.map_or_else(Default::default, |one| one.stalls.no_p_left.ns),
             ..Part::default()
         });
     }

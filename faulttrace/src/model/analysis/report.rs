@@ -7,7 +7,7 @@ use super::durations::Durations;
 use super::parts::Beside;
 use super::places::HotRange;
 use super::sites::{Counters, OTHERS};
-use super::slices::{Series, SeriesKey, Wall};
+use super::slices::{SLICES, Series, SeriesKey, Wall};
 use super::walk::{Evidence, Pattern};
 use super::{Analysis, Options, parts};
 use crate::model::advice::Advised;
@@ -67,6 +67,8 @@ pub struct Part {
     pub stalls: Option<Stalls>,
     /// The Ps of a Go program; `None` if none was stuck.
     pub ps: Option<PsTotals>,
+    /// For how long no P was left in each slice of the trace, ns.
+    pub no_p_left_ns: [u64; SLICES],
     /// Durations by thread; those beyond the bound are not known.
     pub threads: HashMap<ThreadKey, Durations>,
     /// By file.

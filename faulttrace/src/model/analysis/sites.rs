@@ -22,6 +22,8 @@ pub(super) struct Row {
     /// Of the site, which need not be looked at for each fault.
     pub(super) major: bool,
     /// The same.
+    pub(super) given_up: bool,
+    /// The same.
     pub(super) cause: Option<Cause>,
     /// The faults since the row was made.
     pub(super) sum: Tally,
@@ -159,6 +161,7 @@ impl Counters {
         Row {
             site: Arc::clone(site),
             major: site.major,
+            given_up: facts.given_up,
             cause: facts.cause,
             sum: Tally::default(),
             part: SlicePart::default(),
