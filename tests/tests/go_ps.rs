@@ -153,13 +153,14 @@ fn check_diff(before: &Trace, after: &Trace) {
     let none_left = &json["go_ps"]["none_left_ns_per_s"];
     assert!(none_left["before"].as_f64() > Some(1e8), "{none_left}");
     assert_eq!(none_left["after"].as_f64(), Some(0.0), "{none_left}");
+    assert_eq!(none_left["verdict"], "significant", "{none_left}");
     let text = diff(&[]);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        words.contains("Go: no P was left to run goroutines with:"),
+        words.contains("Go: better: no P was left to run goroutines with: before "),
         "{text}"
     );
-    assert!(words.contains("before, never after."), "{text}");
+    assert!(words.contains("), after never. "), "{text}");
 }
 
 #[test]

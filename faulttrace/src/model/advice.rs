@@ -24,7 +24,7 @@ pub(crate) use gather::{Gather, Space};
 pub use goroutines::{CallSite, HeldSum, PsFindings};
 pub use pages::Again;
 pub use reads::{Reads, Writes};
-pub use settle::{MAX_MEMBERS, MIN_FAULTS, MIN_GAIN_NS, PER_BLOCKED, PER_WALL};
+pub use settle::{MAX_MEMBERS, MIN_FAULTS, MIN_GAIN_NS, PER_BLOCKED, PER_STOPPED, PER_WALL};
 
 /// A read with readahead brings in so much, unless the device is set to something else, bytes.
 pub const WINDOW_BYTES: u64 = 128 << 10;
@@ -233,7 +233,7 @@ pub enum Evidence {
     },
     /// How a file was read.
     HowRead(Box<Reads>),
-    /// Steps forward within readahead's reach, of all steps of the threads through the file.
+    /// Steps forward within readahead's reach, of all steps of threads and goroutines through the file.
     Forward {
         /// Forward.
         forward: u64,

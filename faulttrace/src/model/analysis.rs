@@ -21,6 +21,7 @@ mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 mod walk;
+mod walkers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use slices::{SlicePart, Slices};
 use stalls::Stalls as Swept;
 
 pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
-pub use diff::{Change, Diff, DiffRow, PERCENTILES, compare};
+pub use diff::{Change, Diff, DiffRow, GIVEN_UP_PERCENT, PERCENTILES, compare};
 pub use diff_ps::PsChange;
 pub use durations::{Durations, Percentiles};
 pub use places::{HotRange, PAGE_BYTES};
@@ -99,7 +100,7 @@ pub(super) struct Bounds {
     mapped_files: u32,
     /// Files with a map of their offsets.
     maps: usize,
-    /// Files times threads whose steps are followed.
+    /// Files times threads whose steps are followed, and files times goroutines.
     walks: u32,
     /// Histograms of durations: of processes, threads, files and causes together.
     histograms: usize,
@@ -223,7 +224,7 @@ impl Analysis {
         };
         let counters = &mut *self.counters;
         let slice = self.slices.of(measure.end_ns);
-        row.sum.add_measure(row.major, measure);
+        row.sum.add_measure(row.major, row.given_up, measure);
         if row.part.slice != slice {
             sites::add_part(&mut counters.series, &row.series, &row.part);
             row.part = SlicePart {
@@ -239,18 +240,7 @@ impl Analysis {
         for id in row.durations {
             counters.durations.record(id, duration_ns);
         }
-        if let Some(offset) = measure.offset {
-            let places = row
-                .places
-                .and_then(|id| counters.places.get_mut(id as usize));
-            if let Some(places) = places {
-                places.add(offset, measure.blocked_ns);
-            }
-            let walk = row.walk.and_then(|id| counters.walks.get_mut(id as usize));
-            if let Some(walk) = walk {
-                walk.before(offset, row.read_ahead());
-            }
-        }
+        row.add_offset(measure, counters);
         if let Some(gather) = &mut self.gather {
             gather.fault(row.space, &row.site, measure, self.options.page_bytes);
         }
@@ -420,7 +410,7 @@ fn stalls_of<'a>(
 ) -> impl FnOnce(u32) -> Swept + 'a {
     move |pid| {
         let needed = stall_threads(options.stall_threads, expected.get(&pid).copied());
-        let mut stalls = Swept::new(needed, options.top);
+        let mut stalls = Swept::new(needed, options.top, options.wall);
         for change in counted.take_early(pid) {
             stalls.change(change);
         }

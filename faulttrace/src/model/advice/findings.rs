@@ -56,7 +56,7 @@ pub struct FileFindings {
     pub nfs: Tally,
     /// Pages that came again.
     pub again: Again,
-    /// How threads went through it; `None` if that is not known.
+    /// How threads and goroutines went through it; `None` if that is not known.
     pub steps: Option<Steps>,
     /// Where the faults were; `None` if that is not known.
     pub range: Option<HotRange>,

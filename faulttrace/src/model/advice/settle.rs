@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{About, Action, Advice, Advised, Direction, Findings, NoAdvice, Rule, Unit};
+use super::{About, Action, Advice, Advised, Direction, Evidence, Findings, NoAdvice, Rule, Unit};
 use crate::model::Name;
 
 /// Fewer faults are no evidence.
@@ -13,6 +13,8 @@ pub const MIN_GAIN_NS: u64 = 10_000_000;
 pub const PER_BLOCKED: u64 = 50;
 /// Nor less than one in so many ns of the trace.
 pub const PER_WALL: u64 = 1_000;
+/// A program that could do nothing at all for one in so many ns of the trace comes before all else.
+pub const PER_STOPPED: u64 = 100;
 /// Processes that advice names.
 pub const MAX_MEMBERS: usize = 8;
 
@@ -27,14 +29,15 @@ pub(super) fn settle(findings: &Findings, mut given: Vec<Advice>) -> Advised {
     let least_ns = findings.least_ns();
     given.retain(|one| {
         let worth_ns = one.gain.at_most_ns.unwrap_or(one.blocked_ns);
-        one.faults >= MIN_FAULTS && worth_ns >= least_ns
+        one.faults >= MIN_FAULTS && (worth_ns >= least_ns || stops(findings, one))
     });
     without_ps(&mut given);
     given.sort_by_key(|one| {
         let unknown = one.gain.at_most_ns.is_none();
         // What is about one thing before what is about all.
         let wall = one.gain.unit == Unit::Wall;
-        (unknown, Reverse(weight_ns(one)), wall, one.rule)
+        let first = Reverse(stops(findings, one));
+        (first, unknown, Reverse(weight_ns(one)), wall, one.rule)
     });
     agree(&mut given);
     for at in 0..given.len() {
@@ -56,6 +59,18 @@ pub(super) fn settle(findings: &Findings, mut given: Vec<Advice>) -> Advised {
         faults_beyond: findings.faults_beyond,
         one_page_in: findings.one_page_in,
     }
+}
+
+/// Whether it is about a Go program that had no P left for a considerable part of the trace. However long
+/// the threads of others were blocked meanwhile, those were only some of their threads.
+fn stops(findings: &Findings, one: &Advice) -> bool {
+    let wall_ns = findings.wall_ns.unwrap_or(0);
+    one.evidence.iter().any(|evidence| match evidence {
+        Evidence::Ps(found) => {
+            u128::from(found.totals.full_ns) * u128::from(PER_STOPPED) >= u128::from(wall_ns)
+        }
+        _ => false,
+    })
 }
 
 /// By what pieces are put in order, ns: what can be gained of the time that threads were blocked. That no P is

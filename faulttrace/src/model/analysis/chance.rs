@@ -101,6 +101,61 @@ fn deviations(before: &[f64], after: &[f64]) -> f64 {
     (above - n1 * n2 / 2.0) / variance.sqrt()
 }
 
+/// How often something was so that takes time, and for how long in each slice of a trace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) slices_ns: [u64; SLICES],
+    /// In all, ns.
+    pub(super) sum_ns: u64,
+    /// What may belong to it, ns.
+    pub(super) unknown_ns: u64,
+    pub(super) count: u64,
+    pub(super) wall_ns: u64,
+}
+
+/// Whether such times differ: by their slices; or, where one is twice the other or more, by how often they
+/// were, so that a short part of a long trace is enough to tell.
+#[expect(clippy::cast_precision_loss, reason = "compared, not shown")]
+pub(super) fn times(before: &Times, after: &Times) -> Verdict {
+    if before.wall_ns < MIN_WALL_NS || after.wall_ns < MIN_WALL_NS {
+        return Verdict::TooLittle;
+    }
+    let share = |of: &Times, ns: u64| ns as f64 / of.wall_ns as f64;
+    let (a, b) = (share(before, before.sum_ns), share(after, after.sum_ns));
+    let way = (b - a).signum();
+    let (less, more) = if way < 0.0 {
+        (after, before)
+    } else {
+        (before, after)
+    };
+    if share(less, less.sum_ns.saturating_add(less.unknown_ns)) >= share(more, more.sum_ns) {
+        // What is not known may be all of the difference.
+        return Verdict::Chance;
+    }
+    let of_slices = |of: &Times| rates(&of.slices_ns, of.wall_ns);
+    let by_slices = deviations(&of_slices(before), &of_slices(after)) * way;
+    let by_count = counts(before, after) * way;
+    let is_twice = a.max(b) >= 2.0 * a.min(b);
+    if by_slices >= DEVIATIONS || (is_twice && by_count >= DEVIATIONS) {
+        Verdict::Significant
+    } else {
+        Verdict::Chance
+    }
+}
+
+/// How far, in standard deviations of chance, more per second are in `after`, if each comes by itself
+/// (Poisson).
+#[expect(clippy::cast_precision_loss, reason = "compared, not shown")]
+fn counts(before: &Times, after: &Times) -> f64 {
+    let rate = |of: &Times| of.count as f64 / of.wall_ns as f64;
+    let variance = |of: &Times| rate(of) / of.wall_ns as f64;
+    let deviation = (variance(before) + variance(after)).sqrt();
+    if deviation <= 0.0 {
+        return 0.0;
+    }
+    (rate(after) - rate(before)) / deviation
+}
+
 /// Between which durations a percentile of the program itself lies, as far as chance goes; an end
 /// is `None` if there are too few faults to tell.
 fn bounds(durations: &Durations, percentile: f64) -> (Option<u64>, Option<u64>) {

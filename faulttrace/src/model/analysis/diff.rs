@@ -46,6 +46,8 @@ pub struct DiffRow {
     pub faults: Change,
     /// Major faults per second; without a verdict of its own ([`Verdict::Unknown`]).
     pub majors: Change,
+    /// Faults per second that the kernel gave up before it could count them as major or minor; likewise.
+    pub given_up: Change,
     /// Blocked ns per second.
     pub blocked: Change,
     /// Durations, ns: half, 90 % and 99 % of the faults were no longer. Of the longest nothing can
@@ -70,6 +72,23 @@ impl Change {
     /// How much it grew; `None` if a side is unknown.
     pub fn growth(&self) -> Option<f64> {
         Some(self.after? - self.before?)
+    }
+}
+
+/// Where so many of the faults that may have been major were given up, majors say nothing, %.
+pub const GIVEN_UP_PERCENT: u64 = 10;
+
+impl DiffRow {
+    /// Majors of both sides can be compared: of neither so many were given up before the kernel counted
+    /// them that more or fewer of them would change the number.
+    pub fn has_majors(&self) -> bool {
+        let few = |tally: Option<Tally>| {
+            tally.is_none_or(|tally| {
+                let all = u128::from(tally.majors) + u128::from(tally.given_up);
+                u128::from(tally.given_up) * 100 < all.max(1) * u128::from(GIVEN_UP_PERCENT)
+            })
+        };
+        few(self.before) && few(self.after)
     }
 }
 
@@ -187,6 +206,7 @@ fn rest(all: &Tally, part: &Tally) -> Tally {
     Tally {
         faults: all.faults.saturating_sub(part.faults),
         majors: all.majors.saturating_sub(part.majors),
+        given_up: all.given_up.saturating_sub(part.given_up),
         duration_ns: all.duration_ns.saturating_sub(part.duration_ns),
         blocked_ns: all.blocked_ns.saturating_sub(part.blocked_ns),
         runqueue_ns: all.runqueue_ns.saturating_sub(part.runqueue_ns),
@@ -243,6 +263,7 @@ fn row(key: &SeriesKey, before: &Side<'_>, after: &Side<'_>) -> DiffRow {
         after: tally_b,
         faults: rate(|tally| tally.faults, faults),
         majors: rate(|tally| tally.majors, Verdict::Unknown),
+        given_up: rate(|tally| tally.given_up, Verdict::Unknown),
         blocked: rate(|tally| tally.blocked_ns, blocked),
         percentiles: PERCENTILES.map(|at| percentile(durations_a, durations_b, at)),
         max: Change {

@@ -1,12 +1,12 @@
 //! The Ps of Go programs, compared.
 
-use super::chance::Verdict;
+use super::chance::{self, Verdict};
 use super::diff::Change;
 use super::report::{Part, Report};
-use crate::model::ps::PsTotals;
+use super::slices::SLICES;
 
-/// The Ps of all Go programs of each trace together. Without verdicts: that no P is left is not a matter of
-/// many independent faults.
+/// The Ps of all Go programs of each trace together. Only the first has a verdict: the others follow from it,
+/// or do not hurt by themselves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PsChange {
     /// Time without a P, ns per second.
@@ -23,6 +23,9 @@ pub struct PsChange {
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     full_ns: u64,
+    slices_ns: [u64; SLICES],
+    /// Ps were stuck, and it is not known whether these were all.
+    unknown_ns: u64,
     stalls: u64,
     longest_ns: u64,
     lost_ns: u64,
@@ -38,14 +41,22 @@ impl Sums {
             return None;
         }
         let parts = std::iter::once(&report.all).chain(&report.parts);
-        let known = parts.filter_map(|part: &Part| part.ps.as_ref());
-        Some(known.fold(Sums::default(), Sums::add))
+        Some(parts.fold(Sums::default(), Sums::add))
     }
 
-    fn add(self, ps: &PsTotals) -> Self {
+    fn add(self, part: &Part) -> Self {
+        let Some(ps) = &part.ps else {
+            return self;
+        };
+        let mut slices_ns = self.slices_ns;
+        for (sum, ns) in slices_ns.iter_mut().zip(part.no_p_left_ns) {
+            *sum = sum.saturating_add(ns);
+        }
         let longest_ns = ps.longest.map_or(0, |longest| longest.length_ns());
         Sums {
+            slices_ns,
             full_ns: self.full_ns.saturating_add(ps.full_ns),
+            unknown_ns: self.unknown_ns.saturating_add(ps.unknown_ns),
             stalls: self.stalls.saturating_add(ps.full_count),
             longest_ns: self.longest_ns.max(longest_ns),
             lost_ns: self.lost_ns.saturating_add(ps.lost_ns()),
@@ -65,7 +76,10 @@ pub(super) fn compare(before: &Report, after: &Report) -> Option<PsChange> {
         verdict: Verdict::Unknown,
     };
     Some(PsChange {
-        none_left: per_second(|sums| sums.full_ns),
+        none_left: Change {
+            verdict: verdict((before, a), (after, b)),
+            ..per_second(|sums| sums.full_ns)
+        },
         stalls: per_second(|sums| sums.stalls),
         longest: Change {
             before: a.map(|sums| number(sums.longest_ns)),
@@ -74,6 +88,26 @@ pub(super) fn compare(before: &Report, after: &Report) -> Option<PsChange> {
         },
         lost: per_second(|sums| sums.lost_ns),
     })
+}
+
+/// Whether the time without a P is more or less than before.
+fn verdict((before, a): (&Report, Option<Sums>), (after, b): (&Report, Option<Sums>)) -> Verdict {
+    let times = |report: &Report, sums: Sums| {
+        Some(chance::Times {
+            slices_ns: sums.slices_ns,
+            sum_ns: sums.full_ns,
+            unknown_ns: sums.unknown_ns,
+            count: sums.stalls,
+            wall_ns: report.options.wall?.length_ns(),
+        })
+    };
+    let Some((a, b)) = a.zip(b) else {
+        return Verdict::Unknown;
+    };
+    match (times(before, a), times(after, b)) {
+        (Some(a), Some(b)) => chance::times(&a, &b),
+        _ => Verdict::TooLittle,
+    }
 }
 
 fn rate(report: &Report, count: Option<u64>) -> Option<f64> {

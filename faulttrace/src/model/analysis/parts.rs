@@ -12,7 +12,7 @@ use super::report::{
 use super::sites::Counters;
 use super::stalls::{self, Member, Window};
 use super::sweep::Levels;
-use super::walk::{Pattern, Steps};
+use super::walkers::Walked;
 use crate::model::Name;
 use crate::model::summary::{FileKey, ProcessSummary, Summary, ThreadKey};
 
@@ -97,6 +97,7 @@ impl Maker {
             ps: swept
                 .map(|one| one.stalls.ps.totals.clone())
                 .filter(|ps| !ps.is_empty()),
+            no_p_left_ns: swept.map_or_else(Default::default, |one| one.stalls.no_p_left.ns),
             ..Part::default()
         });
     }
@@ -192,8 +193,7 @@ fn keep_complete(part: &mut Part, of: &ProcessSummary) {
 struct FileSum {
     durations: Option<Durations>,
     places: Option<Places>,
-    steps: Steps,
-    threads: [u64; 5],
+    walked: Walked,
 }
 
 impl FileSum {
@@ -208,14 +208,11 @@ impl FileSum {
             (ours, Some(theirs)) => *ours = Some(theirs.clone()),
             (_, None) => {}
         }
-        self.steps.merge(&other.steps);
-        for (sum, more) in self.threads.iter_mut().zip(other.threads) {
-            *sum = sum.saturating_add(more);
-        }
+        self.walked.merge(&other.walked);
     }
 
     fn detail(mut self) -> FileDetail {
-        let evidence = self.steps.settle();
+        let evidence = self.walked.steps.settle();
         FileDetail {
             durations: self.durations,
             offsets: self.places.map(|places| Offsets {
@@ -226,7 +223,9 @@ impl FileSum {
             access: (evidence.faults > 0).then(|| FileAccess {
                 pattern: evidence.pattern(),
                 evidence,
-                threads: self.threads,
+                threads: self.walked.threads,
+                goroutines: self.walked.goroutines,
+                not_followed: self.walked.faults.saturating_sub(evidence.faults),
             }),
         }
     }
@@ -243,30 +242,10 @@ fn file_sums(counters: &mut Counters) -> Vec<FileSum> {
             ..FileSum::default()
         });
     }
-    for ((_, file), id) in counters.walkers.iter() {
-        let walk = counters.walks.get(id as usize);
-        let (Some(walk), Some(sum)) = (walk, sums.get_mut(*file as usize)) else {
-            continue;
-        };
-        let mut steps = walk.sum();
-        let evidence = steps.settle();
-        if evidence.faults > 0 {
-            sum.threads[kind(evidence.pattern())] += 1;
-            sum.steps.merge(&steps);
-        }
+    for (sum, walked) in sums.iter_mut().zip(counters.walkers.take()) {
+        sum.walked = walked;
     }
     sums
-}
-
-/// Where a pattern is counted in [`FileAccess::threads`].
-fn kind(pattern: Pattern) -> usize {
-    match pattern {
-        Pattern::Sequential => 0,
-        Pattern::Strided(_) => 1,
-        Pattern::Random => 2,
-        Pattern::Mixed => 3,
-        Pattern::TooFew => 4,
-    }
 }
 
 /// How many threads of a process had faults; `None` if there were too many to tell.

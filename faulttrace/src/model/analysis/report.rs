@@ -7,7 +7,7 @@ use super::durations::Durations;
 use super::parts::Beside;
 use super::places::HotRange;
 use super::sites::{Counters, OTHERS};
-use super::slices::{Series, SeriesKey, Wall};
+use super::slices::{SLICES, Series, SeriesKey, Wall};
 use super::walk::{Evidence, Pattern};
 use super::{Analysis, Options, parts};
 use crate::model::advice::Advised;
@@ -67,6 +67,8 @@ pub struct Part {
     pub stalls: Option<Stalls>,
     /// The Ps of a Go program; `None` if none was stuck.
     pub ps: Option<PsTotals>,
+    /// For how long no P was left in each slice of the trace, ns.
+    pub no_p_left_ns: [u64; SLICES],
     /// Durations by thread; those beyond the bound are not known.
     pub threads: HashMap<ThreadKey, Durations>,
     /// By file.
@@ -148,7 +150,7 @@ pub struct FileDetail {
     pub durations: Option<Durations>,
     /// `None` without offsets, or beyond the bound.
     pub offsets: Option<Offsets>,
-    /// How threads went through it; `None` likewise.
+    /// How it was gone through; `None` likewise.
     pub access: Option<FileAccess>,
 }
 
@@ -164,15 +166,21 @@ pub struct Offsets {
     pub resolution: u64,
 }
 
-/// How threads went through a file.
+/// How threads and goroutines went through a file. A fault is told of once: where it is known which goroutine
+/// had it, as the goroutine's, if most of such faults were not the only one of their goroutine on the file;
+/// else as the thread's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileAccess {
-    /// All threads together.
+    /// All of them together.
     pub pattern: Pattern,
     /// What that was told from.
     pub evidence: Evidence,
     /// Threads by what each alone did: sequential, strided, random, mixed, too few.
     pub threads: [u64; 5],
+    /// Goroutines likewise.
+    pub goroutines: [u64; 5],
+    /// Faults with a known offset whose walkers were beyond the bound.
+    pub not_followed: u64,
 }
 
 /// What is not in the numbers, or not exactly.

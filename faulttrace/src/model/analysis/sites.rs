@@ -10,10 +10,10 @@ use super::places::Places;
 use super::slices::{FrameName, Series, SeriesKey, SlicePart};
 use super::stalls::Stalls;
 use super::sweep::Sweep;
-use super::walk::Walk;
+use super::walkers::{Walker, Walkers};
 use crate::model::advice::Space;
 use crate::model::summary::{FileKey, StackKey, Tally, ThreadKey};
-use crate::model::{Cause, Facts, MappingKind, Site};
+use crate::model::{Cause, Facts, MappingKind, Measure, Site};
 
 /// Where one site's faults are counted. `None` where a bound left no room.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) site: Arc<Site>,
     /// Of the site, which need not be looked at for each fault.
     pub(super) major: bool,
+    /// The same.
+    pub(super) given_up: bool,
     /// The same.
     pub(super) cause: Option<Cause>,
     /// The faults since the row was made.
@@ -35,15 +37,36 @@ pub(super) struct Row {
     pub(super) file: Option<u32>,
     /// If offsets of this site mean something.
     pub(super) places: Option<u32>,
-    pub(super) walk: Option<u32>,
+    /// The same.
+    pub(super) walker: Option<Walker>,
     pub(super) series: [Option<u32>; 5],
     /// Where its pages are followed for the sake of advice.
     pub(super) space: Option<Space>,
 }
 
 impl Row {
+    /// Counts where in its file one of its faults was.
+    pub(super) fn add_offset(&mut self, measure: &Measure, counters: &mut Counters) {
+        let Some(offset) = measure.offset else {
+            return;
+        };
+        let places = self
+            .places
+            .and_then(|id| counters.places.get_mut(id as usize));
+        if let Some(places) = places {
+            places.add(offset, measure.blocked_ns);
+        }
+        let read_ahead = self.read_ahead();
+        if let Some(walker) = &mut self.walker {
+            let goroutine = measure.goroutine.as_ref().and_then(|one| one.id);
+            counters
+                .walkers
+                .before(walker, goroutine, offset, read_ahead);
+        }
+    }
+
     /// Its faults waited for a read that others or readahead had started.
-    pub(super) fn read_ahead(&self) -> bool {
+    fn read_ahead(&self) -> bool {
         self.cause == Some(Cause::ReadWait)
     }
 }
@@ -70,8 +93,6 @@ pub(super) struct Counters {
     pub(super) process_files: Numbers<(u32, u32)>,
     /// (process, cause).
     pub(super) process_causes: Numbers<(u32, Option<Cause>)>,
-    /// (thread, file of its process).
-    pub(super) walkers: Numbers<(u32, u32)>,
     pub(super) series_keys: Numbers<SeriesKey>,
     /// Stacks by their names are made once for each stack.
     stacks: HashMap<StackKey, Option<u32>>,
@@ -83,7 +104,7 @@ pub(super) struct Counters {
     pub(super) file_durations: Vec<Option<u32>>,
     pub(super) cause_durations: Vec<Option<u32>>,
     pub(super) places: Vec<Places>,
-    pub(super) walks: Vec<Walk>,
+    pub(super) walkers: Walkers,
     pub(super) series: Vec<Series>,
     pub(super) sweep: Sweep,
     bounds: Bounds,
@@ -97,7 +118,6 @@ impl Counters {
             files: Numbers::new(bounds.files),
             process_files: Numbers::new(bounds.mapped_files),
             process_causes: Numbers::new(bounds.processes.saturating_mul(32)),
-            walkers: Numbers::new(bounds.walks),
             series_keys: Numbers::new(bounds.series),
             stacks: HashMap::new(),
             durations: Pool::new(bounds.histograms),
@@ -106,7 +126,7 @@ impl Counters {
             file_durations: Vec::new(),
             cause_durations: Vec::new(),
             places: Vec::new(),
-            walks: Vec::new(),
+            walkers: Walkers::new(bounds.walks),
             series: Vec::new(),
             sweep: Sweep::new(),
             bounds,
@@ -131,9 +151,8 @@ impl Counters {
         let own_file = process.zip(file).and_then(|key| self.own_file(key));
         let cause = process.and_then(|process| self.cause(process, facts.cause));
         let places = own_file.filter(|file| has_offsets(facts) && self.has_places(*file));
-        let walk = thread
-            .zip(own_file.filter(|_| has_offsets(facts)))
-            .and_then(|key| self.walk(key));
+        let walker = own_file.filter(|_| has_offsets(facts));
+        let walker = walker.map(|file| Walker::new(thread, file));
         let durations = [
             thread.and_then(|id| known(&self.thread_durations, id)),
             own_file.and_then(|id| known(&self.file_durations, id)),
@@ -142,6 +161,7 @@ impl Counters {
         Row {
             site: Arc::clone(site),
             major: site.major,
+            given_up: facts.given_up,
             cause: facts.cause,
             sum: Tally::default(),
             part: SlicePart::default(),
@@ -150,7 +170,7 @@ impl Counters {
             thread,
             file,
             places,
-            walk,
+            walker,
             series: [
                 self.series(SeriesKey::All),
                 self.series(SeriesKey::Cause(facts.cause)),
@@ -218,14 +238,6 @@ impl Counters {
             self.places.resize_with(at + 1, Places::new);
         }
         at < self.places.len()
-    }
-
-    fn walk(&mut self, key: (u32, u32)) -> Option<u32> {
-        let (id, new) = self.walkers.of(key)?;
-        if new {
-            self.walks.push(Walk::default());
-        }
-        Some(id)
     }
 
     fn series(&mut self, key: SeriesKey) -> Option<u32> {

@@ -117,6 +117,47 @@ impl SlicePart {
     }
 }
 
+/// Time of a trace by slice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    wall: Option<Wall>,
+    pub(super) ns: [u64; SLICES],
+}
+
+impl Times {
+    /// Without a wall there are no slices.
+    pub(super) fn new(wall: Option<Wall>) -> Self {
+        Times {
+            wall,
+            ns: [0; SLICES],
+        }
+    }
+
+    /// Adds the time from one moment to another, each slice its part.
+    pub(super) fn add(&mut self, begin_ns: u64, end_ns: u64) {
+        let Some(wall) = self.wall else {
+            return;
+        };
+        let width_ns = width_ns(wall);
+        let begin_ns = begin_ns.saturating_sub(wall.begin_ns);
+        let end_ns = end_ns.min(wall.end_ns).saturating_sub(wall.begin_ns);
+        let mut from_ns = begin_ns;
+        while from_ns < end_ns {
+            let slice = from_ns / width_ns;
+            let to_ns = (slice + 1).saturating_mul(width_ns).min(end_ns);
+            let sum = usize::try_from(slice).ok();
+            if let Some(sum) = sum.and_then(|slice| self.ns.get_mut(slice)) {
+                *sum = sum.saturating_add(to_ns - from_ns);
+            }
+            from_ns = to_ns;
+        }
+    }
+}
+
+fn width_ns(wall: Wall) -> u64 {
+    wall.length_ns().div_ceil(SLICES as u64).max(1)
+}
+
 /// Tells the slice of a moment.
 #[derive(Debug)]
 pub(super) struct Slices {
@@ -131,10 +172,9 @@ pub(super) struct Slices {
 impl Slices {
     /// Without a wall there are none.
     pub(super) fn new(wall: Option<Wall>) -> Self {
-        let width_ns = wall.map_or(1, |wall| wall.length_ns().div_ceil(SLICES as u64));
         Slices {
             wall,
-            width_ns: width_ns.max(1),
+            width_ns: wall.map_or(1, width_ns),
             last: None,
             from_ns: 0,
             to_ns: 0,

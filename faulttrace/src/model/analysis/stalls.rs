@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::order::Interval;
+use super::slices::{Times, Wall};
 use crate::model::Cause;
 use crate::model::ps::{Held, Ps};
 
@@ -79,13 +80,15 @@ pub(super) struct Stalls {
     pub(super) total_ns: u64,
     /// The Ps of a Go program.
     pub(super) ps: Ps,
+    /// When none was left.
+    pub(super) no_p_left: Times,
     /// It is one.
     is_go: bool,
 }
 
 impl Stalls {
-    /// Of at least `needed` threads; the `keep` longest are told.
-    pub(super) fn new(needed: u64, keep: usize) -> Self {
+    /// Of at least `needed` threads; the `keep` longest are told. `wall`: of the trace.
+    pub(super) fn new(needed: u64, keep: usize, wall: Option<Wall>) -> Self {
         Stalls {
             needed: needed.max(1),
             changes: VecDeque::new(),
@@ -102,6 +105,7 @@ impl Stalls {
             count: 0,
             total_ns: 0,
             ps: Ps::default(),
+            no_p_left: Times::new(wall),
             is_go: false,
         }
     }
@@ -187,6 +191,9 @@ impl Stalls {
         if self.is_go {
             let held = self.blocked.iter().filter_map(|one| one.held);
             self.ps.pass((to_ns, self.cursor_ns), held);
+            if self.ps.is_full() {
+                self.no_p_left.add(to_ns, self.cursor_ns);
+            }
         }
         let now = u64::try_from(self.blocked.len()).unwrap_or(u64::MAX);
         if now < self.needed {

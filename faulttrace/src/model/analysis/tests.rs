@@ -2,9 +2,11 @@
 
 mod bounds;
 pub(crate) mod diff;
+pub(crate) mod diff_ps;
 mod files;
 pub(crate) mod sweep;
 mod totals;
+mod walkers;
 
 use std::collections::HashMap;
 use std::sync::Arc;

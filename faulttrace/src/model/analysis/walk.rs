@@ -1,4 +1,4 @@
-//! How threads go through a file: page after page, in equal steps, or here and there.
+//! How threads and goroutines go through a file: page after page, in equal steps, or here and there.
 //!
 //! What can be seen are the pages that faulted. Readahead makes most pages of a sequential pass
 //! not fault: with 8 MiB of readahead (and on the machine this was looked at on, `vda` has that)
@@ -29,7 +29,8 @@ pub enum Pattern {
     TooFew,
 }
 
-/// What the pattern was told from. A step is from one fault of a thread on a file to its next.
+/// What the pattern was told from. A step is from one fault of a thread, or of a goroutine, on a file to
+/// its next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Steps to another page.
@@ -44,7 +45,7 @@ pub struct Evidence {
     pub backward: u64,
     /// As long as the step before it.
     pub repeated: u64,
-    /// Faults on the page that the thread faulted on before: no steps.
+    /// Faults on the page that the walker faulted on before: no steps.
     pub same_page: u64,
     /// Faults of the walk that waited for a read which others or readahead had started.
     pub read_ahead: u64,
@@ -54,7 +55,7 @@ pub struct Evidence {
     pub common: Option<(i64, u64)>,
 }
 
-/// One thread on one file, seen from its end.
+/// One thread, or one goroutine, on one file, seen from its end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Walk {
     /// The fault that comes next in time.
@@ -150,6 +151,11 @@ impl Steps {
             *sum = sum.saturating_add(more);
         }
         self.common.extend_from_slice(&other.common);
+    }
+
+    /// The evidence without the most common step.
+    pub(super) fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// The evidence, with the most common step.

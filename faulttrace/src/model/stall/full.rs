@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::MIN_TOLD_NS;
+use super::around::{Kept, Meanwhile};
+use super::counts::Counts;
 use super::sweep::Source;
 use super::window::Telling;
+use super::{MIN_TOLD_NS, StallFile};
+use crate::model::Cause;
 use crate::model::ps::{FullStall, Held, Ps};
 
 /// Faults told of one.
@@ -23,6 +26,14 @@ pub struct PStall {
     pub faults: Vec<Source>,
     /// Others of them; one that a pause divides may count twice.
     pub other_faults: u64,
+    /// Files and kinds of memory that all of them were on, most faults first.
+    pub files: Vec<StallFile>,
+    /// Faults on others.
+    pub other_files_faults: u64,
+    /// Faults by cause, most first; of faults that were still going on, as far as known then.
+    pub causes: Vec<(Option<Cause>, u64)>,
+    /// What was counted beside it; `None` without samples.
+    pub meanwhile: Option<Meanwhile>,
 }
 
 /// Follows the Ps of one process.
@@ -32,6 +43,8 @@ pub(super) struct Full {
     /// Of the stall under way.
     faults: Vec<Source>,
     other_faults: u64,
+    /// Of these.
+    others: Counts,
     telling: Telling,
 }
 
@@ -44,11 +57,12 @@ impl Full {
         (begin_ns, end_ns): (u64, u64),
         blocked: impl Iterator<Item = &'a Source> + Clone,
         fresh: &[Source],
+        samples: &Kept,
     ) -> Option<Arc<PStall>> {
         let held = blocked.clone().filter_map(Source::held);
         let (before, was_full) = (self.ps.under_way(), self.ps.is_full());
         let over = self.ps.pass((begin_ns, end_ns), held);
-        let told = over.and_then(|over| self.over(pid, over, true));
+        let told = over.and_then(|over| self.over(pid, over, true, samples));
         let goes_on = before.is_some() && over.is_none();
         match (goes_on, self.ps.is_full()) {
             (false, true) => {
@@ -71,33 +85,53 @@ impl Full {
     }
 
     /// It is time to tell of what goes on.
-    pub(super) fn going_on(&mut self, pid: u32) -> Option<Arc<PStall>> {
+    pub(super) fn going_on(&mut self, pid: u32, samples: &Kept) -> Option<Arc<PStall>> {
         let stall = self.ps.under_way()?;
         let is_due = self.telling.is_due(stall.length_ns());
-        is_due.then(|| self.told(pid, stall, false))
+        is_due.then(|| self.told(pid, stall, false, samples))
     }
 
     /// There is no more of this process. `cut_ns`: when tracing ended with threads still in faults.
-    pub(super) fn finish(&mut self, pid: u32, cut_ns: Option<u64>) -> Option<Arc<PStall>> {
+    pub(super) fn finish(
+        &mut self,
+        pid: u32,
+        cut_ns: Option<u64>,
+        samples: &Kept,
+    ) -> Option<Arc<PStall>> {
         let last = self.ps.finish()?;
-        self.over(pid, last, cut_ns != Some(last.end_ns))
+        self.over(pid, last, cut_ns != Some(last.end_ns), samples)
     }
 
-    fn over(&mut self, pid: u32, stall: FullStall, over: bool) -> Option<Arc<PStall>> {
+    fn over(
+        &mut self,
+        pid: u32,
+        stall: FullStall,
+        over: bool,
+        samples: &Kept,
+    ) -> Option<Arc<PStall>> {
         let is_told = self.telling.told || stall.length_ns() >= MIN_TOLD_NS;
-        let told = is_told.then(|| self.told(pid, stall, over));
+        let told = is_told.then(|| self.told(pid, stall, over, samples));
         self.faults.clear();
         self.other_faults = 0;
+        self.others.clear();
         told
     }
 
-    fn told(&self, pid: u32, stall: FullStall, over: bool) -> Arc<PStall> {
+    fn told(&self, pid: u32, stall: FullStall, over: bool, samples: &Kept) -> Arc<PStall> {
+        // What is known of them by now, which may be more than when they began.
+        let mut all = self.others.clone();
+        self.faults.iter().for_each(|one| all.add(one.facts()));
+        let (files, other_files_faults) = all.files();
         Arc::new(PStall {
             pid,
             stall,
             over,
             faults: self.faults.clone(),
             other_faults: self.other_faults,
+            files,
+            other_files_faults,
+            causes: all.causes(),
+            meanwhile: samples.over(stall.begin_ns, stall.end_ns),
         })
     }
 
@@ -117,6 +151,7 @@ impl Full {
             self.faults.push(source.clone());
         } else {
             self.other_faults = self.other_faults.saturating_add(1);
+            self.others.add(source.facts());
         }
     }
 }
@@ -126,6 +161,11 @@ impl Source {
     pub(super) fn key(&self) -> (u32, Option<u64>) {
         let facts = self.facts();
         (facts.tid, facts.begin_ns)
+    }
+
+    /// Whether it holds a P.
+    pub(super) fn holds_p(&self) -> bool {
+        self.held().is_some()
     }
 
     /// The P that it holds.

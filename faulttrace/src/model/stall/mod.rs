@@ -6,6 +6,7 @@
 //! the same windows backwards ([`super::analysis`]); a test compares them.
 
 mod around;
+mod counts;
 mod full;
 mod sweep;
 #[cfg(test)]
@@ -60,6 +61,11 @@ pub struct Stall {
     pub causes: Vec<(Option<Cause>, u64)>,
     /// What was counted beside it; `None` without samples.
     pub meanwhile: Option<Meanwhile>,
+    /// Of that, for how long no P of a Go program was left, ns; `None` in other programs.
+    pub no_p_left_ns: Option<u64>,
+    /// At every moment no P was left and the threads that held them were all that were blocked, so that a
+    /// [`PStall`] tells all of it.
+    pub is_p_stall: bool,
 }
 
 /// A file of a stall.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::around::Kept;
 use super::full::Full;
-use super::window::Window;
+use super::window::{Meantime, Window};
 use super::{MIN_TOLD_NS, StallTotals};
 use crate::model::ps::PsTotals;
 use crate::model::{Facts, Fault, Record, Sample, Stuck};
@@ -253,10 +253,13 @@ impl Sweep {
         self.give_up(sample.time_ns, totals);
         self.advance(sample.settled_ns.min(sample.time_ns), totals, out);
         if self.is_open && self.window.is_due() {
-            let stall = self.window.stall(self.pid, false, &self.samples);
+            let stall = self
+                .window
+                .stall(self.pid, false, self.is_go, &self.samples);
             out.push(Record::Stall(Arc::new(stall)));
         }
-        out.extend(self.full.going_on(self.pid).map(Record::PStall));
+        let goes_on = self.full.going_on(self.pid, &self.samples);
+        out.extend(goes_on.map(Record::PStall));
     }
 
     /// Threads of which no report came that was due are not stuck any more.
@@ -341,19 +344,14 @@ impl Sweep {
         if to_ns <= self.cursor_ns {
             return;
         }
-        if self.is_go {
-            let blocked = self.blocked.values().map(|blocked| &blocked.source);
-            let span = (self.cursor_ns, to_ns);
-            let over = self.full.pass(self.pid, span, blocked, &self.fresh);
-            out.extend(over.map(Record::PStall));
-        }
+        let ps = self.pass_ps(to_ns, out);
         let needed = self.changes.front().map(|(_, needed)| *needed);
         let needed = needed.or(self.needed);
         let count = self.blocked.len();
         let is_stall = needed.is_some_and(|needed| count >= needed as usize);
         match (needed, is_stall) {
             (Some(needed), true) if self.is_open => {
-                self.window.extend(to_ns, count, needed);
+                self.window.extend(to_ns, count, needed, ps);
                 for source in &self.fresh {
                     self.window.add(source.facts());
                 }
@@ -361,7 +359,7 @@ impl Sweep {
             (Some(needed), true) => {
                 self.is_open = true;
                 self.window.begin(self.cursor_ns, needed);
-                self.window.extend(to_ns, count, needed);
+                self.window.extend(to_ns, count, needed, ps);
                 for blocked in self.blocked.values() {
                     self.window.add(blocked.source.facts());
                 }
@@ -370,6 +368,23 @@ impl Sweep {
             _ => {}
         }
         self.fresh.clear();
+    }
+
+    /// The same for the Ps of a Go program.
+    fn pass_ps(&mut self, to_ns: u64, out: &mut Vec<Record>) -> Meantime {
+        if !self.is_go {
+            return Meantime::default();
+        }
+        let blocked = self.blocked.values().map(|blocked| &blocked.source);
+        let span = (self.cursor_ns, to_ns);
+        let over = self
+            .full
+            .pass(self.pid, span, blocked.clone(), &self.fresh, &self.samples);
+        out.extend(over.map(Record::PStall));
+        Meantime {
+            none_left: self.full.ps.is_full(),
+            only_holders: blocked.clone().all(Source::holds_p),
+        }
     }
 
     fn close(&mut self, totals: &mut StallTotals, out: &mut Vec<Record>) {
@@ -382,7 +397,8 @@ impl Sweep {
             return;
         }
         let over = self.cut_ns != Some(self.window.end_ns);
-        let stall = Arc::new(self.window.stall(self.pid, over, &self.samples));
+        let stall = self.window.stall(self.pid, over, self.is_go, &self.samples);
+        let stall = Arc::new(stall);
         if totals.wants(length_ns) {
             totals.keep(&stall);
         }
@@ -409,7 +425,7 @@ impl Sweep {
         if self.is_open {
             self.close(totals, out);
         }
-        let last = self.full.finish(self.pid, self.cut_ns);
+        let last = self.full.finish(self.pid, self.cut_ns, &self.samples);
         out.extend(last.map(Record::PStall));
     }
 

@@ -1,16 +1,12 @@
 //! A stall that is being put together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::Stall;
 use super::around::Kept;
-use super::{Stall, StallFile};
-use crate::model::summary::FileKey;
-use crate::model::{Cause, Facts};
+use super::counts::Counts;
+use crate::model::Facts;
 
-/// Files told of a stall; faults on the rest are counted.
-const FILES: usize = 8;
-/// Files remembered meanwhile.
-const MAX_FILES: usize = 256;
 /// Threads told apart.
 const MAX_THREADS: usize = 65_536;
 /// When it is first told that a stall goes on, ns after its begin.
@@ -26,10 +22,21 @@ pub(super) struct Window {
     max_threads: u64,
     needed: u32,
     threads: HashSet<u32>,
-    files: HashMap<FileKey, u64>,
-    other_faults: u64,
-    causes: Vec<(Option<Cause>, u64)>,
+    counts: Counts,
+    /// For how long no P was left.
+    no_p_left_ns: u64,
+    /// At every moment none was, and nobody else was blocked.
+    is_p_stall: bool,
     pub(super) telling: Telling,
+}
+
+/// The Ps of a Go program for a time in which the same threads were blocked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Meantime {
+    /// All were stuck.
+    pub(super) none_left: bool,
+    /// Each thread that was blocked held one.
+    pub(super) only_holders: bool,
 }
 
 /// When to tell that something goes on.
@@ -70,15 +77,20 @@ impl Window {
         self.max_threads = 0;
         self.needed = needed;
         self.threads.clear();
-        self.files.clear();
-        self.other_faults = 0;
-        self.causes.clear();
+        self.counts.clear();
+        self.no_p_left_ns = 0;
+        self.is_p_stall = true;
         self.telling = Telling::default();
     }
 
-    /// It goes on until then, with so many threads.
-    pub(super) fn extend(&mut self, to_ns: u64, threads: usize, needed: u32) {
+    /// It goes on until then, with so many threads; what became of the Ps of a Go program meanwhile.
+    pub(super) fn extend(&mut self, to_ns: u64, threads: usize, needed: u32, ps: Meantime) {
         let threads = u64::try_from(threads).unwrap_or(u64::MAX);
+        let length_ns = to_ns.saturating_sub(self.end_ns);
+        if ps.none_left {
+            self.no_p_left_ns = self.no_p_left_ns.saturating_add(length_ns);
+        }
+        self.is_p_stall &= ps.none_left && ps.only_holders;
         self.end_ns = to_ns;
         self.max_threads = self.max_threads.max(threads);
         self.needed = self.needed.min(needed);
@@ -89,18 +101,7 @@ impl Window {
         if self.threads.len() < MAX_THREADS {
             self.threads.insert(facts.tid);
         }
-        let file = FileKey::of(&facts.place);
-        if let Some(faults) = self.files.get_mut(&file) {
-            *faults += 1;
-        } else if self.files.len() < MAX_FILES {
-            self.files.insert(file, 1);
-        } else {
-            self.other_faults += 1;
-        }
-        match self.causes.iter_mut().find(|(of, _)| *of == facts.cause) {
-            Some((_, faults)) => *faults += 1,
-            None => self.causes.push((facts.cause, 1)),
-        }
+        self.counts.add(facts);
     }
 
     pub(super) fn length_ns(&self) -> u64 {
@@ -113,21 +114,9 @@ impl Window {
         self.telling.is_due(length_ns)
     }
 
-    /// As it is told.
-    pub(super) fn stall(&self, pid: u32, over: bool, samples: &Kept) -> Stall {
-        let mut files: Vec<StallFile> = self
-            .files
-            .iter()
-            .map(|(file, faults)| StallFile {
-                file: file.clone(),
-                faults: *faults,
-            })
-            .collect();
-        // In one order, whatever that of the map is.
-        files.sort_unstable_by(|a, b| b.faults.cmp(&a.faults).then_with(|| a.file.cmp(&b.file)));
-        let rest = files.split_off(files.len().min(FILES));
-        let mut causes = self.causes.clone();
-        causes.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    /// As it is told. `is_go`: of a Go program.
+    pub(super) fn stall(&self, pid: u32, over: bool, is_go: bool, samples: &Kept) -> Stall {
+        let (files, other_faults) = self.counts.files();
         Stall {
             pid,
             begin_ns: self.begin_ns,
@@ -137,11 +126,11 @@ impl Window {
             max_threads: self.max_threads,
             needed: self.needed,
             files,
-            other_faults: rest.iter().fold(self.other_faults, |sum, file| {
-                sum.saturating_add(file.faults)
-            }),
-            causes,
+            other_faults,
+            causes: self.counts.causes(),
             meanwhile: samples.over(self.begin_ns, self.end_ns),
+            no_p_left_ns: is_go.then_some(self.no_p_left_ns),
+            is_p_stall: is_go && self.is_p_stall,
         }
     }
 }

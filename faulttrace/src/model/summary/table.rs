@@ -15,6 +15,9 @@ pub struct Tally {
     pub faults: u64,
     /// Those of them that the kernel accounted as major.
     pub majors: u64,
+    /// Those of them that it gave up before it could account them as anything, for a signal or because they
+    /// failed.
+    pub given_up: u64,
     /// Sum of `duration_ns`.
     pub duration_ns: u64,
     /// Sum of `blocked_ns`.
@@ -33,6 +36,7 @@ impl Tally {
         self.merge(&Tally {
             faults: 1,
             majors: u64::from(fault.major),
+            given_up: u64::from(fault.facts.given_up),
             duration_ns: fault.duration_ns,
             blocked_ns: fault.blocked_ns,
             runqueue_ns: fault.runqueue_ns,
@@ -41,11 +45,12 @@ impl Tally {
         });
     }
 
-    /// Counts one fault, told by its own half.
-    pub fn add_measure(&mut self, major: bool, measure: &Measure) {
+    /// Counts one fault, told by its own half, and by what its site says of it.
+    pub fn add_measure(&mut self, major: bool, given_up: bool, measure: &Measure) {
         self.merge(&Tally {
             faults: 1,
             majors: u64::from(major),
+            given_up: u64::from(given_up),
             duration_ns: measure.duration_ns,
             blocked_ns: measure.blocked_ns,
             runqueue_ns: measure.runqueue_ns,
@@ -58,6 +63,7 @@ impl Tally {
     pub fn merge(&mut self, other: &Tally) {
         self.faults = self.faults.saturating_add(other.faults);
         self.majors = self.majors.saturating_add(other.majors);
+        self.given_up = self.given_up.saturating_add(other.given_up);
         self.duration_ns = self.duration_ns.saturating_add(other.duration_ns);
         self.blocked_ns = self.blocked_ns.saturating_add(other.blocked_ns);
         self.runqueue_ns = self.runqueue_ns.saturating_add(other.runqueue_ns);

@@ -1,9 +1,12 @@
 //! Go programs: the records `go` and `p_stall`, what a fault says of its goroutine, what the Ps add up
 //! to.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::scalar::escaped;
+use super::stall::{self, FileRow, MeanwhilePart};
 use crate::model::ps::{FullStall, PsTotals};
 use crate::model::stall::{PStall, Source};
 use crate::model::{Cause, GoLabels, GoProcess, Goroutine, LayoutSource};
@@ -128,6 +131,10 @@ pub(super) struct PStallLine<'a> {
     over: bool,
     faults: Vec<FaultRow<'a>>,
     other_faults: u64,
+    files: Vec<FileRow<'a>>,
+    other_files_faults: u64,
+    causes: BTreeMap<&'static str, u64>,
+    meanwhile: Option<MeanwhilePart>,
 }
 
 impl<'a> PStallLine<'a> {
@@ -138,6 +145,10 @@ impl<'a> PStallLine<'a> {
             over: of.over,
             faults: of.faults.iter().map(FaultRow::new).collect(),
             other_faults: of.other_faults,
+            files: of.files.iter().map(FileRow::new).collect(),
+            other_files_faults: of.other_files_faults,
+            causes: stall::causes(&of.causes),
+            meanwhile: of.meanwhile.as_ref().map(MeanwhilePart::new),
         }
     }
 }

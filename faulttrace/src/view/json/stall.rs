@@ -36,6 +36,7 @@ struct StallPart<'a> {
     other_files_faults: u64,
     causes: BTreeMap<&'static str, u64>,
     meanwhile: Option<MeanwhilePart>,
+    no_p_left_ns: Option<u64>,
 }
 
 impl<'a> StallPart<'a> {
@@ -52,11 +53,12 @@ impl<'a> StallPart<'a> {
             other_files_faults: stall.other_faults,
             causes: causes(&stall.causes),
             meanwhile: stall.meanwhile.as_ref().map(MeanwhilePart::new),
+            no_p_left_ns: stall.no_p_left_ns,
         }
     }
 }
 
-fn causes(of: &[(Option<Cause>, u64)]) -> BTreeMap<&'static str, u64> {
+pub(super) fn causes(of: &[(Option<Cause>, u64)]) -> BTreeMap<&'static str, u64> {
     let mut causes = BTreeMap::new();
     for (cause, faults) in of {
         *causes
@@ -67,14 +69,14 @@ fn causes(of: &[(Option<Cause>, u64)]) -> BTreeMap<&'static str, u64> {
 }
 
 #[derive(Serialize)]
-struct FileRow<'a> {
+pub(super) struct FileRow<'a> {
     #[serde(flatten)]
     file: FilePart<'a>,
     faults: u64,
 }
 
 impl<'a> FileRow<'a> {
-    fn new(of: &'a StallFile) -> Self {
+    pub(super) fn new(of: &'a StallFile) -> Self {
         FileRow {
             file: FilePart::new(&of.file),
             faults: of.faults,

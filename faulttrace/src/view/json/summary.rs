@@ -58,6 +58,7 @@ struct SummaryLine<'a> {
     exe: Option<Escaped<'a>>,
     faults: u64,
     majors: u64,
+    given_up: u64,
     maj_flt_delta: Option<u64>,
     maj_flt_remainder: Option<i64>,
     duration_ns: u64,
@@ -104,6 +105,7 @@ impl<'a> SummaryLine<'a> {
             exe: escaped(info.and_then(|info| info.exe.as_ref())),
             faults: of.tally.faults,
             majors: of.tally.majors,
+            given_up: of.tally.given_up,
             maj_flt_delta: of.maj_flt_delta,
             maj_flt_remainder: remainder.value(),
             duration_ns: of.tally.duration_ns,
@@ -203,6 +205,7 @@ impl Percentiles {
 pub(in crate::view) struct TallyPart {
     faults: u64,
     majors: u64,
+    given_up: u64,
     duration_ns: u64,
     blocked_ns: u64,
     runqueue_ns: u64,
@@ -215,6 +218,7 @@ impl TallyPart {
         TallyPart {
             faults: tally.faults,
             majors: tally.majors,
+            given_up: tally.given_up,
             duration_ns: tally.duration_ns,
             blocked_ns: tally.blocked_ns,
             runqueue_ns: tally.runqueue_ns,

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use crate::model::analysis::tests::{Random, analyse, during, records};
 use crate::model::analysis::{Options, Report, Wall};
-use crate::model::summary::samples::{T0, accounting, fault, lost, sample, start, stuck};
-use crate::model::{Cause, End, Fault, LossClass, Name, ProcessInfo, Record, Stack, Transport};
+use crate::model::summary::samples::{
+    T0, accounting, fault, goroutine, lost, sample, start, stuck,
+};
+use crate::model::{
+    Cause, End, Fault, Goroutine, LossClass, Name, ProcessInfo, Record, Stack, Transport,
+};
 
 const MS: u64 = 1_000_000;
 const PAGE: u64 = 4096;
@@ -131,4 +135,19 @@ pub(super) fn hostile() -> Report {
         },
         &all,
     )
+}
+
+/// So many goroutines, each with so many faults through its part of one file in order, on threads in turn.
+pub(in crate::view::report) fn by_goroutines(goroutines: u64, faults: u64) -> Vec<Fault> {
+    let all = (0..goroutines * faults).map(|n| {
+        let mut one = during(u32::from(n % 3 == 0) + 1, n * 100, n * 100 + 50);
+        let (which, page) = (n % goroutines, n / goroutines);
+        one.facts.place.offset = Some((which * 100_000 + page) * PAGE);
+        one.facts.goroutine = Some(Box::new(Goroutine {
+            id: Some(18 + which),
+            ..goroutine()
+        }));
+        one
+    });
+    all.collect()
 }

@@ -6,11 +6,12 @@ use super::entry::Entries;
 use super::line::{Page, Paint};
 use super::quota::Quota;
 use super::stack::MAX_TEXT;
+use super::stalls;
 use super::words::{self, duration, name, percent, plural};
 use crate::model::ps::{FullStall, PsTotals};
 use crate::model::stall::PStall;
 use crate::model::summary::{ProcessSummary, Summary};
-use crate::model::{Facts, GoProcess, Goroutine, Mode, Name};
+use crate::model::{Cause, Facts, GoProcess, Goroutine, Mode, Name};
 use crate::view::escape::escaped;
 
 /// Lines of a second.
@@ -61,7 +62,7 @@ impl Told {
         }
         let so_far = if of.over { "" } else { " so far" };
         let ps = of.stall.procs;
-        let mut text = format!("  Go: {ps} of {ps} Ps stuck in page faults");
+        let mut text = format!("  Go: {ps} of {ps} Ps stuck in page faults{}", causes(of));
         if entries.multi_process {
             let name = entries.name_of(of.pid);
             text += &format!(" of {}", words::with_id(name, of.pid));
@@ -82,8 +83,15 @@ impl Told {
             fault(entries.page, source.facts(), out);
         }
         if of.other_faults > 0 {
-            let text = format!("         and {}", plural(of.other_faults, "more fault"));
-            entries.page.say(&text, out);
+            let text = format!(
+                "         and {}; of all most on ",
+                plural(of.other_faults, "more fault")
+            );
+            let line = entries.page.line().add(&text);
+            stalls::most(line, &of.files, of.other_files_faults).end(out);
+        }
+        if let Some(meanwhile) = &of.meanwhile {
+            entries.page.wrap(9, &stalls::beside(meanwhile), out);
         }
     }
 
@@ -99,6 +107,18 @@ impl Told {
             let text = plural(unsaid, "more P-STALL");
             page.say(&format!("{text} not shown"), out);
         }
+    }
+}
+
+/// Why these faults had to wait, the most common cause first.
+fn causes(of: &PStall) -> String {
+    let words = of.causes.iter();
+    let words: Vec<&str> = words
+        .map(|(cause, _)| cause.map_or("unknown", Cause::as_str))
+        .collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words.join(", ")),
     }
 }
 
@@ -182,7 +202,7 @@ pub(super) fn goroutine(facts: &Facts) -> Option<String> {
     if let Some(labels) = &of.labels {
         let pairs = labels.kept.iter();
         let pairs: Vec<String> = pairs
-            .map(|(key, value)| format!("{}={}", name(key), name(value)))
+            .map(|(key, value)| format!("{}={}", word(key), word(value)))
             .collect();
         text += &format!("; labels {}", pairs.join(" "));
         if labels.left_out > 0 {
@@ -190,6 +210,16 @@ pub(super) fn goroutine(facts: &Facts) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// A key or value, in quotes if it could be taken for several or for none.
+fn word(of: &Name) -> String {
+    let text = name(of);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:@-".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("\"{}\"", text.replace('"', "\\\"")),
+    }
 }
 
 fn queued(of: &FullStall) -> String {

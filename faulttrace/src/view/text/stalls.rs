@@ -1,10 +1,10 @@
 //! Stalls: a line when one is over or goes on, and the longest in the summary.
 
 use super::entry::Entries;
-use super::line::{Page, Paint};
+use super::line::{Line, Page, Paint};
 use super::quota::Quota;
 use super::words::{self, duration, plural, three_digits};
-use crate::model::stall::{Meanwhile, Stall, StallTotals};
+use crate::model::stall::{Meanwhile, Stall, StallFile, StallTotals};
 use crate::model::summary::Summary;
 
 /// Stalls shown of a second.
@@ -22,7 +22,8 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn show(&mut self, stall: &Stall, entries: &Entries, out: &mut Vec<u8>) {
-        if !self.lines.takes(MAX_LINES) {
+        // P-STALL has said it, and more.
+        if stall.is_p_stall || !self.lines.takes(MAX_LINES) {
             return;
         }
         let so_far = if stall.over { "" } else { " so far" };
@@ -70,15 +71,20 @@ fn cause(stall: &Stall) -> &'static str {
 }
 
 /// The file with most faults, and how many others.
-fn files(line: super::line::Line, stall: &Stall) -> super::line::Line {
-    let Some(first) = stall.files.first() else {
+fn files(line: Line, stall: &Stall) -> Line {
+    most(line, &stall.files, stall.other_faults)
+}
+
+/// The same, of these and faults on others.
+pub(super) fn most(line: Line, files: &[StallFile], other_faults: u64) -> Line {
+    let Some(first) = files.first() else {
         return line;
     };
     let file = &first.file;
     let mut at = words::file(file.mapping, file.path.as_ref(), file.deleted);
-    let others = stall.files.len().saturating_sub(1);
+    let others = files.len().saturating_sub(1);
     if others > 0 {
-        let more = if stall.other_faults > 0 { "+" } else { "" };
+        let more = if other_faults > 0 { "+" } else { "" };
         at.suffix += &format!(" and {others}{more} more");
     }
     line.path(&at.path, &at.suffix)

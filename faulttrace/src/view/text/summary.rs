@@ -179,13 +179,21 @@ pub(in crate::view) fn totals(page: Page, who: &str, total: &ProcessSummary, out
 }
 
 pub(in crate::view) fn majors(total: &ProcessSummary, explained: &str) -> String {
-    match total.maj_flt_delta {
+    let mut text = match total.maj_flt_delta {
         Some(delta) => format!(
             "maj_flt of the kernel: +{delta}, majors reported: {}. {explained}",
             total.tally.majors
         ),
         None => explained.to_owned(),
+    };
+    if total.tally.given_up > 0 {
+        text += &format!(
+            " {} given up before the kernel counted them, for a signal or because they failed: neither major \
+             nor minor.",
+            plural(total.tally.given_up, "fault")
+        );
     }
+    text
 }
 
 pub(in crate::view) fn per_process(page: Page, summary: &Summary, out: &mut Vec<u8>) {

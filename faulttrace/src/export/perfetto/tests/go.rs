@@ -33,6 +33,10 @@ fn stall(begin: u64, length: u64, over: bool, queued: Option<u64>) -> Record {
         over,
         faults: Vec::new(),
         other_faults: 0,
+        files: Vec::new(),
+        other_files_faults: 0,
+        causes: Vec::new(),
+        meanwhile: None,
     }))
 }
 

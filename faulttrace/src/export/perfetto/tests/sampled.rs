@@ -24,6 +24,8 @@ fn stall(begin: u64, length: u64, over: bool) -> Record {
         other_faults: 0,
         causes: Vec::new(),
         meanwhile: None,
+        no_p_left_ns: None,
+        is_p_stall: false,
     }))
 }
 

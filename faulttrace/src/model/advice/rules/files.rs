@@ -263,7 +263,7 @@ fn evidence(file: &FileFindings) -> Vec<Evidence> {
     evidence
 }
 
-/// Whether threads go through the file in its order.
+/// Whether threads, or goroutines, go through the file in its order.
 fn goes_forward(file: &FileFindings) -> bool {
     file.steps.is_some_and(|steps| {
         let forward = steps.next_page.saturating_add(steps.near);

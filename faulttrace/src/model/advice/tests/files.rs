@@ -1,7 +1,9 @@
 //! How files are read.
 
 use super::*;
+use crate::model::Goroutine;
 use crate::model::advice::{About, Condition, Evidence, How, NoAdvice, WINDOW_BYTES};
+use crate::model::summary::samples::goroutine;
 
 const BLOCKED: u64 = MS - 1;
 
@@ -25,6 +27,51 @@ fn page_by_page_in_order_readahead_is_off() {
         steps: 399,
     };
     assert!(one.evidence.contains(&forward), "{:?}", one.evidence);
+}
+
+/// Two goroutines, each through its part of a file in order, on threads that swap at random: their reads
+/// of each page, by this stack.
+fn swapping(of: &Arc<Stack>, is_known: bool) -> Vec<Fault> {
+    let mut random = Random(37);
+    let mut next = [0, 300];
+    let faults = (0..400).map(|n| {
+        let which = usize::try_from(random.below(2)).unwrap();
+        let page = next[which];
+        next[which] += 1;
+        let mut one = read(n, page, Arc::clone(of));
+        one.facts.tid = 1 + u32::try_from(random.below(2)).unwrap();
+        one.facts.goroutine = is_known.then(|| {
+            Box::new(Goroutine {
+                id: Some(18 + which as u64),
+                p: None,
+                ..goroutine()
+            })
+        });
+        one
+    });
+    faults.collect()
+}
+
+#[test]
+fn goroutines_that_change_threads_go_forward_all_the_same() {
+    for (of, rule) in [
+        (single(), Rule::ReadaheadOff),
+        (ahead(), Rule::ReadaheadLate),
+    ] {
+        let all = advised(swapping(&of, true));
+        let one = all.given.iter().find(|one| one.rule == rule);
+        let one = one.unwrap_or_else(|| panic!("{rule:?}: {all:#?}"));
+        let willneed = |action: &Action| matches!(action, Action::MadvWillneed { .. });
+        assert!(one.actions.iter().any(willneed));
+        let forward = Evidence::Forward {
+            forward: 398,
+            steps: 398,
+        };
+        assert!(one.evidence.contains(&forward), "{:?}", one.evidence);
+        // By thread it is not to be seen.
+        let by_thread = advised(swapping(&of, false));
+        assert!(!rules(&by_thread).contains(&rule), "{by_thread:#?}");
+    }
 }
 
 #[test]

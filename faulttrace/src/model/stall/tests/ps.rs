@@ -1,5 +1,6 @@
 //! Ps of a Go program against a count of every moment, forwards and backwards.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{MS, fold, in_ms, over, sample};
@@ -10,7 +11,7 @@ use crate::model::analysis::tests::{Random, analyse};
 use crate::model::ps::PsTotals;
 use crate::model::stall::{MIN_TOLD_NS, Stalls};
 use crate::model::summary::samples::{T0, fault, goroutine};
-use crate::model::{Fault, PStall, Stuck};
+use crate::model::{Fault, PStall, Stall, Stuck};
 
 const PROCS: u32 = 2;
 
@@ -47,6 +48,18 @@ fn counted(faults: &[Fault]) -> (Vec<u64>, Vec<(u64, u64)>) {
     (levels, full)
 }
 
+/// Of a stall of threads: whether no P was left all the while and all that were blocked held one, and for how
+/// many ms none was.
+fn within(stall: &Stall, faults: &[Fault]) -> (bool, u64) {
+    let ms = |ns: u64| usize::try_from((ns - T0) / MS).expect("few");
+    let all = moments(faults, true);
+    let of = &all[ms(stall.begin_ns)..ms(stall.end_ns())];
+    let held = |now: &BTreeSet<u32>| now.iter().filter(|tid| holds(**tid)).count();
+    let full = of.iter().filter(|now| held(now) >= PROCS as usize).count();
+    let only = of.iter().all(|now| held(now) == now.len());
+    (only && full == of.len(), full as u64)
+}
+
 fn check(ps: &PsTotals, levels: &[u64], full: &[(u64, u64)], what: &str) {
     let found: Vec<u64> = (0..3)
         .map(|level| ps.levels_ns.get(level).map_or(0, |ns| ns / MS))
@@ -71,16 +84,18 @@ fn goes_on(one: &Fault, at: u64, round: u64) -> Record {
     }))
 }
 
-/// All but the last report of each.
-fn told(records: &[Record]) -> Vec<(u64, u64)> {
+/// The last report of each, and of stalls of threads.
+fn told(records: &[Record]) -> (Vec<(u64, u64)>, Vec<Arc<Stall>>) {
     let mut stalls = Stalls::default();
-    let mut told = Vec::new();
+    let (mut told, mut of_threads) = (Vec::new(), Vec::new());
     let mut take = |stalls: &mut Stalls| {
-        let new = stalls.take().into_iter();
-        told.extend(new.filter_map(|record| match record {
-            Record::PStall(stall) if stall.over => Some(span(&stall)),
-            _ => None,
-        }));
+        for record in stalls.take() {
+            match record {
+                Record::PStall(stall) if stall.over => told.push(span(&stall)),
+                Record::Stall(stall) if stall.over => of_threads.push(stall),
+                _ => {}
+            }
+        }
     };
     stalls.add(&crate::model::summary::samples::start());
     for record in records {
@@ -89,7 +104,7 @@ fn told(records: &[Record]) -> Vec<(u64, u64)> {
     }
     stalls.finish();
     take(&mut stalls);
-    told
+    (told, of_threads)
 }
 
 fn span(of: &PStall) -> (u64, u64) {
@@ -100,7 +115,7 @@ fn span(of: &PStall) -> (u64, u64) {
 #[test]
 fn they_are_those_of_a_count_of_every_moment() {
     let mut random = Random(6);
-    let mut all = 0;
+    let (mut all, mut kinds) = (0, [0, 0]);
     for _ in 0..60 {
         let faults = crowd(&mut random, false);
         let (levels, full) = counted(&faults);
@@ -128,8 +143,21 @@ fn they_are_those_of_a_count_of_every_moment() {
         assert_eq!(backwards.most_queued, totals.ps.most_queued);
         let long = |one: &&(u64, u64)| (one.1 - one.0) * MS >= MIN_TOLD_NS;
         let long: Vec<_> = full.iter().filter(long).copied().collect();
-        assert_eq!(told(&records), long);
+        let (found, of_threads) = told(&records);
+        assert_eq!(found, long);
         all += full.len();
+        for stall in of_threads {
+            let (whole, part) = within(&stall, &faults);
+            assert_eq!(stall.no_p_left_ns, Some(part * MS));
+            assert_eq!(stall.is_p_stall, whole, "{stall:?}");
+            // Whatever is left out for it was told.
+            let ms = |ns: u64| (ns - T0) / MS;
+            let (begin, end) = (ms(stall.begin_ns), ms(stall.end_ns()));
+            let covers = |one: &(u64, u64)| one.0 <= begin && end <= one.1;
+            assert!(!whole || found.iter().any(covers), "{stall:?}: {found:?}");
+            kinds[usize::from(whole)] += 1;
+        }
     }
     assert!(all > 200, "{all}");
+    assert!(kinds.iter().all(|count| *count > 20), "{kinds:?}");
 }

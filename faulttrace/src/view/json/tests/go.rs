@@ -37,12 +37,11 @@ fn told(records: &[Record]) -> (Summary, Vec<Value>) {
         check_record(&line);
         line
     });
-    let told = told.filter(|line| line["type"] == "p_stall").collect();
-    (summary, told)
+    (summary, told.collect())
 }
 
 fn sample(at_ms: u64) -> Record {
-    let mut one = samples::sample(samples::fault().facts.pid, T0 + at_ms * MS);
+    let mut one = samples::sample(samples::fault().facts.pid, at_ms * MS);
     one.settled_ns = T0 + at_ms * MS;
     Record::Sample(Arc::new(one))
 }
@@ -52,14 +51,19 @@ fn a_time_without_a_p_is_as_documented() {
     let records = [
         samples::start(),
         samples::go_process(),
+        sample(50),
         held(0, 100, 400),
         held(1, 150, 420),
         sample(600),
     ];
     let (summary, told) = told(&records);
-    let [stall] = &told[..] else {
+    // Both are told here, whatever the text leaves out.
+    let [stall, of_threads] = &told[..] else {
         panic!("{told:#?}");
     };
+    let types = (&stall["type"], &of_threads["type"]);
+    assert_eq!(types, (&"p_stall".into(), &"stall".into()), "{told:#?}");
+    assert_eq!(of_threads["no_p_left_ns"], of_threads["duration_ns"]);
     assert_eq!(stall["time_ns"], T0 + 150 * MS);
     assert_eq!(stall["duration_ns"], 250 * MS);
     assert_eq!(
@@ -74,6 +78,9 @@ fn a_time_without_a_p_is_as_documented() {
     assert_eq!(stall["faults"].as_array().map(Vec::len), Some(2));
     assert_eq!(stall["faults"][1]["p"], 1);
     assert_eq!(stall["faults"][0]["start"], "main.serve");
+    assert_eq!(stall["files"][0]["faults"], 2);
+    assert_eq!(stall["causes"]["file_read"], 2);
+    assert_eq!(stall["meanwhile"]["duration_ns"], 550 * MS);
     assert_eq!(nulls(stall), BTreeSet::new());
     let lines = summaries(&summary);
     let go = &lines[0]["go"];

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{actions, words, write_advice_json, write_advice_text};
 use crate::model::advice::{
-    About, Advised, Condition, MIN_FAULTS, MIN_GAIN_NS, NoAdvice, PER_BLOCKED, PER_WALL, Rule,
+    About, Advised, Condition, MIN_FAULTS, MIN_GAIN_NS, NoAdvice, PER_BLOCKED, PER_STOPPED,
+    PER_WALL, Rule,
 };
 use crate::model::analysis::tests::{analyse, during, records};
 use crate::model::analysis::{Options, Report, Wall};
@@ -215,6 +216,7 @@ fn the_docs_know_every_rule_and_remedy_and_threshold() {
         format!("less than {} ms", MIN_GAIN_NS / MS),
         format!("1/{PER_BLOCKED} of all blocked time"),
         format!("1/{PER_WALL} of the length"),
+        format!("1/{PER_STOPPED} of the trace"),
     ] {
         assert!(DOCS.contains(&text), "{text}");
     }

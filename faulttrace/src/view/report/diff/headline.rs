@@ -1,18 +1,29 @@
-//! The change in one or two sentences, and its words.
+//! The change in a few sentences, and its words.
 
 use crate::model::analysis::{Change, Diff, DiffRow, FrameName, PsChange, SeriesKey, Verdict};
 use crate::view::escape::escaped;
 use crate::view::text::stack::{MAX_TEXT, base_name};
 use crate::view::text::words::{self, duration, three_digits};
 
-/// What changed, or that nothing did, or that nothing can be said.
-pub(super) fn headline(diff: &Diff) -> String {
+/// What changed, or that nothing did, or that nothing can be said: a line each. Where a Go program had no P
+/// left, that is what hurts: everything in it stands still. It comes first, and what time threads are blocked
+/// says no more than that: with a P left, more of them wait at once.
+pub(super) fn headline(diff: &Diff) -> Vec<String> {
+    let stood_still = |ps: &&PsChange| {
+        let any = |side: Option<f64>| side.is_some_and(|ns| ns > 0.0);
+        any(ps.none_left.before) || any(ps.none_left.after)
+    };
+    match &diff.ps {
+        Some(ps) if stood_still(&ps) => vec![no_p_left(ps), threads(diff, ps)],
+        Some(ps) => vec![blocked(diff), always_a_p(ps)],
+        None => vec![blocked(diff)],
+    }
+}
+
+/// How long threads are blocked, as what the traces are compared by.
+fn blocked(diff: &Diff) -> String {
     let blocked = &diff.all.blocked;
-    let values = format!(
-        "{} per second before, {} after",
-        time(blocked.before),
-        time(blocked.after)
-    );
+    let values = values(blocked);
     let first = match (blocked.verdict, blocked.growth()) {
         (Verdict::Significant, Some(growth)) => {
             let way = if growth > 0.0 { "longer" } else { "shorter" };
@@ -29,34 +40,83 @@ pub(super) fn headline(diff: &Diff) -> String {
              are blocked {values}."
         ),
     };
+    first + &most_of_it(diff)
+}
+
+/// How long threads are blocked, where that does not tell better from worse.
+fn threads(diff: &Diff, ps: &PsChange) -> String {
+    let blocked = &diff.all.blocked;
+    let how = match blocked.verdict {
+        Verdict::Significant => change(blocked),
+        Verdict::Chance => format!("{}, no more than chance", change(blocked)),
+        Verdict::TooLittle | Verdict::Unknown => "too little to tell".to_owned(),
+    };
+    let mut text = format!(
+        "Threads in faults, each counted for itself: blocked {} ({how}).",
+        values(blocked)
+    );
+    let fell = ps.none_left.growth().is_some_and(|growth| growth < 0.0);
+    let grew = blocked.verdict == Verdict::Significant
+        && blocked.growth().is_some_and(|growth| growth > 0.0);
+    if fell && grew {
+        text += " With a P left, more of them wait at once: that is no loss by itself.";
+    }
+    text + &most_of_it(diff)
+}
+
+fn values(blocked: &Change) -> String {
+    let (before, after) = (time(blocked.before), time(blocked.after));
+    format!("{before} per second before, {after} after")
+}
+
+fn most_of_it(diff: &Diff) -> String {
+    let blocked = &diff.all.blocked;
     let growth = match blocked.verdict {
         Verdict::Significant => blocked.growth(),
         _ => None,
     };
-    let first = match &diff.ps {
-        Some(ps) => format!("{} {first}", no_p_left(ps)),
-        None => first,
-    };
     match contributors(diff, growth).as_slice() {
-        [] => first,
-        parts if growth.is_some() => format!("{first} Most of it: {}.", parts.join("; ")),
-        parts => format!("{first} But: {}.", parts.join("; ")),
+        [] => String::new(),
+        parts if growth.is_some() => format!(" Most of it: {}.", parts.join("; ")),
+        parts => format!(" But: {}.", parts.join("; ")),
     }
 }
 
-/// What became of the Ps of Go programs: what hurts them most, and may get better while more threads are
-/// blocked.
+/// What became of the time in which Go programs had no P.
 fn no_p_left(ps: &PsChange) -> String {
-    let side = |of: Option<f64>| match of {
+    let none = &ps.none_left;
+    let how = match (none.verdict, none.growth()) {
+        (Verdict::Significant, Some(growth)) if growth > 0.0 => "worse",
+        (Verdict::Significant, Some(_)) => "better",
+        (Verdict::Chance, _) => "as before, or no more than chance makes it differ",
+        (Verdict::TooLittle, _) => "too short a trace to tell whether it changed",
+        _ => "not to be compared",
+    };
+    let side = |pick: fn(&Change) -> Option<f64>| match pick(none) {
         None => "not known".to_owned(),
         Some(ns) if ns <= 0.0 => "never".to_owned(),
-        Some(_) => format!("{} per second", time(of)),
+        of => format!(
+            "{} per second ({} stalls, the longest of {})",
+            time(of),
+            rate(pick(&ps.stalls)),
+            time(pick(&ps.longest))
+        ),
     };
-    let (before, after) = (side(ps.none_left.before), side(ps.none_left.after));
-    if before == after {
-        return format!("Go: no P was left to run goroutines with: {before}, before and after.");
-    }
-    format!("Go: no P was left to run goroutines with: {before} before, {after} after.")
+    let before = side(|change| change.before);
+    let after = side(|change| change.after);
+    format!("Go: {how}: no P was left to run goroutines with: before {before}, after {after}.")
+}
+
+/// That Go programs always had one, as far as is known.
+fn always_a_p(ps: &PsChange) -> String {
+    let none = &ps.none_left;
+    let when = match (none.before, none.after) {
+        (Some(_), Some(_)) => ", before and after",
+        (Some(_), None) => " before; after is not known",
+        (None, Some(_)) => " after; before is not known",
+        (None, None) => return "Go: whether a P was left is not known.".to_owned(),
+    };
+    format!("Go: it was never seen that no P was left to run goroutines with{when}.")
 }
 
 /// The greatest significant change of each table that goes the way of the whole; if the whole did

@@ -19,10 +19,12 @@ use crate::view::TextOptions;
 use crate::view::escape::escaped;
 use crate::view::text::line::{Line, Page, Paint};
 use crate::view::text::tables::cause_label;
-use crate::view::text::words::{self, Clock, MAX_PATH, duration, plural};
+use crate::view::text::words::{self, Clock, MAX_PATH, duration, percent, plural};
 
 /// Pages of this width have all columns.
 const WIDE: usize = 120;
+/// Columns that the numbers of a line take.
+const NUMBERS: usize = 35;
 /// Frames shown of a stack.
 const FRAMES: usize = 5;
 /// Longest word of what recorded a trace, bytes.
@@ -44,7 +46,9 @@ fn in_zone(compared: &Compared<'_>, options: TextOptions, zone: TimeZone, out: &
     side(page, &clock, "before", compared.before_name, before, out);
     side(page, &clock, "after", compared.after_name, after, out);
     page.say("", out);
-    page.wrap(0, &headline(compared.diff), out);
+    for line in headline(compared.diff) {
+        page.wrap(0, &line, out);
+    }
     totals(page, &compared.diff.all, out);
     if let Some(ps) = &compared.diff.ps {
         ps_lines(page, ps, out);
@@ -65,14 +69,21 @@ fn in_zone(compared: &Compared<'_>, options: TextOptions, zone: TimeZone, out: &
         .write(title, rows, others, out);
     }
     page.say("", out);
-    page.wrap(0, &legend(), out);
+    page.wrap(0, &legend(compared.diff.ps.is_some()), out);
 }
 
 /// What is meant by the marks.
-fn legend() -> String {
+fn legend(has_ps: bool) -> String {
+    let (ps, all) = match has_ps {
+        true => (
+            ", and for a time without a P that is twice as long or more by how often it was so",
+            "all",
+        ),
+        false => ("", "both"),
+    };
     format!(
         "* more than chance: by the ranks of {SLICES} time slices of each trace (Mann-Whitney), and \
-         for percentiles by order statistics, both at {DEVIATIONS} standard deviations: less than \
+         for percentiles by order statistics{ps}, {all} at {DEVIATIONS} standard deviations: less than \
          once in 1000 times, if slices and faults were independent, which those close to each other \
          are not. ? too little to tell: fewer than {MIN_FAULTS} faults in both together, a trace of \
          less than {}, or too few faults for that percentile.",
@@ -158,13 +169,44 @@ fn totals(page: Page, all: &DiffRow, out: &mut Vec<u8>) {
         .end(out);
     let line = |of, show, text, out: &mut Vec<u8>| changed(page, of, show, text, out);
     line(&all.faults, rate as Show, "faults per second", out);
-    line(&all.majors, rate, "major faults per second", out);
+    majors(page, all, out);
     line(&all.blocked, time, "blocked per second", out);
     let [p50, p90, p99] = &all.percentiles;
     line(p50, time, "duration of a fault: p50", out);
     line(p90, time, "p90", out);
     line(p99, time, "p99", out);
     line(&all.max, time, "max", out);
+}
+
+/// The major ones, as far as they can be compared.
+fn majors(page: Page, all: &DiffRow, out: &mut Vec<u8>) {
+    const TEXT: &str = "major faults per second";
+    if all.has_majors() {
+        changed(page, &all.majors, rate, TEXT, out);
+        return;
+    }
+    let (before, after) = (rate(all.majors.before), rate(all.majors.after));
+    let line = format!(
+        "{before:>10} {after:>10} {:>9}    {TEXT}: not to be compared",
+        ""
+    );
+    page.say(&line, out);
+    let text = "given up per second, and not counted";
+    changed(page, &all.given_up, rate, text, out);
+    let share = |tally: Option<Tally>| {
+        tally.map_or_else(
+            || "?".to_owned(),
+            |tally| percent(tally.given_up, tally.faults),
+        )
+    };
+    let why = format!(
+        "({} of the faults before, {} after: for a signal, as Go's, or because they failed; the kernel \
+         counts them neither as major nor as minor)",
+        share(all.before),
+        share(all.after)
+    );
+    let is_narrow = page.width.is_some_and(|width| width < 2 * NUMBERS);
+    page.wrap(if is_narrow { 2 } else { NUMBERS }, &why, out);
 }
 
 /// How tables look.

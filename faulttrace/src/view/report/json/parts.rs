@@ -224,12 +224,13 @@ struct AccessPart {
     common_step: Option<i64>,
     common_steps: Option<u64>,
     threads: Ways,
+    goroutines: Ways,
+    not_followed: u64,
 }
 
 impl AccessPart {
     fn new(of: &FileAccess) -> Self {
         let evidence = &of.evidence;
-        let [sequential, strided, random, mixed, too_few] = of.threads;
         AccessPart {
             pattern: match of.pattern {
                 Pattern::Sequential => "sequential",
@@ -253,13 +254,9 @@ impl AccessPart {
             read_ahead: evidence.read_ahead,
             common_step: evidence.common.map(|(step, _)| step),
             common_steps: evidence.common.map(|(_, count)| count),
-            threads: Ways {
-                sequential,
-                strided,
-                random,
-                mixed,
-                too_few,
-            },
+            threads: Ways::new(of.threads),
+            goroutines: Ways::new(of.goroutines),
+            not_followed: of.not_followed,
         }
     }
 }
@@ -271,4 +268,16 @@ struct Ways {
     random: u64,
     mixed: u64,
     too_few: u64,
+}
+
+impl Ways {
+    fn new([sequential, strided, random, mixed, too_few]: [u64; 5]) -> Self {
+        Ways {
+            sequential,
+            strided,
+            random,
+            mixed,
+            too_few,
+        }
+    }
 }

@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::write_json;
-use crate::model::analysis::tests::analyse;
+use crate::model::analysis::tests::{analyse, records};
 use crate::model::analysis::{Options, Report};
 use crate::model::summary::samples;
 use crate::view::json::tests::docs::{
     Fields, check, check_pasts, check_record, documented, documented_in, joined,
 };
-use crate::view::report::samples::{eventful, hostile, several};
+use crate::view::report::samples::{by_goroutines, eventful, hostile, several};
 
 /// The schema as users read it.
 const DOCS: &str = include_str!("../../../../../docs/report-json.md");
@@ -113,6 +113,7 @@ fn check_file(row: &Value) {
     maybe(&row["access"], "access");
     if !row["access"].is_null() {
         check(&row["access"]["threads"], &fields("threads"));
+        check(&row["access"]["goroutines"], &fields("threads"));
     }
 }
 
@@ -138,6 +139,17 @@ fn every_part_has_the_documented_fields() {
     assert_eq!(file["access"]["stride"], Value::Null);
     assert!(list(&report["processes"]).is_empty());
     assert_eq!(report["lost"]["ring_full"], 3);
+}
+
+#[test]
+fn ways_of_goroutines_are_told_apart_from_those_of_threads() {
+    let report = analyse(Options::default(), &records(by_goroutines(2, 20)));
+    let report = written(&report);
+    let access = &report["total"]["by_file"]["rows"][0]["access"];
+    assert_eq!(access["pattern"], "sequential");
+    assert_eq!(access["threads"]["sequential"], 0);
+    assert_eq!(access["goroutines"]["sequential"], 2);
+    assert_eq!(access["not_followed"], 0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Where in the files the faults were, and how threads went through them.
+//! Where in the files the faults were, and how threads and goroutines went through them.
 
 use crate::model::analysis::{
     Evidence, FileAccess, HotRange, Offsets, PAGE_BYTES, Part, Pattern, WINDOW_BYTES,
@@ -101,28 +101,59 @@ fn pattern(access: &FileAccess) -> String {
         Pattern::Mixed => "in no single way".to_owned(),
         Pattern::TooFew => {
             return format!(
-                "too few faults to tell how it is gone through ({} of a thread to another page)",
-                plural(evidence.steps, "step")
+                "too few faults to tell how it is gone through ({} of {} to another page{})",
+                plural(evidence.steps, "step"),
+                one_of(access),
+                not_followed(access)
             );
         }
     };
     let mut text = format!("gone through {what}: {}", steps(evidence));
-    let [sequential, strided, random, mixed, few] = access.threads;
-    let threads: Vec<String> = [
+    let counts = [access.threads, access.goroutines];
+    let several = counts.iter().flatten().sum::<u64>() > 1;
+    for (counts, who) in counts.into_iter().zip(["threads", "goroutines"]) {
+        // That it is a goroutine's way is worth saying of a single one, too.
+        let some = counts.iter().sum::<u64>() > 0;
+        if some && (several || who == "goroutines") {
+            text += &format!("; {who}: {}", ways(counts));
+        }
+    }
+    text + &not_followed(access)
+}
+
+/// How many went through it in which way.
+fn ways([sequential, strided, random, mixed, few]: [u64; 5]) -> String {
+    let ways = [
         (sequential, "in sequence"),
         (strided, "in equal steps"),
         (random, "here and there"),
         (mixed, "in no single way"),
         (few, "with too few faults"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, how)| format!("{count} {how}"))
-    .collect();
-    if access.threads.iter().sum::<u64>() > 1 {
-        text += &format!("; threads: {}", threads.join(", "));
+    ];
+    let some = ways.into_iter().filter(|(count, _)| *count > 0);
+    let words: Vec<String> = some.map(|(count, how)| format!("{count} {how}")).collect();
+    words.join(", ")
+}
+
+/// Whose steps they are.
+fn one_of(access: &FileAccess) -> &'static str {
+    let any = |counts: [u64; 5]| counts.iter().any(|count| *count > 0);
+    match (any(access.threads), any(access.goroutines)) {
+        (_, false) => "a thread",
+        (false, true) => "a goroutine",
+        (true, true) => "a thread or goroutine",
     }
-    text
+}
+
+/// What the steps leave out.
+fn not_followed(access: &FileAccess) -> String {
+    match access.not_followed {
+        0 => String::new(),
+        count => format!(
+            "; {} not followed, for want of room",
+            plural(count, "fault")
+        ),
+    }
 }
 
 fn steps(evidence: &Evidence) -> String {

@@ -6,7 +6,7 @@ use super::in_zone;
 use crate::model::analysis::tests::{analyse, during, records};
 use crate::model::analysis::{Options, Report};
 use crate::view::TextOptions;
-use crate::view::report::samples::{eventful, hostile, several};
+use crate::view::report::samples::{by_goroutines, eventful, hostile, several};
 use crate::view::text::words::percent;
 
 pub(in crate::view::report) fn shown(report: &Report, width: Option<usize>) -> String {
@@ -72,6 +72,33 @@ fn unknown_percentiles_are_no_zeros() {
     let text = shown(&report, Some(80));
     let line = text.lines().find(|line| line.ends_with("worker-1[1]"));
     assert!(line.unwrap().contains("        ? "), "{line:?}");
+}
+
+#[test]
+fn goroutines_that_went_through_a_file_are_told() {
+    let line = |report: &Report| {
+        let text = shown(report, None);
+        let line = text.lines().find(|line| line.contains("gone through"));
+        line.unwrap().trim().to_owned()
+    };
+    let mut report = analyse(Options::default(), &records(by_goroutines(2, 20)));
+    let alone =
+        "gone through in sequence: of 38 steps 100 % to the next page; goroutines: 2 in sequence";
+    assert_eq!(line(&report), alone);
+    let file = report.all.files.values_mut().next().unwrap();
+    let access = file.access.as_mut().unwrap();
+    access.threads[2] = 1;
+    access.not_followed = 3;
+    assert_eq!(
+        line(&report),
+        "gone through in sequence: of 38 steps 100 % to the next page; threads: 1 here and there; \
+         goroutines: 2 in sequence; 3 faults not followed, for want of room"
+    );
+    let few = analyse(Options::default(), &records(by_goroutines(1, 5)));
+    assert_eq!(
+        line(&few),
+        "too few faults to tell how it is gone through (4 steps of a goroutine to another page)"
+    );
 }
 
 #[test]

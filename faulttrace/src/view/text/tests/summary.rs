@@ -164,6 +164,30 @@ fn the_summary_of_several_processes() {
 }
 
 #[test]
+fn faults_that_were_given_up_are_beside_the_majors() {
+    let mut one = fault();
+    one.major = false;
+    one.facts.given_up = true;
+    let text = |faults: &[Record]| {
+        let mut screen = Screen::new(TextOptions::default());
+        faults.iter().for_each(|one| screen.feed(one));
+        screen.feed(&accounting(4700, Some(1)));
+        screen.text();
+        screen.finish();
+        screen.text()
+    };
+    let usual = text(&[record(fault())]);
+    assert!(!usual.contains("given up"), "{usual}");
+    let both = text(&[record(fault()), record(one)]);
+    let line = both
+        .lines()
+        .find(|line| line.contains("majors reported: 1."));
+    let end = "is accounted for. 1 fault given up before the kernel counted them, for a signal or because they \
+               failed: neither major nor minor.";
+    assert!(line.is_some_and(|line| line.ends_with(end)), "{both}");
+}
+
+#[test]
 fn no_faults_is_an_answer() {
     let mut screen = Screen::new(TextOptions::default());
     screen.feed(&start());

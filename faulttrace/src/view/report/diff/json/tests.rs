@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::tests::diff::{trace, trace_of};
+use crate::model::analysis::tests::diff_ps::go_trace;
 use crate::model::analysis::{Options, Report, compare};
 use crate::model::{Cause, Name};
 use crate::view::json::tests::docs::{check, check_record, joined};
@@ -98,6 +99,20 @@ fn every_part_has_the_documented_fields() {
     assert_eq!(frames[0]["function"], "index::page");
     assert_eq!(frames[2]["module_offset"], 0x1234);
     assert_eq!(frames[3]["module"], Value::Null);
+}
+
+#[test]
+fn the_time_without_a_p_has_a_verdict() {
+    let value = written(&go_trace(2, 90, 20), &go_trace(3, 90, 20));
+    let none_left = &value["go_ps"]["none_left_ns_per_s"];
+    assert_eq!(none_left["verdict"], "significant");
+    assert_eq!(
+        (&none_left["before"], &none_left["after"]),
+        (&180e6.into(), &0.0.into())
+    );
+    assert_eq!(value["go_ps"]["lost_ns_per_s"]["verdict"], "unknown");
+    assert_eq!(value["total"]["given_up_per_s"]["before"], 18.0);
+    assert_eq!(value["total"]["before"]["given_up"], 180);
 }
 
 #[test]

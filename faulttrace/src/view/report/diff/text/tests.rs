@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use super::in_zone;
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::tests::diff::{trace, trace_of};
+use crate::model::analysis::tests::diff_ps::go_trace;
 use crate::model::analysis::{Options, Report, compare};
 use crate::model::{Cause, Fault, Name};
 use crate::view::TextOptions;
@@ -93,6 +94,85 @@ fn the_headline_says_what_changed_and_what_did_not() {
     let line = headline(&nothing, &one);
     assert!(line.starts_with("Too little to tell"), "{line}");
     assert!(line.contains("blocked ? per second before"), "{line}");
+}
+
+/// The two sentences of Go programs.
+fn of_go(before: &Report, after: &Report) -> (String, String) {
+    let text = shown(before, after, None);
+    let mut lines = text.lines().skip_while(|line| !line.is_empty()).skip(1);
+    let mut next = || lines.next().unwrap().to_owned();
+    (next(), next())
+}
+
+#[test]
+fn a_remedy_that_works_is_called_better_though_threads_wait_longer() {
+    let (two, three) = (go_trace(2, 90, 20), go_trace(3, 90, 20));
+    let (first, second) = of_go(&two, &three);
+    assert_eq!(
+        first,
+        "Go: better: no P was left to run goroutines with: before 180 ms per second (9.00 stalls, the \
+         longest of 20.0 ms), after never."
+    );
+    let neutral = "Threads in faults, each counted for itself: blocked 360 ms per second before, 1.08 s \
+                   after (+200 %). With a P left, more of them wait at once: that is no loss by itself.";
+    assert!(second.starts_with(neutral), "{second}");
+    assert!(second.contains(" Most of it: "), "{second}");
+    for word in ["longer", "shorter", "worse"] {
+        assert!(!shown(&two, &three, None).contains(word), "{word}");
+    }
+
+    let (first, second) = of_go(&three, &two);
+    assert!(first.starts_with("Go: worse: no P was left"), "{first}");
+    assert!(second.contains("(-67 %). Most of it"), "{second}");
+
+    let (first, second) = of_go(&two, &two);
+    assert!(
+        first.starts_with("Go: as before, or no more than"),
+        "{first}"
+    );
+    assert!(second.ends_with("(=, no more than chance)."), "{second}");
+
+    // Not a Go program after: nothing is known of Ps there.
+    let (first, _) = of_go(&two, &trace(1, 30, 20));
+    assert!(first.starts_with("Go: not to be compared: "), "{first}");
+    assert!(first.ends_with("after not known."), "{first}");
+}
+
+#[test]
+fn where_a_p_was_always_left_threads_tell_what_changed() {
+    let (one, other) = (go_trace(3, 90, 20), go_trace(3, 90, 30));
+    let (first, second) = of_go(&one, &other);
+    assert!(
+        first.starts_with("Threads are blocked in faults longer"),
+        "{first}"
+    );
+    assert_eq!(
+        second,
+        "Go: it was never seen that no P was left to run goroutines with, before and after."
+    );
+    let (_, second) = of_go(&trace(1, 30, 20), &one);
+    assert!(second.ends_with(" after; before is not known."), "{second}");
+}
+
+#[test]
+fn majors_that_signals_have_made_few_are_not_compared() {
+    let (two, three) = (go_trace(2, 90, 20), go_trace(3, 90, 20));
+    let text = shown(&two, &three, None);
+    let lines = "\n         0          0              major faults per second: not to be compared\n\
+                 \x20     18.0       18.0         =    given up per second, and not counted\n\
+                 \x20                                  (100 % of the faults before, 100 % after: for a signal, ";
+    assert!(text.contains(lines), "{text}");
+    for width in [40, 80] {
+        let text = shown(&two, &three, Some(width));
+        assert!(text.contains("neither as major nor"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= width),
+            "{text}"
+        );
+    }
+    let text = shown(&trace(1, 30, 20), &trace(2, 30, 20), None);
+    assert!(text.contains("=    major faults per second\n"), "{text}");
+    assert!(!text.contains("given up"), "{text}");
 }
 
 #[test]
