@@ -14,7 +14,7 @@ const MAX_AT_ONCE: usize = 4_096;
 const MOST_TIMES: u32 = 4;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// A call that touched the memory: the innermost function that is not the runtime's.
+/// A call that touched the memory: the innermost function that is not the runtime's, if there is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallSite {
     /// The function; `None` if there is no name.
@@ -31,7 +31,9 @@ impl CallSite {
             let function = frame.function.as_ref().map(Name::as_bytes);
             function.is_none_or(|function| !function.starts_with(b"runtime."))
         };
-        let frame = stack.and_then(|stack| stack.frames.iter().find(is_own));
+        let frames = stack.map_or(&[][..], |stack| &stack.frames);
+        // What the runtime does on its own account is the runtime's.
+        let frame = frames.iter().find(is_own).or_else(|| frames.first());
         frame.map_or_else(CallSite::default, |frame| CallSite {
             function: frame.function.clone(),
             file: frame.file.clone(),
@@ -249,6 +251,12 @@ mod tests {
         };
         let site = CallSite::of(Some(&stack));
         assert_eq!(site.function, Some(Name::from("main.copy")));
+        let runtime = Stack {
+            frames: vec![frame(Some("runtime.step")), frame(Some("runtime.pcvalue"))],
+            ..Stack::default()
+        };
+        let site = CallSite::of(Some(&runtime));
+        assert_eq!(site.function, Some(Name::from("runtime.step")));
         assert_eq!(CallSite::of(None), CallSite::default());
     }
 }
