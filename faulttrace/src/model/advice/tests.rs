@@ -3,6 +3,7 @@
 mod agree;
 mod devices;
 mod files;
+mod lock;
 mod others;
 mod pages;
 mod removed;

@@ -63,6 +63,13 @@ pub(in crate::view::report) fn check_advice(advice: &Value) {
         for action in list(&piece["actions"]) {
             check(action, &fields("action"));
         }
+        let holders = &piece["lock_holders"];
+        maybe(holders, "lock_holders");
+        maybe(&holders["others"], "lock_waits");
+        maybe(&holders["unknown"], "lock_waits");
+        for holder in holders["rows"].as_array().into_iter().flatten() {
+            check(holder, &fields("lock_holder"));
+        }
     }
 }
 
