@@ -2,6 +2,7 @@
 
 use super::chance::Verdict;
 use super::diff::Change;
+use super::diff_beside::{number, rate};
 use super::report::{Part, Report};
 use crate::model::ps::PsTotals;
 
@@ -74,15 +75,4 @@ pub(super) fn compare(before: &Report, after: &Report) -> Option<PsChange> {
         },
         lost: per_second(|sums| sums.lost_ns),
     })
-}
-
-fn rate(report: &Report, count: Option<u64>) -> Option<f64> {
-    let wall_ns = report.wall.map(|wall| wall.length_ns());
-    let wall_ns = wall_ns.filter(|wall| *wall > 0)?;
-    Some(number(count?) / (number(wall_ns) / 1e9))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn number(of: u64) -> f64 {
-    of as f64
 }

@@ -2,6 +2,7 @@
 
 mod bounds;
 pub(crate) mod diff;
+pub(crate) mod diff_beside;
 mod files;
 pub(crate) mod sweep;
 mod totals;
