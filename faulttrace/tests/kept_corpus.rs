@@ -38,6 +38,7 @@ fn what_targets_write_is_survived() {
         ("btf", parsers::btf),
         ("build_id", parsers::build_id),
         ("go", parsers::go),
+        ("unwind", parsers::unwind),
         ("ring", ring::ring),
     ] {
         let files = std::fs::read_dir(corpus(target)).expect("the corpus is there");

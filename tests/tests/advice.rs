@@ -348,8 +348,13 @@ fn changes_of_the_address_space_are_to_be_fewer() {
     work.exit();
     let found = advice(&trace, &[]);
     let one = piece(&found, "mmap_lock");
-    assert_eq!(actions(one)[0], "fewer_mappings");
+    // The workload holds the lock in mprotect, and is the only one to.
+    assert_eq!(actions(one)[0], "fewer_mprotects");
     assert!(number(one, "faults") >= 45, "{one}");
+    let holder = &one["lock_holders"]["rows"][0];
+    assert_eq!(holder["syscall"], "mprotect", "{one}");
+    assert_eq!(holder["other_process"], false, "{one}");
+    assert!(number(holder, "faults") >= 45, "{one}");
     assert!(
         !rules(&found).contains(&"blocked_together"),
         "{:?}",

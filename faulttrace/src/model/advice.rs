@@ -9,6 +9,7 @@
 mod findings;
 mod gather;
 mod goroutines;
+mod holders;
 mod pages;
 mod reads;
 mod rules;
@@ -22,6 +23,7 @@ use super::summary::FileKey;
 pub use findings::{FileFindings, Findings, ProcessFindings, RemovedFindings, StallFindings};
 pub(crate) use gather::{Gather, Space};
 pub use goroutines::{CallSite, HeldSum, PsFindings};
+pub use holders::{Holder, Holders};
 pub use pages::Again;
 pub use reads::{Reads, Writes};
 pub use settle::{MAX_MEMBERS, MIN_FAULTS, MIN_GAIN_NS, PER_BLOCKED, PER_STOPPED, PER_WALL};
@@ -274,6 +276,8 @@ pub enum Evidence {
     Removed(Box<RemovedFindings>),
     /// When many threads were blocked at once.
     Together(StallFindings),
+    /// Who held the lock of the address space.
+    Holders(Box<Holders>),
     /// What a device's requests waited for, in the mean, ns.
     Requests {
         /// Completed within their faults.
@@ -375,6 +379,19 @@ pub enum Action {
     MadvNohugepage,
     /// Change the address space less often.
     FewerMappings,
+    /// Have new mappings filled by the call that makes them.
+    MapPopulate,
+    /// Let the allocator keep its heap.
+    KeepHeap,
+    /// Change protections less often.
+    FewerMprotects,
+    /// Call madvise less often.
+    FewerMadvises,
+    /// Have another process look into this one less often.
+    FewerLooks {
+        /// Which; `None` if it has no id in the tracer's pid namespace.
+        pid: Option<u32>,
+    },
     /// A kernel that takes most faults without `mmap_lock`.
     NewerKernel,
     /// Dirty memory is written back earlier, and more of it is allowed.

@@ -7,6 +7,7 @@
 mod chance;
 mod counted;
 mod diff;
+mod diff_beside;
 mod diff_ps;
 mod durations;
 mod keys;
@@ -39,6 +40,9 @@ use stalls::Stalls as Swept;
 
 pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
 pub use diff::{Change, Diff, DiffRow, GIVEN_UP_PERCENT, PERCENTILES, compare};
+pub use diff_beside::{
+    Beside, DeviceChange, DeviceKey, DevicesChange, Fate, PastsChange, WaitedChange,
+};
 pub use diff_ps::PsChange;
 pub use durations::{Durations, Percentiles};
 pub use places::{HotRange, PAGE_BYTES};

@@ -1,7 +1,17 @@
 //! What is known of a page before a fault had it read: whether it had been in memory, who evicted it,
 //! who filled the page cache meanwhile (`--evictions`).
 
-use super::{Cause, Fault, Name};
+use super::{Cause, Fault, Name, Start};
+
+/// The job whose rung tells whether pages were watched.
+const JOB: &str = "page_uncached";
+
+impl Start {
+    /// Whether what becomes of the pages of files is watched (`--evictions`).
+    pub fn watches_pages(&self) -> bool {
+        self.does(JOB)
+    }
+}
 
 /// The past of the page that a fault waited for. Times are Unix time, ns.
 #[derive(Debug, Clone, PartialEq, Eq)]

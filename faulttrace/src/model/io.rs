@@ -57,8 +57,7 @@ const JOB: &str = "io_queued";
 impl Start {
     /// Whether reads that faults begin are followed to their devices (`--io`).
     pub fn follows_io(&self) -> bool {
-        let done = |(job, rung): &(String, String)| job == JOB && rung != "none";
-        self.rungs.iter().any(done)
+        self.does(JOB)
     }
 }
 
@@ -144,7 +143,7 @@ impl DeviceTotals {
     }
 
     /// Adds what `other` added up.
-    fn merge(&mut self, other: &DeviceTotals) {
+    pub(crate) fn merge(&mut self, other: &DeviceTotals) {
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         add(&mut self.faults, other.faults);
         add(&mut self.blocked_ns, other.blocked_ns);

@@ -86,6 +86,14 @@ pub struct Start {
     pub time_ns: u64,
 }
 
+impl Start {
+    /// Whether a job is done, in whichever way.
+    fn does(&self, job: &str) -> bool {
+        let done = |(name, rung): &(String, String)| name == job && rung != "none";
+        self.rungs.iter().any(done)
+    }
+}
+
 /// A process as its name and executable show it. Both are the target's own words: escape them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessInfo {

@@ -19,6 +19,7 @@ mod sites;
 mod start;
 mod steps;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use rusqlite::{Connection, Row};
 
 use super::rows::absolute;
 use super::{Error, Result, schema};
-use crate::model::{Measure, Name, Record, Site, Sleep, Start, Waker};
+use crate::model::{Cause, Measure, Name, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
 use goroutines::Goroutines;
 use histories::Histories;
@@ -181,24 +182,39 @@ impl Trace {
         order: Order,
         take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.scan(order, &faults(self.minor), Fault::read, take)
+        self.scan(order, Detail::All, take)
     }
 
     /// As [`Trace::records`], for those who add up times: [`Measure::switches`] and
-    /// [`Measure::longest_sleep`] take time to read, and are 0 and `None` whatever the trace says.
+    /// [`Measure::longest_sleep`] take time to read, and are 0 and `None` whatever the trace says. But for
+    /// faults that waited for `mmap_lock`: there the sleep tells who held it.
     pub fn records_for_totals(
         &self,
         order: Order,
         take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.scan(order, TIMES, Fault::read_times, take)
+        let detail = if self.has_lock_waits()? {
+            Detail::Holders
+        } else {
+            Detail::Times
+        };
+        self.scan(order, detail, take)
+    }
+
+    /// Whether there is a site of faults that waited for `mmap_lock`. Most traces have none, and their
+    /// faults are read the quicker way.
+    fn has_lock_waits(&self) -> Result<bool> {
+        self.steps.renew(self.size);
+        let select = "SELECT EXISTS (SELECT 1 FROM sites NOT INDEXED WHERE cause = ?)";
+        let cause = Cause::MmapLock.as_str();
+        let found = self.db.query_row(select, [cause], |row| row.get(0));
+        found.map_err(|error| self.errors().database(error))
     }
 
     fn scan(
         &self,
         order: Order,
-        select: &str,
-        read: impl Fn(&Row<'_>) -> rusqlite::Result<Fault>,
+        detail: Detail,
         mut take: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         self.steps.renew(self.size);
@@ -214,6 +230,7 @@ impl Trace {
         let mut ios = ios.begin(self.size, errors)?;
         let mut goroutines = Goroutines::new(&self.db, order, self.minor, errors)?;
         let mut goroutines = goroutines.begin(self.size, errors)?;
+        let select = detail.select(self.minor);
         let mut statement = self.prepare(&format!("{select} {}", order.sql()))?;
         let mut faults = Scan::new(&mut statement, "faults", order, self.size, errors)?;
         let mut ahead = Ahead::new(&self.file, self.size, self.fault_ids(), order);
@@ -226,7 +243,11 @@ impl Trace {
                     return Ok(());
                 }
             }
-            let fault = read(row).map_err(|error| errors.row("faults", id, &error))?;
+            let broken = |error| errors.row("faults", id, &error);
+            let mut fault = Fault::read_times(row).map_err(broken)?;
+            if detail.wants_sleep(fault.site, &mut sites)? {
+                fault.read_sleep(row).map_err(broken)?;
+            }
             let sleep = fault.sleep(id, &mut sites, &mut sleeps)?;
             let history = histories.of(id, &mut sites, base_ns)?;
             let found = sites.get(fault.site)?;
@@ -266,6 +287,32 @@ impl Trace {
     fn prepare(&self, sql: &str) -> Result<rusqlite::Statement<'_>> {
         let prepared = self.db.prepare(sql);
         prepared.map_err(|error| self.errors().database(error))
+    }
+}
+
+/// What is read of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    All,
+    Times,
+    /// Times, and the longest sleeps of those that waited for `mmap_lock`.
+    Holders,
+}
+
+impl Detail {
+    fn select(self, minor: i32) -> Cow<'static, str> {
+        match self {
+            Detail::Times => TIMES.into(),
+            Detail::All | Detail::Holders => faults(minor).into(),
+        }
+    }
+
+    fn wants_sleep(self, site: i64, sites: &mut Sites<'_>) -> Result<bool> {
+        Ok(match self {
+            Detail::All => true,
+            Detail::Times => false,
+            Detail::Holders => sites.get(site)?.site.facts.cause == Some(Cause::MmapLock),
+        })
     }
 }
 
@@ -315,15 +362,13 @@ impl Fault {
         })
     }
 
-    /// From [`faults`].
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            switches: row.get(7)?,
-            slept_after: row.get(8)?,
-            waker: row.get(9)?,
-            waker_syscall: others::name(row, 10)?,
-            ..Self::read_times(row)?
-        })
+    /// The rest, from [`faults`].
+    fn read_sleep(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        self.switches = row.get(7)?;
+        self.slept_after = row.get(8)?;
+        self.waker = row.get(9)?;
+        self.waker_syscall = others::name(row, 10)?;
+        Ok(())
     }
 
     /// Its longest sleep: a row of its own if it slept more than once.

@@ -218,6 +218,32 @@ fn records_come_back_as_they_were() {
 }
 
 #[test]
+fn totals_have_the_sleeps_of_those_alone_who_waited_for_mmap_lock() {
+    let directory = directory();
+    let sleeps = |name: &str, cause| {
+        let path = directory.path().join(name);
+        let mut waited = samples::fault();
+        waited.facts.cause = cause;
+        let written = [samples::record(samples::fault()), samples::record(waited)];
+        write(&path, &written);
+        let mut found = Vec::new();
+        let trace = Trace::open(&path).expect("opened");
+        let done = trace.records_for_totals(Order::OldestFirst, |item| {
+            if let Record::Fault(fault) = item.into_record() {
+                found.push(fault.longest_sleep.clone());
+            }
+            ControlFlow::Continue(())
+        });
+        done.expect("readable");
+        found
+    };
+    let slept = samples::fault().longest_sleep;
+    assert_eq!(sleeps("a", Some(Cause::MmapLock)), [None, slept]);
+    assert_eq!(sleeps("b", Some(Cause::Fuse)), [None, None]);
+    assert_eq!(sleeps("c", None), [None, None]);
+}
+
+#[test]
 fn sites_are_shared() {
     let directory = directory();
     let path = directory.path().join("a");

@@ -4,6 +4,11 @@
 //! One sample for each user stack, thread, file and cause, with the number of faults and the time
 //! blocked; thread, file and cause are labels (`-tagroot thread`, `-tagfocus cause=fuse`).
 //!
+//! What became of the page before (`--evictions`) and the device that was read (`--io`) are labels, too,
+//! in the words of CSV and Perfetto: `history_past`, `history_how`, `io_device` and `io_device_name`.
+//! Of each there are few values, so they split no sample into many. Times and counts of devices have as
+//! many values as there are faults, and are in the other formats alone.
+//!
 //! Faults of Go programs have more: `goroutine` (its number), `goroutine_start` (the function that it
 //! was made to run) and `p_held` (`yes`: nobody could run goroutines with its P meanwhile). A server
 //! may make a goroutine for each request, so that no two faults are of the same: then numbers would
@@ -27,7 +32,7 @@ use super::bounded::{Budget, Dictionary, Groups, Limits, Sums};
 use super::names;
 use super::{Error, Export};
 use crate::model::summary::{FileKey, Summary};
-use crate::model::{Cause, Fault, Name, Record};
+use crate::model::{Cause, Device, Fault, History, How, Name, Record};
 use crate::view::words;
 use code::Code;
 use proto::{Label, Profile, Sample, ValueType};
@@ -44,6 +49,7 @@ pub(super) struct Pprof {
     files: Dictionary<FileKey>,
     /// Functions that goroutines were made to run.
     starts: Dictionary<Name>,
+    devices: Dictionary<Device>,
     code: Code,
     budget: Budget,
     numbers: Numbers,
@@ -70,6 +76,10 @@ struct Key {
     start: Option<u32>,
     /// `None`: it is no Go program, or what its thread was at could not be read.
     holds_p: Option<bool>,
+    /// The stable name of what is known of the page's past.
+    past: Option<&'static str>,
+    how: Option<How>,
+    device: Option<u32>,
 }
 
 impl Pprof {
@@ -84,6 +94,7 @@ impl Pprof {
             threads: Dictionary::default(),
             files: Dictionary::default(),
             starts: Dictionary::default(),
+            devices: Dictionary::default(),
             code: Code::default(),
             budget: Budget::new(limits.bytes),
             numbers: Numbers {
@@ -108,6 +119,17 @@ impl Pprof {
             Some(start) => Some(self.starts.id(start, start.0.len(), budget)?),
             None => None,
         };
+        let history = fault.history.as_deref();
+        let device = match fault.io.as_deref().and_then(|io| io.device.as_ref()) {
+            Some(device) => {
+                let name_bytes = device.name.as_ref().map_or(0, |name| name.0.len());
+                Some(
+                    self.devices
+                        .id(device, name_bytes + size_of::<Device>(), budget)?,
+                )
+            }
+            None => None,
+        };
         Some(Key {
             stack: self.code.stack(facts.pid, stack, budget)?,
             pid: facts.pid,
@@ -122,6 +144,11 @@ impl Pprof {
             goroutine: goroutine.and_then(|of| of.id),
             start,
             holds_p: goroutine.map(|of| of.p.is_some()),
+            past: history.map(|history| history.past.as_str()),
+            how: history
+                .and_then(History::removal)
+                .map(|removal| removal.how),
+            device,
         })
     }
 
@@ -306,6 +333,10 @@ struct Labels {
     goroutine: i64,
     start: i64,
     p_held: i64,
+    past: i64,
+    how: i64,
+    device: i64,
+    device_name: i64,
 }
 
 impl Labels {
@@ -320,6 +351,10 @@ impl Labels {
             goroutine: key("goroutine"),
             start: key("goroutine_start"),
             p_held: key("p_held"),
+            past: key("history_past"),
+            how: key("history_how"),
+            device: key("io_device"),
+            device_name: key("io_device_name"),
         }
     }
 
@@ -332,6 +367,10 @@ impl Labels {
         let cause = key.cause.map_or("no sleep", Cause::as_str);
         let start = key.start.and_then(|start| of.starts.get(start));
         let start = start.map(names::go_function);
+        let device = key.device.and_then(|device| of.devices.get(device));
+        let device_name = device.and_then(|device| device.name.as_ref());
+        let device_name = device_name.map(names::thread);
+        let device = device.map(Device::numbers);
         let mut text = |key, text: &str| Label {
             key,
             str: writer.string(&mut of.code, text),
@@ -354,6 +393,10 @@ impl Labels {
         labels.extend(start.map(|start| text(self.start, &start)));
         let p_held = |yes| if yes { "yes" } else { "no" };
         labels.extend(key.holds_p.map(|yes| text(self.p_held, p_held(yes))));
+        labels.extend(key.past.map(|past| text(self.past, past)));
+        labels.extend(key.how.map(|how| text(self.how, how.as_str())));
+        labels.extend(device.map(|numbers| text(self.device, &numbers)));
+        labels.extend(device_name.map(|name| text(self.device_name, &name)));
         labels
     }
 }

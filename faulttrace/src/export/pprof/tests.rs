@@ -13,7 +13,7 @@ use crate::export::bounded::Limits;
 use crate::export::tests::{HOSTILE, T0, export, fold, hostile, many, record, run};
 use crate::export::{Export, Kind};
 use crate::model::summary::samples;
-use crate::model::{Goroutine, Name, Record, Stack};
+use crate::model::{Device, Goroutine, History, Name, Past, Record, Stack};
 
 /// A profile, with checks of what pprof checks when it reads one.
 struct Read(Profile);
@@ -135,6 +135,8 @@ fn a_stack_has_lines_mappings_and_labels() {
     let expected = [
         ("cause", "file_read"),
         ("file", "/data/index.bin"),
+        ("history_how", "memcg_reclaim"),
+        ("history_past", "refault"),
         ("pid", "4700"),
         ("thread", "worker-3"),
         ("tid", "4711"),
@@ -188,6 +190,60 @@ fn the_program_is_the_first_mapping() {
     let read = profile(&[samples::start(), record(fault)]);
     assert_eq!(read.text(read.0.mapping[0].filename), "/usr/bin/server");
     assert_eq!(read.0.mapping.len(), 2);
+}
+
+#[test]
+fn pasts_and_devices_are_labels_and_keep_samples_apart() {
+    let of = |past, device: Option<(u32, Option<&str>)>| {
+        let mut fault = samples::fault_with_io();
+        fault.history = past;
+        if let Some(io) = &mut fault.io {
+            io.device = device.map(|(minor, name)| Device {
+                major: 7,
+                minor,
+                name: name.map(Name::from),
+            });
+        }
+        record(fault)
+    };
+    let first_touch = || {
+        let history = History {
+            watched_ns: Some(T0),
+            past: Past::FirstTouch,
+        };
+        Some(Box::new(history))
+    };
+    let evicted = || Some(Box::new(samples::history()));
+    let read = profile(&[
+        of(first_touch(), Some((0, Some("loop0")))),
+        of(first_touch(), Some((0, Some("loop0")))),
+        of(evicted(), Some((0, Some("loop0")))),
+        of(first_touch(), Some((1, None))),
+        of(None, None),
+    ]);
+    let keys = ["history_past", "history_how", "io_device", "io_device_name"];
+    let mut found: Vec<_> = read
+        .0
+        .sample
+        .iter()
+        .map(|sample| {
+            let labels = read.labels(sample);
+            // What is not known has no label.
+            let shown = keys.map(|key| labels.get(key).cloned().unwrap_or_default());
+            (sample.value[0], shown.join(" "))
+        })
+        .collect();
+    found.sort();
+    let found: Vec<_> = found.iter().map(|(n, text)| (*n, text.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            (1, "   "),
+            (1, "first_touch  7:1 "),
+            (1, "refault memcg_reclaim 7:0 loop0"),
+            (2, "first_touch  7:0 loop0"),
+        ]
+    );
 }
 
 /// A fault of a Go program.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::gather::{Gather, OfFile};
 use super::goroutines::{OfGo, PsFindings};
+use super::holders::{Holders, OfHolders};
 use super::pages::Again;
 use super::reads::{Reads, Writes};
 use super::settle::{MAX_MEMBERS, least_ns};
@@ -83,6 +84,9 @@ pub struct ProcessFindings {
     pub removed: Option<[RemovedFindings; 2]>,
     /// When its threads were blocked at once; `None` if it has one thread, or none was.
     pub stalls: Option<StallFindings>,
+    /// Who held the lock of its address space that its faults waited for; `None` if none did, or there
+    /// were too many processes.
+    pub lock_holders: Option<Holders>,
     /// The Ps of a Go program; `None` if at no time all were stuck.
     pub ps: Option<PsFindings>,
 }
@@ -175,6 +179,8 @@ impl Findings {
             let swapped = gather.memories.get(&pid).map(again);
             let mut found = ProcessFindings::of(report, process, pid, swapped.unwrap_or_default())?;
             found.removed = RemovedFindings::of(process, pid, page_bytes);
+            let holders = gather.lock_holders.get(&pid);
+            found.lock_holders = holders.map(OfHolders::found);
             found.ps = ps(report, pid, &mut go, wall_ns.unwrap_or(0));
             Some(found)
         });
@@ -295,6 +301,7 @@ impl ProcessFindings {
             swapped,
             removed: None,
             stalls,
+            lock_holders: None,
             ps: None,
         })
     }

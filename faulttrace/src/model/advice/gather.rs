@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::goroutines::OfGo;
+use super::holders::OfHolders;
 use super::pages::Pages;
 use super::reads::{Reads, Writes, is_read};
 use super::settle::MAX_MEMBERS;
@@ -68,6 +69,8 @@ pub(crate) struct Gather {
     pub(super) pages: Pages,
     /// Go programs, by process.
     pub(super) go: HashMap<u32, OfGo>,
+    /// Who held the lock of the address space, by process that waited for it.
+    pub(super) lock_holders: HashMap<u32, OfHolders>,
     /// Faults on files that found no room. How many files, would have to be remembered.
     pub(super) beyond: u64,
 }
@@ -85,6 +88,7 @@ impl Gather {
             spaces: 0,
             pages: Pages::new(bounds.pages),
             go: HashMap::new(),
+            lock_holders: HashMap::new(),
             beyond: 0,
         }
     }
@@ -134,6 +138,17 @@ impl Gather {
         }
         if let Some(space) = space {
             self.page(space, measure, page_bytes);
+        }
+        if site.facts.cause == Some(Cause::MmapLock) {
+            self.waited_for_lock(site.facts.pid, measure);
+        }
+    }
+
+    /// The same fault, if it waited for the lock of the address space.
+    fn waited_for_lock(&mut self, pid: u32, measure: &Measure) {
+        let known = &mut self.lock_holders;
+        if known.len() < self.bounds.memories || known.contains_key(&pid) {
+            known.entry(pid).or_default().fault(pid, measure);
         }
     }
 

@@ -4,6 +4,7 @@ mod agree;
 mod devices;
 mod files;
 mod go;
+mod lock;
 mod others;
 mod pages;
 mod removed;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::chance::{self, Samples, Verdict};
+use super::diff_beside::{self, Beside, DevicesChange, PastsChange};
 use super::diff_ps::{self, PsChange};
 use super::durations::Durations;
 use super::report::Report;
@@ -20,6 +21,10 @@ pub struct Diff {
     pub all: DiffRow,
     /// The Ps of Go programs; `None` if there are none.
     pub ps: Option<PsChange>,
+    /// What had become of pages; `None` if neither trace was asked to look (`--evictions`).
+    pub pasts: Option<Beside<PastsChange>>,
+    /// What devices did; `None` if neither trace was asked to follow reads (`--io`).
+    pub devices: Option<Beside<DevicesChange>>,
     /// By cause, and so on: the greatest change of blocked time first.
     pub causes: Vec<DiffRow>,
     /// By path and kind of memory.
@@ -110,6 +115,8 @@ struct Side<'a> {
 /// Compares two traces.
 pub fn compare(before: &Report, after: &Report) -> Diff {
     let ps = diff_ps::compare(before, after);
+    let pasts = diff_beside::pasts(before, after);
+    let devices = diff_beside::devices(before, after);
     let (before, after) = (Side::new(before), Side::new(after));
     let mut keys: BTreeMap<&SeriesKey, ()> = BTreeMap::new();
     for key in before.series.keys().chain(after.series.keys()) {
@@ -132,6 +139,8 @@ pub fn compare(before: &Report, after: &Report) -> Diff {
     Diff {
         all: row(&SeriesKey::All, &before, &after),
         ps,
+        pasts,
+        devices,
         causes,
         files,
         stacks,

@@ -2,6 +2,7 @@
 
 use super::chance::{self, Verdict};
 use super::diff::Change;
+use super::diff_beside::{number, rate};
 use super::report::{Part, Report};
 use super::slices::SLICES;
 
@@ -108,15 +109,4 @@ fn verdict((before, a): (&Report, Option<Sums>), (after, b): (&Report, Option<Su
         (Some(a), Some(b)) => chance::times(&a, &b),
         _ => Verdict::TooLittle,
     }
-}
-
-fn rate(report: &Report, count: Option<u64>) -> Option<f64> {
-    let wall_ns = report.wall.map(|wall| wall.length_ns());
-    let wall_ns = wall_ns.filter(|wall| *wall > 0)?;
-    Some(number(count?) / (number(wall_ns) / 1e9))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn number(of: u64) -> f64 {
-    of as f64
 }

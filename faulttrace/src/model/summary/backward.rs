@@ -98,6 +98,7 @@ impl Summary {
         match record {
             Record::Start(start) => {
                 self.began_ns.get_or_insert(start.time_ns);
+                self.follows_io |= start.follows_io();
                 for target in &start.targets {
                     self.name_earlier(target);
                 }

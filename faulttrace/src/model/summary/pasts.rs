@@ -1,7 +1,7 @@
 //! What the pasts of pages add up to: how many had been in memory before, who evicted them, who filled
 //! the page cache meanwhile, and how much more memory would have kept them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use hdrhistogram::Histogram;
@@ -114,6 +114,8 @@ pub struct Pasts {
     pub refault: Waited,
     /// Pages of which nothing is known.
     pub unknown: Waited,
+    /// Refaults by how their pages were removed: all of them.
+    pub how: BTreeMap<How, Waited>,
     /// Refaults by how and by whom their pages were removed.
     pub removed: Sums<Remover>,
     /// Refaults by who added most to the page cache while their pages were in it.
@@ -151,6 +153,7 @@ impl Pasts {
             Past::Refault(removal) => removal,
         };
         self.refault.add(waited);
+        self.how.entry(removal.how).or_default().add(waited);
         let remover = Remover {
             how: removal.how,
             who: Who {
@@ -193,6 +196,9 @@ impl Pasts {
         self.first_touch.add(other.first_touch);
         self.refault.add(other.refault);
         self.unknown.add(other.unknown);
+        for (how, waited) in &other.how {
+            self.how.entry(*how).or_default().add(*waited);
+        }
         self.removed.merge(&other.removed);
         self.filled.merge(&other.filled);
         self.without_distance += other.without_distance;

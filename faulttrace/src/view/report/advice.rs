@@ -3,6 +3,7 @@
 //! docs/advice.md tells which rule gives it when; docs/report-json.md is the schema.
 
 mod actions;
+mod holders;
 mod json;
 #[cfg(test)]
 mod tests;

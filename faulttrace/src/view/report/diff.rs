@@ -1,5 +1,6 @@
 //! Two traces compared, for people and for programs.
 
+mod beside;
 mod headline;
 mod json;
 mod text;

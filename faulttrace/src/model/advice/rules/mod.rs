@@ -4,6 +4,7 @@
 mod devices;
 mod files;
 mod go;
+mod lock;
 mod memory;
 mod process;
 mod writes;
@@ -26,7 +27,8 @@ pub(super) fn all(findings: &Findings) -> Vec<Advice> {
         given.extend(memory::removed(process));
         given.extend(memory::swap(findings, process));
         given.extend(memory::limit(process));
-        given.extend(process::waits(findings, process));
+        given.extend(lock::lock(findings, process));
+        given.extend(process::waits(process));
         given.extend(process::together(process));
         given.extend(go::stuck(process));
     }

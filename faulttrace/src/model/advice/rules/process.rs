@@ -4,23 +4,12 @@ use super::avoid;
 use crate::model::Cause;
 use crate::model::advice::reads::is_read;
 use crate::model::advice::{
-    About, Action, Advice, Evidence, Findings, Gain, How, ProcessFindings, Rule, Unit,
+    About, Action, Advice, Evidence, Gain, How, ProcessFindings, Rule, Unit,
 };
 
-/// From this version on the kernel takes faults on files, too, without `mmap_lock` (per-VMA locks).
-const WITHOUT_LOCK: (u32, u32) = (6, 6);
-
-/// Waits for other threads of the process, or for copies and moves of its memory.
-pub(super) fn waits(
-    findings: &Findings,
-    process: &ProcessFindings,
-) -> impl Iterator<Item = Advice> {
-    let mut lock = vec![Action::FewerMappings];
-    if findings.kernel.is_some_and(|kernel| kernel < WITHOUT_LOCK) {
-        lock.push(Action::NewerKernel);
-    }
+/// Waits for a handler, or for copies and moves of its memory.
+pub(super) fn waits(process: &ProcessFindings) -> impl Iterator<Item = Advice> {
     [
-        (Rule::MmapLock, Cause::MmapLock, lock),
         (
             Rule::Userfaultfd,
             Cause::Userfaultfd,

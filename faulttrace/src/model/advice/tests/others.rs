@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::model::advice::{About, How, MIN_FAULTS, NoAdvice, Unit};
-use crate::model::summary::samples::start;
 
 const BLOCKED: u64 = MS - 1;
 
 /// So many faults that blocked for this reason.
-fn because(cause: Cause, count: u64) -> Vec<Fault> {
+pub(super) fn because(cause: Cause, count: u64) -> Vec<Fault> {
     (0..count)
         .map(|n| {
             let mut one = nth(n);
@@ -115,27 +114,6 @@ fn memory_that_was_swapped_has_a_size() {
         one
     }));
     assert!(has(only(&all), Action::MlockMemory { bytes: None }));
-}
-
-#[test]
-fn a_newer_kernel_is_for_those_who_have_an_older_one() {
-    let on_kernel = |release: &str| {
-        let mut start = start();
-        if let Record::Start(start) = &mut start {
-            Arc::make_mut(start).kernel = release.to_owned();
-        }
-        let all = with(&[start], because(Cause::MmapLock, 40));
-        has(only(&all), Action::NewerKernel)
-    };
-    assert!(on_kernel("6.1.0-28-amd64"));
-    assert!(on_kernel("5.10.1"));
-    assert!(!on_kernel("6.6.0"));
-    assert!(!on_kernel("6.18.44-fc-v657"));
-    assert!(!on_kernel("unheard of"));
-    assert!(!has(
-        only(&advised(because(Cause::MmapLock, 40))),
-        Action::NewerKernel
-    ));
 }
 
 #[test]

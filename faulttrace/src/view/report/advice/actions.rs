@@ -50,6 +50,13 @@ pub(super) fn action(action: Action) -> Words {
             answering(action)
         }
         A::RaiseGomaxprocs { .. } | A::ReadOffPs => goroutines(action),
+        A::FewerMappings
+        | A::MapPopulate
+        | A::KeepHeap
+        | A::FewerMprotects
+        | A::FewerMadvises
+        | A::FewerLooks { .. }
+        | A::NewerKernel => changing(action),
         _ => process(action),
     }
 }
@@ -207,7 +214,7 @@ fn allocating(action: Action) -> Words {
     }
 }
 
-fn process(action: Action) -> Words {
+fn changing(action: Action) -> Words {
     match action {
         Action::FewerMappings => words(
             "fewer_mappings",
@@ -215,11 +222,52 @@ fn process(action: Action) -> Words {
              ranges, let the allocator keep memory (glibc: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)",
             "memory is given back later",
         ),
-        Action::NewerKernel => words(
+        Action::MapPopulate => words(
+            "map_populate",
+            "MAP_POPULATE for new mappings, or MADV_POPULATE_WRITE (Linux 5.14) on them: memory that is \
+             there already has no faults that could wait for the lock",
+            "the call waits until all is there; memory that is never used is taken, too",
+        ),
+        Action::KeepHeap => words(
+            "keep_heap",
+            "have the allocator call brk less often: a larger M_TRIM_THRESHOLD and M_TOP_PAD (glibc, \
+             mallopt(3))",
+            "memory is taken earlier, and given back later",
+        ),
+        Action::FewerMprotects => words(
+            "fewer_mprotects",
+            "fewer and larger mprotect calls: change a range at once, before other threads use it, or map \
+             it with the protection that it ends up with",
+            "memory is writable, or executable, for longer",
+        ),
+        Action::FewerMadvises => words(
+            "fewer_madvises",
+            "fewer and larger madvise calls; if an allocator makes them, let it keep memory for longer \
+             (jemalloc: dirty_decay_ms, muzzy_decay_ms)",
+            "memory is given back later",
+        ),
+        Action::FewerLooks { pid } => words("fewer_looks", looks(pid), "it knows less, or later"),
+        _ => words(
             "newer_kernel",
             "Linux 6.6 or later: most faults take the lock of one mapping (CONFIG_PER_VMA_LOCK)",
             "a new kernel",
         ),
+    }
+}
+
+fn looks(pid: Option<u32>) -> String {
+    let who = pid.map_or_else(
+        || "the process outside this pid namespace".to_owned(),
+        |pid| format!("process {pid}"),
+    );
+    format!(
+        "have {who} look into this one less often: no reads of /proc/PID/smaps, maps and numa_maps where \
+         status, statm or smaps_rollup will do, no process_vm_readv or ptrace while this must not wait"
+    )
+}
+
+fn process(action: Action) -> Words {
+    match action {
         Action::MadvPopulateWrite => words(
             "madv_populate_write",
             "madvise(MADV_POPULATE_WRITE) (Linux 5.14) before the memory is used",
@@ -390,6 +438,11 @@ pub(super) const ALL: &[Action] = &[
     Action::DeferHugePages,
     Action::MadvNohugepage,
     Action::FewerMappings,
+    Action::MapPopulate,
+    Action::KeepHeap,
+    Action::FewerMprotects,
+    Action::FewerMadvises,
+    Action::FewerLooks { pid: None },
     Action::NewerKernel,
     Action::DirtyLimits,
     Action::FewerSyncs,

@@ -10,6 +10,7 @@ use crate::view::json::io::DevicePart;
 use crate::view::json::one_line;
 use crate::view::json::scalar::share;
 use crate::view::json::summary::Common;
+use crate::view::report::advice::holders::HoldersPart;
 use crate::view::report::advice::{actions, words};
 use crate::view::report::json::HeadPart;
 
@@ -94,6 +95,7 @@ struct AdvicePart<'a> {
     gain_share: Option<f64>,
     gain_how: String,
     evidence: Vec<String>,
+    lock_holders: Option<HoldersPart<'a>>,
     only_if: Option<String>,
     actions: Vec<ActionPart>,
     overlaps: &'a [usize],
@@ -145,6 +147,7 @@ impl<'a> AdvicePart<'a> {
                 .and_then(|ns| share(ns, blocked_ns)),
             gain_how: words::how(advice),
             evidence: advice.evidence.iter().map(words::evidence).collect(),
+            lock_holders: HoldersPart::of(advice),
             only_if: advice.only_if.map(words::condition),
             actions: advice
                 .actions

@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use super::{actions, words, write_advice_json, write_advice_text};
 use crate::model::advice::{
-    About, Advised, Condition, MIN_FAULTS, MIN_GAIN_NS, NoAdvice, PER_BLOCKED, PER_STOPPED,
-    PER_WALL, Rule,
+    About, Advised, Condition, Evidence, MIN_FAULTS, MIN_GAIN_NS, NoAdvice, PER_BLOCKED,
+    PER_STOPPED, PER_WALL, Rule,
 };
 use crate::model::analysis::tests::{analyse, during, records};
 use crate::model::analysis::{Options, Report, Wall};
 use crate::model::summary::samples::{T0, start};
-use crate::model::{Cause, Name};
+use crate::model::{Cause, Name, Sleep, Task, Waker};
 use crate::view::TextOptions;
 use crate::view::json::tests::docs::check;
 use crate::view::report::json::tests::{check_advice, fields};
@@ -18,6 +18,27 @@ use crate::view::report::samples::{eventful, hostile};
 
 const DOCS: &str = include_str!("../../../../../docs/advice.md");
 const MS: u64 = 1_000_000;
+
+/// By whom the lock was held that the fault of this number waited for.
+fn held_by(n: u64) -> Sleep {
+    let (pid, name, syscall) = match n % 20 {
+        0 => (812, "exporter", Some("read")),
+        1..=3 => (4700, "worker-1", None),
+        _ => (4700, "loader", Some("mprotect")),
+    };
+    let task = Task {
+        pid,
+        tid: pid + 1,
+        name: Name::from(name),
+        syscall: syscall.map(Name::from),
+    };
+    Sleep {
+        after_ns: 0,
+        blocked_ns: MS / 2,
+        runqueue_ns: 0,
+        waker: (n % 20 != 7).then_some(Waker::Task(task)),
+    }
+}
 
 /// A file read in order, page by page; and waits for `mmap_lock`.
 fn advised() -> Report {
@@ -32,6 +53,7 @@ fn advised() -> Report {
         let mut one = during(2, n * 4 * MS, n * 4 * MS + MS);
         one.facts.cause = Some(Cause::MmapLock);
         one.facts.place.path = None;
+        one.longest_sleep = Some(held_by(n));
         faults.push(one);
     }
     for one in &mut faults {
@@ -108,6 +130,26 @@ fn programs_get_the_same() {
     assert!(overlaps, "{given:?}");
     let lock = given.iter().find(|one| one["rule"] == "mmap_lock").unwrap();
     assert!(lock["path"].is_null() && lock["deleted"].is_null());
+    let holders = &lock["lock_holders"];
+    let rows = holders["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &holders["others"]), (3, &Value::Null));
+    assert_eq!(
+        (&rows[0]["thread"], &rows[0]["syscall"]),
+        (&"loader".into(), &"mprotect".into())
+    );
+    assert_eq!(
+        (&rows[0]["faults"], &rows[0]["other_process"]),
+        (&150.into(), &false.into())
+    );
+    assert_eq!(rows[0]["blocked_ns"], 150 * MS / 2);
+    assert!(rows[1]["syscall"].is_null());
+    assert_eq!(
+        (&rows[2]["pid"], &rows[2]["other_process"]),
+        (&812.into(), &true.into())
+    );
+    assert_eq!(holders["unknown"]["faults"], 10);
+    assert_eq!(lock["actions"][0]["action"], "fewer_mprotects");
+    assert!(given[0]["lock_holders"].is_null());
 
     let mut few = advised();
     few.options.top = 1;
@@ -166,6 +208,12 @@ fn names_stay_within_their_line_and_its_width() {
     for one in &mut report.advice.as_mut().unwrap().given {
         if let About::File { file, .. } = &mut one.about {
             file.path = Some(evil.clone());
+        }
+        for evidence in &mut one.evidence {
+            if let Evidence::Holders(found) = evidence {
+                found.rows[0].0.name = evil.clone();
+                found.rows[0].0.syscall = Some(evil.clone());
+            }
         }
         one.only_if = Some(Condition::FewUsed {
             pages_percent: Some(u64::MAX),

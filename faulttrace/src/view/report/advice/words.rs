@@ -5,6 +5,7 @@ use crate::model::advice::{
     PER_WALL, PsFindings, Reads, RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
 };
 use crate::view::escape::escaped;
+use crate::view::report::advice::holders;
 use crate::view::text::history;
 use crate::view::text::words::{about, duration, plural, with_id};
 use crate::view::text::words::{name, percent};
@@ -75,6 +76,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
         Evidence::CameAgain { again, bytes } => came_again(again, *bytes),
         Evidence::Removed(found) => removed(found),
         Evidence::Together(stalls) => together(stalls),
+        Evidence::Holders(found) => holders::told(found),
         Evidence::Requests {
             completed,
             queued_ns,

@@ -1,5 +1,6 @@
 //! The comparison for programs: one JSON object. The schema is docs/report-json.md.
 
+mod beside;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::view::json::one_line;
 use crate::view::json::scalar::escaped;
 use crate::view::json::summary::{Common, TallyPart, others};
 use crate::view::report::json::HeadPart;
+use beside::{DevicesPart, PastsPart};
 
 /// Writes the comparison as one object on one line.
 ///
@@ -35,6 +37,8 @@ struct DiffLine<'a> {
     deviations: f64,
     total: Rates,
     go_ps: Option<PsPart>,
+    pasts: Option<PastsPart>,
+    devices: Option<DevicesPart<'a>>,
     by_cause: Table<CauseKey>,
     by_file: Table<FileKey<'a>>,
     by_stack: Table<StackKey<'a>>,
@@ -53,6 +57,11 @@ impl<'a> DiffLine<'a> {
             deviations: DEVIATIONS,
             total: Rates::new(&diff.all),
             go_ps: diff.ps.as_ref().map(PsPart::new),
+            pasts: diff.pasts.as_ref().map(PastsPart::new),
+            devices: diff
+                .devices
+                .as_ref()
+                .map(|found| DevicesPart::new(found, top)),
             by_cause: Table::new(&diff.causes, top, causes, CauseKey::new),
             by_file: Table::new(&diff.files, top, files, FileKey::new),
             by_stack: Table::new(&diff.stacks, top, stacks, StackKey::new),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::Compared;
+use super::beside;
 use super::headline::{change, frame, headline, mark, rate, time};
 use crate::model::LossClass;
 use crate::model::analysis::{
@@ -22,7 +23,7 @@ use crate::view::text::tables::cause_label;
 use crate::view::text::words::{self, Clock, MAX_PATH, duration, percent, plural};
 
 /// Pages of this width have all columns.
-const WIDE: usize = 120;
+pub(super) const WIDE: usize = 120;
 /// Columns that the numbers of a line take.
 const NUMBERS: usize = 35;
 /// Frames shown of a stack.
@@ -68,6 +69,7 @@ fn in_zone(compared: &Compared<'_>, options: TextOptions, zone: TimeZone, out: &
         }
         .write(title, rows, others, out);
     }
+    beside::write(page, diff, compared.top, out);
     page.say("", out);
     page.wrap(0, &legend(compared.diff.ps.is_some()), out);
 }
@@ -138,10 +140,10 @@ fn side(page: Page, clock: &Clock, what: &str, name: &[u8], report: &Report, out
 }
 
 /// How a number is shown.
-type Show = fn(Option<f64>) -> String;
+pub(super) type Show = fn(Option<f64>) -> String;
 
 /// One number, before and after.
-fn changed(page: Page, of: &Change, show: Show, text: &str, out: &mut Vec<u8>) {
+pub(super) fn changed(page: Page, of: &Change, show: Show, text: &str, out: &mut Vec<u8>) {
     let (before, after) = (show(of.before), show(of.after));
     let line = format!("{before:>10} {after:>10} {:>9} ", change(of));
     page.line()

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::write_json;
+use crate::model::Record;
 use crate::model::analysis::tests::{analyse, records};
 use crate::model::analysis::{Options, Report};
 use crate::model::summary::samples;
@@ -62,6 +63,13 @@ pub(in crate::view::report) fn check_advice(advice: &Value) {
         check(piece, &fields("piece"));
         for action in list(&piece["actions"]) {
             check(action, &fields("action"));
+        }
+        let holders = &piece["lock_holders"];
+        maybe(holders, "lock_holders");
+        maybe(&holders["others"], "lock_waits");
+        maybe(&holders["unknown"], "lock_waits");
+        for holder in holders["rows"].as_array().into_iter().flatten() {
+            check(holder, &fields("lock_holder"));
         }
     }
 }
@@ -211,6 +219,16 @@ fn devices_are_told_where_reads_were_followed() {
         &[samples::start(), samples::record(samples::fault())],
     );
     assert!(written(&without)["devices"].is_null());
+    // Asked for, and no device was seen to get any: that is none, and what was not seen is counted.
+    let mut start = samples::start();
+    if let Record::Start(start) = &mut start {
+        let rungs = &mut std::sync::Arc::make_mut(start).rungs;
+        rungs.push(("io_queued".to_owned(), "tp_btf".to_owned()));
+    }
+    let unseen = analyse(options.clone(), &[start, samples::record(samples::fault())]);
+    let unseen = written(&unseen);
+    assert!(list(&unseen["devices"]).is_empty());
+    assert_eq!(unseen["devices_unseen"]["faults"], 1);
     let mut unknown = samples::fault_with_io();
     if let Some(io) = &mut unknown.io {
         io.device = None;

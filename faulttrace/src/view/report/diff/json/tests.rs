@@ -4,9 +4,12 @@ use serde_json::Value;
 
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::tests::diff::{trace, trace_of};
+use crate::model::analysis::tests::diff_beside::{
+    BOTH, after, faults, one_by_one, reads, recorded,
+};
 use crate::model::analysis::tests::diff_ps::go_trace;
-use crate::model::analysis::{Options, Report, compare};
-use crate::model::{Cause, Name};
+use crate::model::analysis::{Fate, Options, Report, compare};
+use crate::model::{Cause, How, Name};
 use crate::view::json::tests::docs::{check, check_record, joined};
 use crate::view::report::diff::{Compared, write_diff_json};
 use crate::view::report::json::tests::fields;
@@ -44,6 +47,7 @@ fn written(before: &Report, after: &Report) -> Value {
             check(change, &fields("change"));
         }
     }
+    check_beside(&value);
     for (table, key) in [
         ("by_cause", "cause_key"),
         ("by_file", "file_key"),
@@ -65,6 +69,42 @@ fn written(before: &Report, after: &Report) -> Value {
         }
     }
     value
+}
+
+fn check_beside(value: &Value) {
+    let maybe = |value: &Value, section: &str| {
+        if !value.is_null() {
+            check(value, &fields(section));
+        }
+    };
+    maybe(&value["pasts"], "diff_pasts");
+    for row in value["pasts"]["rows"].as_array().into_iter().flatten() {
+        check(row, &joined(fields("past_key"), fields("waited_change")));
+        check_waited(row);
+    }
+    let devices = &value["devices"];
+    maybe(devices, "diff_devices");
+    for row in devices["rows"].as_array().into_iter().flatten() {
+        check(row, &fields("device_change"));
+        maybe(&row["before"], "device_side");
+        maybe(&row["after"], "device_side");
+        for key in ["requests_per_s", "mean_queued_ns", "mean_served_ns"] {
+            check(&row[key], &fields("change"));
+        }
+    }
+    maybe(&devices["unseen"], "waited_change");
+    if !devices["unseen"].is_null() {
+        check_waited(&devices["unseen"]);
+    }
+}
+
+fn check_waited(row: &Value) {
+    for key in ["before", "after"] {
+        check(&row[key], &fields("waited"));
+    }
+    for key in ["faults_per_s", "blocked_ns_per_s"] {
+        check(&row[key], &fields("change"));
+    }
 }
 
 fn check_rates(rates: &Value) {
@@ -142,4 +182,61 @@ fn hostile_traces_are_written() {
     let value = written(&hostile(), &hostile());
     let thread = &value["by_thread"]["rows"][0]["thread"];
     assert_eq!(thread, r"\x1b[2J\r\n14:03:07.123 \xff\u{202e}");
+}
+
+#[test]
+fn what_both_recorded_besides_is_compared() {
+    let kswapd = Fate::Removed(How::Kswapd);
+    let before = one_by_one([after(5, Fate::FirstTouch), reads(5, 0, Some("sda"), (1, 1))]);
+    let later = one_by_one([
+        after(5, kswapd),
+        reads(5, 0, Some("sda"), (8, 2)),
+        reads(5, 1, Some("sdb"), (1, 1)),
+        reads(5, 2, Some("sdc"), (0, 1)),
+    ]);
+    let (before, later) = (recorded(BOTH, 5, before), recorded(BOTH, 5, later));
+    let value = written(&before, &later);
+    let pasts = &value["pasts"];
+    assert_eq!(
+        (&pasts["recorded_before"], &pasts["recorded_after"]),
+        (&true.into(), &true.into())
+    );
+    let rows = pasts["rows"].as_array().unwrap();
+    let evicted = rows.iter().find(|row| row["how"] == "kswapd").unwrap();
+    assert_eq!(
+        (&evicted["past"], &evicted["after"]["faults"]),
+        (&"refault".into(), &5.into())
+    );
+    assert_eq!(evicted["before"]["faults"], 0);
+    let first = rows
+        .iter()
+        .find(|row| row["past"] == "first_touch")
+        .unwrap();
+    assert!(first["how"].is_null());
+    let devices = &value["devices"];
+    assert_eq!(
+        (&devices["more_rows"], &devices["unseen"]),
+        (&1.into(), &Value::Null)
+    );
+    let sda = &devices["rows"][0];
+    assert_eq!(
+        (&sda["device_name"], &sda["device"]),
+        (&"sda".into(), &Value::Null)
+    );
+    assert_eq!(
+        (&sda["before"]["verdict"], &sda["after"]["verdict"]),
+        (&"busy".into(), &"busy".into())
+    );
+    assert_eq!(sda["mean_queued_ns"]["after"], 8e6);
+    assert_eq!(sda["mean_served_ns"]["before"], 1e6);
+
+    let neither = recorded(&[], 5, faults(5));
+    let value = written(&before, &neither);
+    for part in ["pasts", "devices"] {
+        assert_eq!(value[part]["recorded_before"], true);
+        assert_eq!(value[part]["recorded_after"], false);
+        assert!(value[part]["rows"].is_null());
+    }
+    let value = written(&neither, &neither);
+    assert!(value["pasts"].is_null() && value["devices"].is_null());
 }

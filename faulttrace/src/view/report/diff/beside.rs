@@ -1,0 +1,167 @@
+//! What is compared only if both traces recorded it, for people: what had become of pages
+//! (`--evictions`), and what devices did (`--io`).
+
+#[cfg(test)]
+mod tests;
+
+use super::headline::{change, rate, time};
+use super::text::{WIDE, changed};
+use crate::model::analysis::{
+    Beside, Change, DeviceChange, DeviceKey, DevicesChange, Diff, Fate, PastsChange, WaitedChange,
+};
+use crate::model::{DeviceTotals, How};
+use crate::view::text::line::{Page, Paint};
+use crate::view::text::words::name;
+
+/// Both, each if a trace has it.
+pub(super) fn write(page: Page, diff: &Diff, top: usize, out: &mut Vec<u8>) {
+    if let Some(found) = &diff.pasts {
+        let what = "why pages were not in memory";
+        if let Some(found) = both(page, found, what, "--evictions", out) {
+            pasts(page, what, found, out);
+        }
+    }
+    if let Some(found) = &diff.devices {
+        let what = "devices, for reads that faults began";
+        if let Some(found) = both(page, found, what, "--io", out) {
+            devices(page, what, found, top, out);
+        }
+    }
+}
+
+/// What changed, if both traces recorded it; else that is said.
+fn both<'a, T>(
+    page: Page,
+    found: &'a Beside<T>,
+    what: &str,
+    option: &str,
+    out: &mut Vec<u8>,
+) -> Option<&'a T> {
+    if found.change.is_none() {
+        let only = if found.before { "before" } else { "after" };
+        page.say("", out);
+        page.wrap(
+            0,
+            &format!("{what}: not compared, only {only} was recorded with {option}"),
+            out,
+        );
+    }
+    found.change.as_ref()
+}
+
+/// A row of two numbers and what they are of.
+const COLUMNS: &str = "    before      after    change";
+
+fn pasts(page: Page, what: &str, found: &PastsChange, out: &mut Vec<u8>) {
+    page.say("", out);
+    let wide = page.width.is_none_or(|width| width >= WIDE);
+    let (mut groups, mut columns) = (format!("{:>31}", "blocked per second"), COLUMNS.to_owned());
+    if wide {
+        groups += &format!("  {:>21}", "faults per s");
+        columns += &format!("   {:>9}  {:>9}", "before", "after");
+    }
+    page.line().paint(Paint::Dim, &groups).end(out);
+    let line = page.line().paint(Paint::Dim, &format!("{columns}    "));
+    line.paint(Paint::Bold, what).end(out);
+    if found.rows.is_empty() {
+        page.say(
+            "no fault waited for a page of a file whose past was looked at",
+            out,
+        );
+    }
+    for (fate, of) in &found.rows {
+        let blocked = &of.blocked;
+        let (before, after) = (time(blocked.before), time(blocked.after));
+        let mut text = format!("{before:>10} {after:>10} {:>9}", change(blocked));
+        if wide {
+            let (before, after) = (rate(of.faults.before), rate(of.faults.after));
+            text += &format!("   {before:>9}  {after:>9}");
+        }
+        page.line()
+            .add(&text)
+            .add("    ")
+            .add(fated(*fate))
+            .end(out);
+    }
+}
+
+fn fated(fate: Fate) -> &'static str {
+    match fate {
+        Fate::FirstTouch => "not in memory before, as far as was seen",
+        Fate::Unknown => "not known",
+        Fate::Removed(how) => match how {
+            How::Kswapd => "evicted by kswapd",
+            How::DirectReclaim => "evicted for want of memory",
+            How::MemcgReclaim => "evicted under a memory cgroup's limit",
+            How::OtherReclaim => "evicted by reclaim of another kind",
+            How::DropCaches => "dropped by drop_caches",
+            How::Fadvise => "dropped by fadvise",
+            How::Truncate => "cut off with the file",
+            How::Invalidate => "made invalid",
+            How::Unknown => "removed, how is not known",
+        },
+    }
+}
+
+fn devices(page: Page, what: &str, found: &DevicesChange, top: usize, out: &mut Vec<u8>) {
+    page.say("", out);
+    let line = page.line().paint(Paint::Dim, &format!("{COLUMNS}    "));
+    line.paint(Paint::Bold, what).end(out);
+    if found.rows.is_empty() && found.unseen.is_none() {
+        page.say("none: no fault began a read of a block device", out);
+    }
+    let known = found.rows.iter().filter(|row| row.device.is_some());
+    let hidden = known.clone().count().saturating_sub(top);
+    for row in known.take(top) {
+        device(page, row, out);
+    }
+    if hidden > 0 {
+        page.say(&format!("and {hidden} more, that changed less"), out);
+    }
+    for row in found.rows.iter().filter(|row| row.device.is_none()) {
+        device(page, row, out);
+    }
+    if let Some(unseen) = &found.unseen {
+        unseen_lines(page, unseen, out);
+    }
+}
+
+fn device(page: Page, row: &DeviceChange, out: &mut Vec<u8>) {
+    let label = match &row.device {
+        Some(DeviceKey::Name(text)) => name(text),
+        Some(DeviceKey::Numbers(major, minor)) => format!("{major}:{minor}"),
+        None => "devices not known or not told apart".to_owned(),
+    };
+    let text = format!("{label}: requests per second");
+    changed(page, &row.requests, rate, &text, out);
+    mean(page, &row.queued, "queued, a request in the mean", out);
+    mean(page, &row.served, "served, a request in the mean", out);
+    let (before, after) = (verdict(row.before), verdict(row.after));
+    let change = if before == after { "=" } else { "" };
+    let text = format!("{before:>10} {after:>10} {change:>9}    what takes the time");
+    page.line().add(&text).end(out);
+}
+
+/// A mean over requests; a side that completed none has none, and nothing to compare.
+fn mean(page: Page, of: &Change, text: &str, out: &mut Vec<u8>) {
+    let shown = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| time(Some(ns)));
+    let (before, after) = (shown(of.before), shown(of.after));
+    let change = of.growth().map_or_else(String::new, |_| change(of));
+    let text = format!("{before:>10} {after:>10} {change:>9}    {text}");
+    page.line().add(&text).end(out);
+}
+
+fn verdict(of: Option<DeviceTotals>) -> &'static str {
+    match of {
+        None => "?",
+        Some(of) => of
+            .verdict()
+            .map_or("-", crate::model::DeviceVerdict::as_str),
+    }
+}
+
+fn unseen_lines(page: Page, unseen: &WaitedChange, out: &mut Vec<u8>) {
+    let text = "not seen at any device: faults per second";
+    changed(page, &unseen.faults, rate, text, out);
+    changed(page, &unseen.blocked, time, "blocked per second", out);
+}
