@@ -32,6 +32,9 @@ pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
     };
     // The index is what makes this quick; linkers write it unless told not to.
     let (index_at, index) = section(".eh_frame_hdr")?;
+    if !is_whole(index)? {
+        return None;
+    }
     let (frames_at, frames) = section(".eh_frame")?;
     let bases = BaseAddresses::default()
         .set_eh_frame_hdr(index_at)
@@ -57,6 +60,19 @@ pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
         CfaRule::RegisterAndOffset { register, offset } if *register == X86_64::RSP && *offset == WORD
     );
     Some(begins_above && row.register(X86_64::RA) == Some(RegisterRule::Offset(-WORD)))
+}
+
+/// Whether an index is of the form that linkers write, and has all its entries (Linux Standard Base, "The
+/// .eh_frame_hdr section"). gimli takes any form, but multiplies any count (0.34, `EhHdrTable::lookup`).
+fn is_whole(index: &[u8]) -> Option<bool> {
+    /// Version 1; the place of `.eh_frame` relative to here, the count, and addresses relative to the
+    /// index's, of 32 bits each.
+    const FORM: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
+    const HEAD: usize = 12;
+    const ENTRY: usize = 8;
+    let count = u32::from_le_bytes(*index.get(8..HEAD)?.first_chunk()?);
+    let entries = usize::try_from(count).ok()?.checked_mul(ENTRY)?;
+    Some(index.starts_with(&FORM) && entries <= index.len() - HEAD)
 }
 
 #[cfg(test)]

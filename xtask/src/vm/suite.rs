@@ -65,11 +65,14 @@ enum Lack {
     PopulateMajors,
     /// What `--evictions` needs, see docs/kernels.md.
     Evictions,
+    /// Tracepoint `mm_filemap_fault`, which came with 6.12: without it there is no `--light`, and what faults
+    /// without an exception read is not known.
+    FileFaults,
 }
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 11] = [
+const LACKING: [(Lack, &str, &str); 16] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -121,6 +124,27 @@ const LACKING: [(Lack, &str, &str); 11] = [
         "scarce",
         "pages_are_evicted_by_kswapd_or_by_who_wants_memory",
     ),
+    (
+        Lack::FileFaults,
+        "device",
+        "single_pages_are_single_requests_with_light_too",
+    ),
+    (
+        Lack::FileFaults,
+        "device",
+        "reads_in_system_calls_are_followed",
+    ),
+    (Lack::FileFaults, "light", "faults_on_a_file_are_whole"),
+    (
+        Lack::FileFaults,
+        "light",
+        "other_faults_have_an_address_and_are_counted_as_begun_unseen",
+    ),
+    (
+        Lack::FileFaults,
+        "light",
+        "majors_that_need_not_sleep_are_all_there",
+    ),
 ];
 
 /// What a guest is, as far as tests depend on it.
@@ -135,7 +159,9 @@ impl Machine {
     fn lacks(&self, what: &Lack) -> bool {
         match what {
             Lack::Cpus => self.cpus < 2,
-            Lack::PopulateMajors | Lack::Evictions => ["5.10", "6.1"].contains(&self.series),
+            Lack::PopulateMajors | Lack::Evictions | Lack::FileFaults => {
+                ["5.10", "6.1"].contains(&self.series)
+            }
         }
     }
 
