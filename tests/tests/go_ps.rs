@@ -8,8 +8,9 @@ use std::path::Path;
 
 use faulttrace_tests::harness::disk::{LoopDevice, evict};
 use faulttrace_tests::harness::gostall::{
-    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, command, newest, of_pages,
-    oldest, recognised, run, slow, slow_in, started, started_on,
+    BUILDS, DELAY_US, PAGES, PLAIN, READERS, TOLERANCE_NS, Told, built, command, comparable,
+    newest, of_pages, oldest, recognised, run, slow, slow_in, started, started_on,
+    within_5_percent,
 };
 use faulttrace_tests::harness::process::until;
 use faulttrace_tests::harness::record::{Ps, Record};
@@ -26,7 +27,7 @@ fn full_stalls_are_those_of_the_ticker(go: &Path) {
     for build in BUILDS {
         let name = build.0;
         let program = built(&bench, go, build);
-        let run = run(&program, 2, "mmap", &slow);
+        let run = comparable(&program, 2, &slow);
         let known = run.go();
         assert_eq!(known.version, run.told.version, "{name}");
         assert_eq!(known.gomaxprocs, Some(2), "{name}");
@@ -46,11 +47,10 @@ fn full_stalls_are_those_of_the_ticker(go: &Path) {
         let ps = run.ps().expect("Ps were stuck");
         let stalls = run.stalls();
         let over = stalls.iter().filter(|one| one.over);
-        let long = over.clone().filter(|one| one.duration_ns > TOLERANCE_NS);
-        let found: u64 = long.map(|one| one.duration_ns).sum();
+        let found = run.long_ns();
         let truth = run.told.late_ns;
         eprintln!("{name}: no P left for {found} ns, the ticker was late by {truth} ns; {ps:?}");
-        run.trace.check(found.abs_diff(truth) * 20 <= truth, || {
+        run.trace.check(within_5_percent(found, truth), || {
             format!("{name}: no P left for {found} ns, but the ticker was late by {truth} ns")
         });
         // Told as they happened: but for the short ones, which are only counted.
