@@ -42,8 +42,8 @@ pub(super) trait Names: Send {
     /// it cannot be read. A file always comes with the same id.
     fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
     /// Whether the function at an offset in a file, stopped there, returns to the word at its stack pointer:
-    /// then frame pointers do not lead to its caller. `false` if that is not known.
-    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> bool;
+    /// then frame pointers do not lead to its caller. `None` if that is not known.
+    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> Option<bool>;
     /// The build id of a file; `None` if it has none, or none that can be read.
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
     /// The Go runtime of a file; `None` if it has none. An error: that could not be found out.
@@ -117,17 +117,16 @@ impl Reader {
     }
 
     /// As [`Names::hides_caller`].
-    pub(super) fn hides_caller(&mut self, file: &File, offset: u64) -> bool {
+    pub(super) fn hides_caller(&mut self, file: &File, offset: u64) -> Option<bool> {
         let in_go = self.go(file).map(|go| go.returns_to_stack_top(offset));
-        let found = in_go.flatten().or_else(|| {
+        in_go.flatten().or_else(|| {
             let bytes = match self.mapped.entry(file.as_raw_fd()) {
                 Entry::Occupied(known) => known.into_mut(),
                 // SAFETY: as for `GoProgram`: the file may change under us, which this process is there for.
                 Entry::Vacant(new) => new.insert(unsafe { Mmap::map(file) }.ok()?),
             };
             unwind::returns_to_stack_top(bytes, offset)
-        });
-        found.unwrap_or(false)
+        })
     }
 
     /// `None` if no Go function is there.
@@ -198,7 +197,7 @@ impl Names for InProcess {
         Reader::default().look_up(file, offset, true)
     }
 
-    fn hides_caller(&mut self, _: FileId, file: &File, offset: u64) -> bool {
+    fn hides_caller(&mut self, _: FileId, file: &File, offset: u64) -> Option<bool> {
         Reader::default().hides_caller(file, offset)
     }
 

@@ -327,6 +327,10 @@ impl Labels {
             hides_caller,
             ..
         } = done;
+        if hides_caller.is_none() {
+            self.count("user_callers_untold", 1);
+        }
+        let hides_caller = hides_caller.unwrap_or(false);
         self.stacks.name(pid, stack, frames, hides_caller);
     }
 }

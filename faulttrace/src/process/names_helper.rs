@@ -117,18 +117,16 @@ impl Names for Helper {
             })
     }
 
-    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> bool {
+    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> Option<bool> {
         if self.without_callers.contains(&id) {
-            return false;
+            return None;
         }
-        match self.ask(Some(id), file, About::Caller, offset) {
-            Ok(found) => found.unwrap_or(false),
-            Err(error) => {
+        self.ask(Some(id), file, About::Caller, offset)
+            .unwrap_or_else(|error| {
                 log::warn!("callers that frame pointers hide in a file are left out: {error}");
                 self.without_callers.insert(id);
-                false
-            }
-        }
+                None
+            })
     }
 
     fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>> {
@@ -284,7 +282,9 @@ pub fn serve() -> ExitCode {
         let answer = match question.about {
             About::Table => encode(names(&mut reader, false)),
             About::Debug => encode(names(&mut reader, true)),
-            About::Caller => json(&file.map(|file| reader.hides_caller(file, question.offset))),
+            About::Caller => {
+                json(&file.and_then(|file| reader.hides_caller(file, question.offset)))
+            }
             About::BuildId => json(&file.and_then(build_id::read)),
             About::Go => json(&passing.as_ref().map(go)),
         };
@@ -407,7 +407,7 @@ mod tests {
         let file = File::open("/proc/self/exe").expect("our own program");
         let id = FileId { dev: 0, ino: 1 };
         assert_eq!(helper.look_up(id, &file, 0), None);
-        assert!(!helper.hides_caller(id, &file, 0));
+        assert_eq!(helper.hides_caller(id, &file, 0), None);
         assert_eq!(helper.build_id(id, &file), None);
         assert!(helper.go_runtime(&file).is_err(), "nobody has read it");
         assert!(helper.process.is_none());

@@ -70,8 +70,8 @@ pub(super) struct Done {
     pub(super) stack: u64,
     pub(super) epoch: u64,
     pub(super) frames: Vec<Frame>,
-    /// Frame pointers hide who called the innermost function, if that was asked.
-    pub(super) hides_caller: bool,
+    /// Whether frame pointers hide who called the innermost function; `None` if that is not known.
+    pub(super) hides_caller: Option<bool>,
     /// Files that could not be read, each told once.
     pub(super) unreadable: u64,
     /// Frames without a name because their file could not be opened.
@@ -139,7 +139,7 @@ struct Worker {
     remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
     remembered_bytes: usize,
     /// As in [`Done`], by the place of the instruction.
-    hiding: HashMap<(FileId, u64), bool>,
+    hiding: HashMap<(FileId, u64), Option<bool>>,
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read.
     unreadable: HashSet<FileId>,
@@ -169,7 +169,7 @@ impl Worker {
         while let Ok(job) = todo.recv() {
             let mut frames = Vec::with_capacity(job.frames.len());
             let innermost = job.frames.first().filter(|_| job.ask_caller);
-            let hides_caller = innermost.is_some_and(|wanted| self.hides_caller(wanted));
+            let hides_caller = innermost.map_or(Some(false), |wanted| self.hides_caller(wanted));
             for wanted in job.frames {
                 self.name(wanted, &mut frames);
             }
@@ -189,23 +189,23 @@ impl Worker {
     }
 
     /// Whether frame pointers hide who called the function of an innermost frame.
-    fn hides_caller(&mut self, innermost: &Wanted) -> bool {
-        let Place::Elf {
-            file,
-            origin,
-            offset,
-        } = &innermost.source
-        else {
-            return false;
+    fn hides_caller(&mut self, innermost: &Wanted) -> Option<bool> {
+        let (file, origin, offset) = match &innermost.source {
+            Place::Elf {
+                file,
+                origin,
+                offset,
+            } => (file, origin, offset),
+            Place::TooManyFiles => return None,
+            // Code without a file has no tables.
+            Place::Nowhere | Place::Jit(_) => return Some(false),
         };
         let key = (file.id, *offset);
         if let Some(known) = self.hiding.get(&key) {
             return *known;
         }
         // Not remembered, so tried again: through another process it may succeed.
-        let Some(opened) = file.open(origin) else {
-            return false;
-        };
+        let opened = file.open(origin)?;
         if self.hiding.len() >= MAX_REMEMBERED {
             self.hiding.clear();
         }

@@ -46,16 +46,23 @@ pub struct UserStack {
     pub top: u64,
 }
 
+impl UserStack {
+    /// Nothing but where the thread will go on is known.
+    pub fn innermost(ip: u64) -> Self {
+        UserStack {
+            frames: vec![ip],
+            truncated: true,
+            top: 0,
+        }
+    }
+}
+
 /// The stacks of several threads, in their order; those that could not be read in time have their
 /// innermost frame only.
 pub fn walk_all(threads: &[Registers]) -> Vec<UserStack> {
     let mut stacks: Vec<UserStack> = threads
         .iter()
-        .map(|thread| UserStack {
-            frames: vec![thread.ip],
-            truncated: true,
-            top: 0,
-        })
+        .map(|thread| UserStack::innermost(thread.ip))
         .collect();
     let (sender, receiver) = channel();
     for (index, registers) in threads.iter().copied().enumerate() {

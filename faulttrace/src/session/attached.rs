@@ -8,7 +8,7 @@ use crate::ingest::{Clock, Enricher};
 use crate::model::Mode;
 use crate::probe::{Probe, RawStack};
 use crate::process::stuck::{self, KernelFrame, StuckThread};
-use crate::process::user_stack::{self, Registers};
+use crate::process::user_stack::{self, Registers, UserStack};
 
 use super::targets::Chosen;
 
@@ -101,8 +101,17 @@ fn register_user_stacks(
             bp: of.map_or(0, |of| of.bp),
         })
     };
-    let known: Vec<Registers> = threads.iter().filter_map(registers).collect();
-    for (thread, walked) in known.iter().zip(user_stack::walk_all(&known)) {
+    let known: Vec<(&StuckThread, Registers)> = threads
+        .iter()
+        .filter_map(|thread| Some((*thread, registers(thread)?)))
+        .collect();
+    let registers: Vec<Registers> = known.iter().map(|(_, registers)| *registers).collect();
+    for ((thread, registers), mut walked) in known.into_iter().zip(user_stack::walk_all(&registers))
+    {
+        if !stuck::verify(thread) {
+            // It went on while its stack was read, which may be that of something else.
+            walked = UserStack::innermost(registers.ip);
+        }
         let stack = RawStack {
             frames: walked.frames,
             tgid: thread.pid,

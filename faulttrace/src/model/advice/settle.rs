@@ -64,7 +64,9 @@ pub(super) fn settle(findings: &Findings, mut given: Vec<Advice>) -> Advised {
 /// Whether it is about a Go program that had no P left for a considerable part of the trace. However long
 /// the threads of others were blocked meanwhile, those were only some of their threads.
 fn stops(findings: &Findings, one: &Advice) -> bool {
-    let wall_ns = findings.wall_ns.unwrap_or(0);
+    let Some(wall_ns) = findings.wall_ns.filter(|wall_ns| *wall_ns > 0) else {
+        return false;
+    };
     one.evidence.iter().any(|evidence| match evidence {
         Evidence::Ps(found) => {
             u128::from(found.totals.full_ns) * u128::from(PER_STOPPED) >= u128::from(wall_ns)

@@ -113,8 +113,11 @@ pub(super) struct Times {
     pub(super) wall_ns: u64,
 }
 
-/// Whether such times differ: by their slices; or, where one is twice the other or more, by how often they
-/// were, so that a short part of a long trace is enough to tell.
+/// Of a trace, what is less than one in so many ns is told by slices alone: it may be one burst of many.
+const PER_WALL: f64 = 1_000.0;
+
+/// Whether such times differ: by their slices; or, where one is twice the other or more, and not next to
+/// nothing, by how often they were, so that a short part of a long trace is enough to tell.
 #[expect(clippy::cast_precision_loss, reason = "compared, not shown")]
 pub(super) fn times(before: &Times, after: &Times) -> Verdict {
     if before.wall_ns < MIN_WALL_NS || after.wall_ns < MIN_WALL_NS {
@@ -135,8 +138,8 @@ pub(super) fn times(before: &Times, after: &Times) -> Verdict {
     let of_slices = |of: &Times| rates(&of.slices_ns, of.wall_ns);
     let by_slices = deviations(&of_slices(before), &of_slices(after)) * way;
     let by_count = counts(before, after) * way;
-    let is_twice = a.max(b) >= 2.0 * a.min(b);
-    if by_slices >= DEVIATIONS || (is_twice && by_count >= DEVIATIONS) {
+    let is_much = a.max(b) >= 2.0 * a.min(b) && a.max(b) * PER_WALL >= 1.0;
+    if by_slices >= DEVIATIONS || (is_much && by_count >= DEVIATIONS) {
         Verdict::Significant
     } else {
         Verdict::Chance

@@ -5,6 +5,7 @@ use super::diff::Change;
 use super::diff_beside::{number, rate};
 use super::report::{Part, Report};
 use super::slices::SLICES;
+use crate::model::summary::ProcessSummary;
 
 /// The Ps of all Go programs of each trace together. Only the first has a verdict: the others follow from it,
 /// or do not hurt by themselves.
@@ -18,6 +19,8 @@ pub struct PsChange {
     pub longest: Change,
     /// Time of Ps that was lost, ns per second.
     pub lost: Change,
+    /// All processes of both traces that had faults are such programs.
+    pub only_go: bool,
 }
 
 /// What one trace tells.
@@ -32,12 +35,20 @@ struct Sums {
     lost_ns: u64,
 }
 
+/// Whether a process is a Go program whose Ps are known.
+fn is_known(process: &ProcessSummary) -> bool {
+    process.go.as_ref().is_some_and(|go| go.layout.is_some())
+}
+
+fn only_go(report: &Report) -> bool {
+    let summary = &report.summary;
+    let mut all = summary.processes().chain(summary.other_processes());
+    all.all(|process| process.tally.faults == 0 || is_known(process))
+}
+
 impl Sums {
     /// `None` if the trace has no Go program whose Ps are known.
     fn of(report: &Report) -> Option<Self> {
-        let is_known = |process: &crate::model::summary::ProcessSummary| {
-            process.go.as_ref().is_some_and(|go| go.layout.is_some())
-        };
         if !report.summary.processes().any(is_known) {
             return None;
         }
@@ -88,6 +99,7 @@ pub(super) fn compare(before: &Report, after: &Report) -> Option<PsChange> {
             verdict: Verdict::Unknown,
         },
         lost: per_second(|sums| sums.lost_ns),
+        only_go: only_go(before) && only_go(after),
     })
 }
 

@@ -168,6 +168,12 @@ impl Source {
         self.held().is_some()
     }
 
+    /// Whether it may hold a P that is not known, or the last of a number that is not.
+    pub(super) fn may_hold_more(&self) -> bool {
+        let goroutine = self.facts().goroutine.as_deref();
+        goroutine.is_none_or(|at| at.p.is_some() && at.procs.is_none_or(|procs| procs == 0))
+    }
+
     /// The P that it holds.
     fn held(&self) -> Option<Held> {
         let facts = self.facts();

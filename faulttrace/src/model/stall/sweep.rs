@@ -373,7 +373,10 @@ impl Sweep {
     /// The same for the Ps of a Go program.
     fn pass_ps(&mut self, to_ns: u64, out: &mut Vec<Record>) -> Meantime {
         if !self.is_go {
-            return Meantime::default();
+            return Meantime {
+                unknown: true,
+                ..Meantime::default()
+            };
         }
         let blocked = self.blocked.values().map(|blocked| &blocked.source);
         let span = (self.cursor_ns, to_ns);
@@ -381,9 +384,11 @@ impl Sweep {
             .full
             .pass(self.pid, span, blocked.clone(), &self.fresh, &self.samples);
         out.extend(over.map(Record::PStall));
+        let none_left = self.full.ps.is_full();
         Meantime {
-            none_left: self.full.ps.is_full(),
+            none_left,
             only_holders: blocked.clone().all(Source::holds_p),
+            unknown: !none_left && blocked.clone().any(Source::may_hold_more),
         }
     }
 

@@ -23,8 +23,8 @@ pub(super) struct Window {
     needed: u32,
     threads: HashSet<u32>,
     counts: Counts,
-    /// For how long no P was left.
-    no_p_left_ns: u64,
+    /// For how long no P was left; `None` if that is not known of all of it.
+    no_p_left_ns: Option<u64>,
     /// At every moment none was, and nobody else was blocked.
     is_p_stall: bool,
     pub(super) telling: Telling,
@@ -37,6 +37,8 @@ pub(super) struct Meantime {
     pub(super) none_left: bool,
     /// Each thread that was blocked held one.
     pub(super) only_holders: bool,
+    /// They may all have been, but what a thread was at, or how many there are, is not known.
+    pub(super) unknown: bool,
 }
 
 /// When to tell that something goes on.
@@ -78,7 +80,7 @@ impl Window {
         self.needed = needed;
         self.threads.clear();
         self.counts.clear();
-        self.no_p_left_ns = 0;
+        self.no_p_left_ns = Some(0);
         self.is_p_stall = true;
         self.telling = Telling::default();
     }
@@ -87,9 +89,9 @@ impl Window {
     pub(super) fn extend(&mut self, to_ns: u64, threads: usize, needed: u32, ps: Meantime) {
         let threads = u64::try_from(threads).unwrap_or(u64::MAX);
         let length_ns = to_ns.saturating_sub(self.end_ns);
-        if ps.none_left {
-            self.no_p_left_ns = self.no_p_left_ns.saturating_add(length_ns);
-        }
+        let more_ns = if ps.none_left { length_ns } else { 0 };
+        let before_ns = self.no_p_left_ns.filter(|_| !ps.unknown);
+        self.no_p_left_ns = before_ns.map(|before_ns| before_ns.saturating_add(more_ns));
         self.is_p_stall &= ps.none_left && ps.only_holders;
         self.end_ns = to_ns;
         self.max_threads = self.max_threads.max(threads);
@@ -129,7 +131,7 @@ impl Window {
             other_faults,
             causes: self.counts.causes(),
             meanwhile: samples.over(self.begin_ns, self.end_ns),
-            no_p_left_ns: is_go.then_some(self.no_p_left_ns),
+            no_p_left_ns: self.no_p_left_ns.filter(|_| is_go),
             is_p_stall: is_go && self.is_p_stall,
         }
     }

@@ -15,6 +15,8 @@ const MAGIC_120: u32 = 0xffff_fff1;
 const INLINED_AT: usize = 2;
 /// `FUNCDATA_InlTree`: the calls that are inlined into a function.
 const INLINED: usize = 3;
+/// `FuncFlagSPWrite` of internal/abi.
+const SP_WRITE: u8 = 1 << 1;
 /// In place of an offset: there is none.
 const NONE: u32 = u32::MAX;
 /// Longer names are cut.
@@ -60,8 +62,9 @@ struct Function<'d> {
     file: u32,
     line: u32,
     unit: u32,
-    /// Table of how far the stack pointer is below where it was at the function's entry.
-    sp: u32,
+    /// Table of how far the stack pointer is below where it was at the function's entry; `None` if the function
+    /// changes stacks (internal/abi, `FuncFlagSPWrite`).
+    sp: Option<u32>,
     /// Table of the calls that are inlined at its instructions; 0 = none.
     inlined_at: u32,
     /// These calls.
@@ -144,7 +147,7 @@ impl<'d> Pclntab<'d> {
     /// pointer (of amd64). `None` if no function is there, or the table does not tell.
     pub(super) fn is_frameless(&self, place: Place<'d>, at: u64) -> Option<bool> {
         let function = self.function(place, at)??;
-        Some(self.value(function.sp, function.entry, at)? == 0)
+        Some(self.value(function.sp?, function.entry, at)? == 0)
     }
 
     /// A name with the file and line of an instruction.
@@ -198,13 +201,13 @@ impl<'d> Pclntab<'d> {
         };
         let pcdata = usize::try_from(field(7)?).ok()?;
         // The last byte of four: funcID, flag, padding, nfuncdata.
-        let funcdata = field(counts)? >> 24;
+        let [_, flag, _, funcdata] = field(counts)?.to_le_bytes();
         let inlined_at = if pcdata > INLINED_AT {
             field(tables + INLINED_AT)?
         } else {
             0
         };
-        let inlined = if funcdata as usize > INLINED {
+        let inlined = if usize::from(funcdata) > INLINED {
             let offset = field(tables.checked_add(pcdata)?.checked_add(INLINED)?)?;
             let offset = (offset != NONE).then_some(offset as usize);
             offset.and_then(|offset| place.gofunc.get(offset..))
@@ -214,7 +217,7 @@ impl<'d> Pclntab<'d> {
         Some(Function {
             entry,
             name: text(self.names, field(1)?)?,
-            sp: field(4)?,
+            sp: (flag & SP_WRITE == 0).then_some(field(4)?),
             file: field(5)?,
             line: field(6)?,
             unit: field(8)?,

@@ -29,8 +29,8 @@ impl Names for Fake {
         None
     }
 
-    fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> bool {
-        false
+    fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> Option<bool> {
+        Some(false)
     }
 
     fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {

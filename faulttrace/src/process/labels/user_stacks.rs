@@ -49,8 +49,8 @@ impl Labels {
             return stack;
         };
         let id = with_caller(id, top);
-        if let Some(known) = self.stacks.get(pid, id).filter(|known| known.is_settled()) {
-            return Arc::clone(&known.stack);
+        if let Some(stack) = self.known(pid, id) {
+            return stack;
         }
         let frames = [&[*innermost, top], outer].concat();
         let whole = Captured {
@@ -61,6 +61,23 @@ impl Labels {
             ask_caller: false,
         };
         self.named(pid, whole).0
+    }
+
+    /// The stack of an id, if there is nothing to ask about it now.
+    fn known(&mut self, pid: u32, id: u64) -> Option<Arc<Stack>> {
+        if self.stacks.get(pid, id).is_some_and(|known| known.waits) {
+            self.absorb();
+        }
+        let known = self.stacks.get(pid, id)?;
+        let again = known.again_at.is_some_and(|at| Instant::now() >= at);
+        if !known.waits && again {
+            return None;
+        }
+        let (stack, waits) = (Arc::clone(&known.stack), known.waits);
+        if waits {
+            self.count("symbols_late", 1);
+        }
+        Some(stack)
     }
 
     /// The stack with its names, and whether frame pointers hide a caller that can be told.
@@ -103,14 +120,7 @@ impl Labels {
             ..
         } = captured;
         self.absorb();
-        let unmapped = |space: &Space| frames.iter().any(|address| space.find(*address).is_none());
-        let mut complete = !unmapped(self.space(pid));
-        if !complete && self.read_now(pid) {
-            // What is not there now will not be.
-            complete = true;
-            let helped = !unmapped(self.space(pid));
-            self.space(pid).read_helped(helped);
-        }
+        let mut complete = self.has_mappings(pid, frames);
         let sound = self.sound_frames(pid, frames);
         // With a hidden caller, it was counted before.
         if sound < frames.len() && ask_caller {
@@ -145,19 +155,37 @@ impl Labels {
                 self.count("symbols_late", 1);
             }
         }
+        // Asked once more: what is known goes on to be.
+        let former = self.stacks.get(pid, id);
+        let hides_caller = former.is_some_and(|former| former.hides_caller);
         let stack = Arc::new(stack);
         let again_at = (!complete).then(|| Instant::now() + NAME_AGAIN);
         let known = Known {
             stack,
             waits,
             again_at,
-            hides_caller: false,
+            hides_caller,
         };
         self.stacks.keep(pid, known);
         // While something is late already, waiting would only hold up everything else.
         if waits && caught_up {
             self.await_names(pid, id);
         }
+    }
+
+    /// Whether the memory map has all of these addresses, or nothing is to be gained by reading it again.
+    fn has_mappings(&mut self, pid: u32, frames: &[u64]) -> bool {
+        let unmapped = |space: &Space| frames.iter().any(|address| space.find(*address).is_none());
+        if !unmapped(self.space(pid)) {
+            return true;
+        }
+        if !self.read_now(pid) {
+            return false;
+        }
+        // What is not there now will not be.
+        let helped = !unmapped(self.space(pid));
+        self.space(pid).read_helped(helped);
+        true
     }
 
     fn await_names(&mut self, pid: u32, id: u64) {
@@ -274,16 +302,16 @@ mod tests {
     use std::fs::File;
     use std::io;
 
-    /// Every function hides its caller.
-    struct Hiding;
+    /// Of every function it is told so whether it hides its caller.
+    struct Hiding(Option<bool>);
 
     impl Names for Hiding {
         fn look_up(&mut self, _: FileId, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
             Some(Vec::new())
         }
 
-        fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> bool {
-            true
+        fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> Option<bool> {
+            self.0
         }
 
         fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
@@ -295,15 +323,15 @@ mod tests {
         }
     }
 
-    fn hiding() -> Labels {
+    fn hiding(told: Option<bool>) -> Labels {
         let kernel = KernelSymbols::parse("ffffffff81000000 T _text\n".to_owned());
-        let symbols = Symbols::start(Box::new(Hiding), true).expect("started");
+        let symbols = Symbols::start(Box::new(Hiding(told)), true).expect("started");
         Labels::new(kernel, Some(symbols), map_reader::read)
     }
 
     #[test]
     fn the_word_at_the_stack_pointer_is_a_caller_if_it_is_code() {
-        let mut labels = hiding();
+        let mut labels = hiding(Some(true));
         let pid = std::process::id();
         let code = |offset: u64| page_bytes as *const () as u64 + offset;
         let frames = [code(1), code(3)];
@@ -339,7 +367,7 @@ mod tests {
 
     #[test]
     fn who_is_not_asked_for_is_not_told() {
-        let mut labels = hiding();
+        let mut labels = hiding(Some(true));
         let code = page_bytes as *const () as u64;
         let captured = Captured {
             id: 7,
@@ -350,5 +378,29 @@ mod tests {
         };
         let stack = labels.user_stack(std::process::id(), captured);
         assert_eq!((stack.id, stack.frames.len()), (7, 1));
+    }
+
+    #[test]
+    fn stacks_of_which_it_is_not_told_are_counted_once_each() {
+        for (told, counted) in [(None, Some(2)), (Some(false), None)] {
+            let mut labels = hiding(told);
+            let code = page_bytes as *const () as u64;
+            for id in [7, 8, 7, 8, 7] {
+                let captured = Captured {
+                    id,
+                    frames: &[code + id, code],
+                    truncated: false,
+                    top: code + 2,
+                    ask_caller: true,
+                };
+                let stack = labels.user_stack(std::process::id(), captured);
+                assert_eq!((stack.id, stack.frames.len()), (id, 2));
+            }
+            let lost = labels.take_counts();
+            let untold = lost
+                .iter()
+                .find(|lost| lost.reason == "user_callers_untold");
+            assert_eq!(untold.map(|lost| lost.count), counted);
+        }
     }
 }

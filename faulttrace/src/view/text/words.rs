@@ -288,9 +288,8 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
         "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
         "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
-        "user_callers_hidden" => {
-            "faults whose stack lacks who called the innermost function: it was not read"
-        }
+        "user_callers_hidden" => "faults whose innermost function's caller could not be read",
+        "user_callers_untold" => "different stacks that may lack the innermost function's caller",
         "switches_unseen" => {
             "faults with a part of their time unknown: the thread got a CPU unseen"
         }

@@ -65,6 +65,7 @@ impl Kind {
             | b"munlockall" | b"mbind" => Kind::Unmap,
             b"brk" => Kind::Heap,
             b"mprotect" | b"pkey_mprotect" => Kind::Protect,
+            b"process_madvise" if holder.is_other => Kind::Look(holder.pid),
             b"madvise" | b"process_madvise" => Kind::Advise,
             // Of a thread it makes no copy of the address space, and does not hold the lock for long.
             b"fork" | b"clone" | b"clone3" => Kind::Fork,

@@ -5,27 +5,48 @@ use std::sync::Arc;
 use super::{analyse, during};
 use crate::model::analysis::{Options, PsChange, Report, Verdict, Wall, compare};
 use crate::model::summary::samples::{T0, fault, go_process, goroutine, record};
-use crate::model::{GoProcess, Goroutine, Record};
+use crate::model::{Fault, GoProcess, Goroutine, Record};
 
 const MS: u64 = 1_000_000;
 
 /// A trace of 10 s of a Go program with so many Ps. Two goroutines fault at once, so often and for so many
 /// ms, each time at the beginning of 100 ms; three times as long if there is a P left.
 pub(crate) fn go_trace(procs: u32, times: u64, ms: u64) -> Report {
-    go_trace_of(procs, times, ms, true)
+    go_trace_of(procs, times, ms * 1_000, true, &[])
 }
 
-fn go_trace_of(procs: u32, times: u64, ms: u64, is_known: bool) -> Report {
+/// The same in µs, with other faults in the trace.
+pub(crate) fn go_trace_of(
+    procs: u32,
+    times: u64,
+    us: u64,
+    is_known: bool,
+    others: &[Fault],
+) -> Report {
+    let mut all: Vec<Record> = others.iter().cloned().map(record).collect();
+    all.extend(go_records(procs, times, us, is_known));
+    let wall = Some(Wall {
+        begin_ns: T0,
+        end_ns: T0 + 10_000 * MS,
+    });
+    let options = Options {
+        wall,
+        ..Options::default()
+    };
+    analyse(options, &all)
+}
+
+fn go_records(procs: u32, times: u64, us: u64, is_known: bool) -> Vec<Record> {
     let mut all = vec![Record::Go(Arc::new(GoProcess {
         pid: fault().facts.pid,
         procs: Some(procs),
         ..go()
     }))];
-    let last = if procs > 2 { 3 * ms } else { ms };
+    let last = if procs > 2 { 3 * us } else { us };
     for n in 0..times {
         for p in 0..2 {
             let begin = n * 100 * MS;
-            let mut one = during(p + 1, begin, begin + last * MS);
+            let mut one = during(p + 1, begin, begin + last * 1_000);
             one.major = false;
             one.facts.given_up = true;
             one.facts.goroutine = Some(Box::new(Goroutine {
@@ -36,15 +57,7 @@ fn go_trace_of(procs: u32, times: u64, ms: u64, is_known: bool) -> Report {
             all.push(record(one));
         }
     }
-    let wall = Some(Wall {
-        begin_ns: T0,
-        end_ns: T0 + 10_000 * MS,
-    });
-    let options = Options {
-        wall,
-        ..Options::default()
-    };
-    analyse(options, &all)
+    all
 }
 
 fn go() -> GoProcess {
@@ -79,6 +92,28 @@ fn more_or_less_time_without_a_p_is_told_from_chance() {
 }
 
 #[test]
+fn next_to_nothing_in_one_burst_is_not_worse() {
+    let none = go_trace(3, 90, 20);
+    let verdict = |us| {
+        let burst = go_trace_of(2, 12, us, true, &[]);
+        ps(&none, &burst).none_left.verdict
+    };
+    // Of 10 s, a thousandth and less.
+    assert_eq!(verdict(1_000), Verdict::Significant);
+    assert_eq!(verdict(40), Verdict::Chance);
+}
+
+#[test]
+fn other_programs_in_the_trace_are_no_threads_of_go() {
+    let mut other = during(9, 0, 9_000 * MS);
+    other.facts.pid += 1;
+    let both = go_trace_of(2, 90, 20_000, true, &[other]);
+    let alone = go_trace(2, 90, 20);
+    assert!(ps(&alone, &alone).only_go);
+    assert!(!ps(&alone, &both).only_go && !ps(&both, &alone).only_go);
+}
+
+#[test]
 fn the_time_without_a_p_is_known_by_slice() {
     // Slices are of half a second.
     let whole = [[100 * MS; 18].as_slice(), &[0; 2]].concat();
@@ -90,7 +125,7 @@ fn the_time_without_a_p_is_known_by_slice() {
 
 #[test]
 fn ps_that_may_have_been_all_are_no_gain() {
-    let unknown = go_trace_of(2, 90, 20, false);
+    let unknown = go_trace_of(2, 90, 20_000, false, &[]);
     let found = ps(&go_trace(2, 90, 20), &unknown);
     assert_eq!(found.none_left.after, Some(0.0));
     assert_eq!(found.none_left.verdict, Verdict::Chance);
@@ -110,7 +145,7 @@ fn majors_are_no_measure_where_faults_are_given_up() {
     assert!(!compare(&usual, &after).all.has_majors());
     // A few do not matter.
     let few = |every: u64| {
-        let at = move |one: &mut crate::model::Fault| {
+        let at = move |one: &mut Fault| {
             one.facts.given_up = (one.facts.begin_ns.unwrap() / (50 * MS)).is_multiple_of(every);
             one.major = !one.facts.given_up;
         };

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{MS, fold, in_ms, over, sample};
-use crate::model::Record;
 use crate::model::analysis::Options;
 use crate::model::analysis::tests::sweep::{crowd, moments};
-use crate::model::analysis::tests::{Random, analyse};
+use crate::model::analysis::tests::{Random, analyse, during};
 use crate::model::ps::PsTotals;
 use crate::model::stall::{MIN_TOLD_NS, Stalls};
-use crate::model::summary::samples::{T0, fault, goroutine};
+use crate::model::summary::samples::{T0, fault, go_process, goroutine, record};
 use crate::model::{Fault, PStall, Stall, Stuck};
+use crate::model::{Goroutine, Record};
 
 const PROCS: u32 = 2;
 
@@ -160,4 +160,34 @@ fn they_are_those_of_a_count_of_every_moment() {
     }
     assert!(all > 200, "{all}");
     assert!(kinds.iter().all(|count| *count > 20), "{kinds:?}");
+}
+
+#[test]
+fn what_threads_hold_that_is_not_known_is_not_zero() {
+    let of = |change: &dyn Fn(&mut Fault)| {
+        let both = (1..=2).map(|tid| {
+            let mut one = during(tid, 0, 40 * MS);
+            change(&mut one);
+            record(one)
+        });
+        let mut records: Vec<Record> = vec![go_process()];
+        records.extend(both);
+        records.push(sample(80 * MS, 80 * MS, 2));
+        let (_, of_threads) = told(&records);
+        let [stall] = &of_threads[..] else {
+            panic!("{of_threads:#?}");
+        };
+        stall.no_p_left_ns
+    };
+    let holds = |one: &mut Fault, procs| {
+        one.facts.goroutine = Some(Box::new(Goroutine {
+            p: Some(one.facts.tid),
+            procs,
+            ..Goroutine::default()
+        }));
+    };
+    assert_eq!(of(&|one| one.facts.goroutine = None), None);
+    assert_eq!(of(&|one| holds(one, None)), None);
+    assert_eq!(of(&|one| holds(one, Some(4))), Some(0));
+    assert_eq!(of(&|one| holds(one, Some(2))), Some(40 * MS));
 }

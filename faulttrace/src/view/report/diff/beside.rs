@@ -137,7 +137,8 @@ fn device(page: Page, row: &DeviceChange, out: &mut Vec<u8>) {
     mean(page, &row.queued, "queued, a request in the mean", out);
     mean(page, &row.served, "served, a request in the mean", out);
     let (before, after) = (verdict(row.before), verdict(row.after));
-    let change = if before == after { "=" } else { "" };
+    let is_known = row.before.is_some() && row.after.is_some();
+    let change = if is_known && before == after { "=" } else { "" };
     let text = format!("{before:>10} {after:>10} {change:>9}    what takes the time");
     page.line().add(&text).end(out);
 }

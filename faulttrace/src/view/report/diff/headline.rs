@@ -5,16 +5,20 @@ use crate::view::escape::escaped;
 use crate::view::text::stack::{MAX_TEXT, base_name};
 use crate::view::text::words::{self, duration, three_digits};
 
+/// Without a P for less than this, a Go program hardly stands still, ns per second.
+const LEAST_NS: f64 = 1e6;
+
 /// What changed, or that nothing did, or that nothing can be said: a line each. Where a Go program had no P
-/// left, that is what hurts: everything in it stands still. It comes first, and what time threads are blocked
-/// says no more than that: with a P left, more of them wait at once.
+/// left, that is what hurts: everything in it stands still. If it was so for long enough it comes first, and
+/// what time threads are blocked says no more than that: with a P left, more of them wait at once.
 pub(super) fn headline(diff: &Diff) -> Vec<String> {
-    let stood_still = |ps: &&PsChange| {
-        let any = |side: Option<f64>| side.is_some_and(|ns| ns > 0.0);
-        any(ps.none_left.before) || any(ps.none_left.after)
+    let at_least = |ps: &PsChange, least_ns: f64| {
+        let is = |side: Option<f64>| side.is_some_and(|ns| ns > 0.0 && ns >= least_ns);
+        is(ps.none_left.before) || is(ps.none_left.after)
     };
     match &diff.ps {
-        Some(ps) if stood_still(&ps) => vec![no_p_left(ps), threads(diff, ps)],
+        Some(ps) if at_least(ps, LEAST_NS) => vec![no_p_left(ps), threads(diff, ps)],
+        Some(ps) if at_least(ps, 0.0) => vec![blocked(diff), no_p_left(ps)],
         Some(ps) => vec![blocked(diff), always_a_p(ps)],
         None => vec![blocked(diff)],
     }
@@ -55,10 +59,12 @@ fn threads(diff: &Diff, ps: &PsChange) -> String {
         "Threads in faults, each counted for itself: blocked {} ({how}).",
         values(blocked)
     );
-    let fell = ps.none_left.growth().is_some_and(|growth| growth < 0.0);
+    let none = &ps.none_left;
+    let fell = none.verdict == Verdict::Significant && none.growth().is_some_and(|by| by < 0.0);
     let grew = blocked.verdict == Verdict::Significant
         && blocked.growth().is_some_and(|growth| growth > 0.0);
-    if fell && grew {
+    // Of threads of other programs it would be said, too.
+    if fell && grew && ps.only_go {
         text += " With a P left, more of them wait at once: that is no loss by itself.";
     }
     text + &most_of_it(diff)

@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use super::in_zone;
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::tests::diff::{trace, trace_of};
-use crate::model::analysis::tests::diff_ps::go_trace;
+use crate::model::analysis::tests::diff_ps::{go_trace, go_trace_of};
+use crate::model::analysis::tests::during;
 use crate::model::analysis::{Options, Report, compare};
 use crate::model::{Cause, Fault, Name};
 use crate::view::TextOptions;
@@ -136,6 +137,32 @@ fn a_remedy_that_works_is_called_better_though_threads_wait_longer() {
     let (first, _) = of_go(&two, &trace(1, 30, 20));
     assert!(first.starts_with("Go: not to be compared: "), "{first}");
     assert!(first.ends_with("after not known."), "{first}");
+}
+
+#[test]
+fn a_moment_without_a_p_does_not_come_before_all_else() {
+    // 400 µs of 10 s, and the threads of another program, which wait ten times as long.
+    let other = |seconds: u64| -> Vec<_> {
+        let all = (0..30).map(|n| {
+            let begin = n * 300_000_000;
+            let mut one = during(9, begin, begin + seconds * 25_000_000);
+            one.facts.pid += 1;
+            one
+        });
+        all.collect()
+    };
+    let before = go_trace_of(2, 2, 200, true, &other(1));
+    let after = go_trace_of(3, 2, 200, true, &other(10));
+    let (first, second) = of_go(&before, &after);
+    let longer = "Threads are blocked in faults longer";
+    assert!(first.starts_with(longer), "{first}");
+    assert!(second.starts_with("Go: as before, or no"), "{second}");
+    // With enough of it, too, others' threads are not excused by the Ps.
+    let before = go_trace_of(2, 90, 20_000, true, &other(1));
+    let after = go_trace_of(3, 90, 20_000, true, &other(10));
+    let (first, second) = of_go(&before, &after);
+    assert!(first.starts_with("Go: better"), "{first}");
+    assert!(!second.contains("no loss"), "{second}");
 }
 
 #[test]
