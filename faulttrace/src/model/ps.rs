@@ -21,7 +21,9 @@ pub(crate) struct Held {
     pub(crate) begin_ns: u64,
     /// Unix time, ns; the largest number if it is not over.
     pub(crate) end_ns: u64,
-    /// Its number.
+    /// The goroutine that it runs.
+    goroutine: Option<u64>,
+    /// The P's number.
     p: u32,
     procs: Option<u32>,
     local: Option<u32>,
@@ -39,6 +41,7 @@ impl Held {
         Some(Held {
             begin_ns,
             end_ns,
+            goroutine: goroutine.id,
             p: goroutine.p?,
             // A trace that others wrote may say so.
             procs: goroutine.procs.filter(|procs| *procs != 0),
@@ -129,6 +132,8 @@ pub(crate) struct Ps {
     open: Option<FullStall>,
     /// All were stuck in the last piece.
     is_full: bool,
+    /// Room for who holds which.
+    holders: Vec<(Option<u64>, u64, u32)>,
     /// Room for the numbers of Ps.
     numbers: Vec<u32>,
 }
@@ -180,10 +185,20 @@ impl Ps {
         over
     }
 
-    /// How many Ps these threads hold. Ends of faults may be approximate, so that two seem to hold the same.
+    /// How many Ps these threads hold. Ends of faults may be approximate, so that two seem to hold the same;
+    /// or a goroutine seems to be in two faults, of which the earlier is over.
     fn distinct(&mut self, held: impl Iterator<Item = Held>) -> usize {
+        self.holders.clear();
+        let holders = held.map(|one| (one.goroutine, one.begin_ns, one.p));
+        self.holders.extend(holders);
+        self.holders.sort_unstable();
         self.numbers.clear();
-        self.numbers.extend(held.map(|one| one.p));
+        let next = self.holders.iter().skip(1).map(Some).chain([None]);
+        let last = self.holders.iter().zip(next).filter(|(one, next)| {
+            let same = next.is_some_and(|next| next.0 == one.0);
+            one.0.is_none() || !same
+        });
+        self.numbers.extend(last.map(|((_, _, p), _)| *p));
         self.numbers.sort_unstable();
         self.numbers.dedup();
         self.numbers.len()
@@ -277,6 +292,7 @@ mod tests {
         Held {
             begin_ns,
             end_ns,
+            goroutine: None,
             p: u32::try_from((begin_ns ^ end_ns) % 1_000_003).expect("small"),
             procs: Some(2),
             local: Some(3),
@@ -344,6 +360,26 @@ mod tests {
             );
             assert_eq!(ps.totals.full_ns, 45 * MS - gap);
             assert_eq!(ps.totals.longest.map(|one| one.length_ns()), Some(25 * MS));
+        }
+    }
+
+    #[test]
+    fn a_goroutine_is_in_one_fault_at_a_time() {
+        // The end of its first is approximate: it begins the next before.
+        let of = |goroutine, begin, end| Held {
+            goroutine,
+            ..held(begin * MS, end * MS)
+        };
+        let faults = [of(Some(1), 0, 25), of(Some(1), 20, 40)];
+        for forwards in [true, false] {
+            let (ps, over) = sweep(&faults, forwards);
+            assert_eq!(ps.totals.levels_ns[1..], [40 * MS]);
+            assert!(over.is_empty(), "{over:?}");
+            let other = [faults[0], of(Some(2), 20, 40)];
+            let (ps, _) = sweep(&other, forwards);
+            assert_eq!(ps.totals.levels_ns[1..], [35 * MS, 5 * MS]);
+            let runtime = [of(None, 0, 25), of(None, 20, 40)];
+            assert_eq!(sweep(&runtime, forwards).0.totals.full_ns, 5 * MS);
         }
     }
 

@@ -105,7 +105,7 @@ impl Told {
         }
         if unsaid > 0 {
             let text = plural(unsaid, "more P-STALL");
-            page.say(&format!("{text} not shown"), out);
+            page.say(&format!("{text} not shown in this second"), out);
         }
     }
 }

@@ -50,7 +50,10 @@ impl Told {
     pub(super) fn flush(&mut self, page: Page, out: &mut Vec<u8>) {
         let unsaid = self.lines.turn();
         if unsaid > 0 {
-            page.say(&format!("{} not shown", plural(unsaid, "more stall")), out);
+            page.say(
+                &format!("{} not shown in this second", plural(unsaid, "more stall")),
+                out,
+            );
         }
     }
 }
@@ -98,7 +101,7 @@ pub(in crate::view) fn beside(of: &Meanwhile) -> String {
         percent(of.user_ns),
         percent(of.system_ns)
     )];
-    parts.push(format!("iowait {}", percent(of.iowait_ns)));
+    parts.push(format!("iowait of all CPUs {}", percent(of.iowait_ns)));
     let whose = of.pressure_of.map_or("unknown", |whose| match whose {
         crate::model::PressureOf::Cgroup => "of its cgroup",
         crate::model::PressureOf::System => "of the machine",

@@ -12,6 +12,7 @@ fn without_p(times: u64) -> Vec<Fault> {
             let begin = n * 100 * MS;
             let mut one = during(p + 1, begin, begin + 10 * MS);
             one.facts.goroutine = Some(Box::new(Goroutine {
+                id: Some(u64::from(p)),
                 p: Some(p),
                 ..goroutine()
             }));

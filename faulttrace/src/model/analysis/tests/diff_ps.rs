@@ -50,6 +50,7 @@ fn go_records(procs: u32, times: u64, us: u64, is_known: bool) -> Vec<Record> {
             one.major = false;
             one.facts.given_up = true;
             one.facts.goroutine = Some(Box::new(Goroutine {
+                id: Some(u64::from(p)),
                 p: Some(p),
                 procs: is_known.then_some(procs),
                 ..goroutine()

@@ -24,6 +24,7 @@ fn in_goroutine(mut one: Fault) -> Fault {
     let mut at = goroutine();
     let tid = one.facts.tid;
     (at.p, at.procs) = (holds(tid).then_some(tid), Some(PROCS));
+    at.id = Some(u64::from(tid));
     at.in_syscall = !holds(tid);
     one.facts.goroutine = Some(Box::new(at));
     one

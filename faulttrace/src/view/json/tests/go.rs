@@ -23,7 +23,7 @@ pub(super) fn in_goroutine(mut fault: Fault) -> Fault {
 fn held(p: u32, begin_ms: u64, end_ms: u64) -> Record {
     let mut fault = in_goroutine(during(p, begin_ms * MS, end_ms * MS));
     if let Some(goroutine) = &mut fault.facts.goroutine {
-        goroutine.p = Some(p);
+        (goroutine.id, goroutine.p) = (Some(17 + u64::from(p)), Some(p));
     }
     samples::record(fault)
 }

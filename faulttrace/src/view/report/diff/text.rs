@@ -198,11 +198,14 @@ fn majors(page: Page, all: &DiffRow, out: &mut Vec<u8>) {
     let share = |tally: Option<Tally>| {
         tally.map_or_else(
             || "?".to_owned(),
-            |tally| percent(tally.given_up, tally.faults),
+            |tally| match tally.faults {
+                0 => "no faults".to_owned(),
+                faults => format!("{} of the faults", percent(tally.given_up, faults)),
+            },
         )
     };
     let why = format!(
-        "({} of the faults before, {} after: for a signal, as Go's, or because they failed; the kernel \
+        "({} before, {} after: for a signal, as Go's, or because they failed; the kernel \
          counts them neither as major nor as minor)",
         share(all.before),
         share(all.after)

@@ -145,7 +145,8 @@ fn a_stall_of_the_threads_that_hold_all_ps_is_told_once() {
     going_on.elapsed_ns = 400 * MS;
     let mut other = going_on.clone();
     other.facts.tid += 1;
-    other.facts.goroutine.as_mut().expect("one").p = Some(0);
+    let at = other.facts.goroutine.as_mut().expect("one");
+    (at.id, at.p) = (Some(1), Some(0));
     let both = [
         reported(going_on),
         reported(other),
