@@ -1,11 +1,8 @@
 /* Faults in functions without a frame of their own, whose caller frame pointers hide. */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "work.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -64,26 +61,17 @@ int main(int argc, char **argv)
 	static void (*const ways[])(char *) = {
 		by_memcpy, by_memchr, by_strnlen, by_leaf, by_write, by_madvise,
 	};
-	struct stat status;
-	char line[64];
-	int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
 	int pipes[2];
+	long size;
+	unsigned char *map = map_file(argv[1], &size);
 
-	if (fd < 0 || fstat(fd, &status) != 0 || pipe(pipes) != 0)
+	if (!map || pipe(pipes) != 0)
 		return 1;
 	drain = pipes[1];
-	char *map = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED || madvise(map, status.st_size, MADV_RANDOM) != 0)
+	if (!ready_then_go())
 		return 1;
-	printf("ready {\"pid\":%d,\"tids\":[%d],\"places\":{}}\n", getpid(), getpid());
-	fflush(stdout);
-	if (!fgets(line, sizeof line, stdin))
-		return 1;
-	for (long page = 0; page < status.st_size / 4096; page++)
-		ways[page % (sizeof ways / sizeof *ways)](map + page * 4096);
-	printf("done {}\n");
-	fflush(stdout);
-	while (fgets(line, sizeof line, stdin))
-		;
+	for (long page = 0; page < size / 4096; page++)
+		ways[page % (sizeof ways / sizeof *ways)]((char *)map + page * 4096);
+	done_then_exit("{}");
 	return 0;
 }

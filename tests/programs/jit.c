@@ -1,11 +1,8 @@
 /* Stands in for a JIT: writes a function into memory, names it in /tmp/perf-PID.map, and lets it
  * take the faults. */
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "work.h"
 
 /* A function with a frame that loads one byte from the address it is given. */
 #if defined(__x86_64__)
@@ -35,17 +32,14 @@ __attribute__((noinline)) static unsigned call_jit(void *function, const unsigne
 
 int main(int argc, char **argv)
 {
-	struct stat status;
-	char line[64], name[64];
+	char name[64], what[64];
 	unsigned sum = 0;
-	int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
-
-	if (fd < 0 || fstat(fd, &status) != 0)
-		return 1;
-	unsigned char *map = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	long size;
+	unsigned char *map = map_file(argv[1], &size);
 	void *jit = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (map == MAP_FAILED || jit == MAP_FAILED || madvise(map, status.st_size, MADV_RANDOM) != 0)
+
+	if (!map || jit == MAP_FAILED)
 		return 1;
 	memcpy(jit, code, sizeof code);
 	__builtin___clear_cache(jit, (char *)jit + sizeof code);
@@ -55,16 +49,12 @@ int main(int argc, char **argv)
 		return 1;
 	fprintf(list, "%lx %zx jit_lookup_key\n", (unsigned long)jit, sizeof code);
 	fclose(list);
-	printf("ready {\"pid\":%d,\"tids\":[%d],\"places\":{}}\n", getpid(), getpid());
-	fflush(stdout);
-	if (!fgets(line, sizeof line, stdin))
+	if (!ready_then_go())
 		return 1;
-	for (long offset = 0; offset < status.st_size; offset += 4096)
+	for (long offset = 0; offset < size; offset += 4096)
 		sum += call_jit(jit, map + offset);
-	printf("done {\"figures\":{\"sum\":%u}}\n", sum);
-	fflush(stdout);
-	while (fgets(line, sizeof line, stdin))
-		;
+	snprintf(what, sizeof what, "{\"figures\":{\"sum\":%u}}", sum);
+	done_then_exit(what);
 	unlink(name);
 	return 0;
 }

@@ -22,19 +22,19 @@ impl Starts {
         let (Some(wrapper), Some(id)) = (wrapper, goroutine.id) else {
             return;
         };
-        let shown = stack.and_then(|stack| called_by(wrapper, stack));
         let known = self.0.get(&pid).and_then(|of| of.get(&id));
-        if shown.is_some() && shown != known {
+        let shown = stack.and_then(|stack| called_by(wrapper, stack));
+        let Some(called) = shown.or(known).cloned() else {
+            return;
+        };
+        if known != Some(&called) {
             let of_process = self.0.entry(pid).or_default();
             if of_process.len() >= MAX_GOROUTINES {
                 of_process.clear();
             }
-            of_process.extend(shown.map(|called| (id, called.clone())));
+            of_process.insert(id, called.clone());
         }
-        let known = self.0.get(&pid).and_then(|of| of.get(&id));
-        if let Some(called) = known {
-            goroutine.start = Some(called.clone());
-        }
+        goroutine.start = Some(called);
     }
 
     /// A process has ended or has another program.

@@ -38,7 +38,7 @@ use sites::{Counters, Row, Rows};
 use slices::{SlicePart, Slices};
 use stalls::Stalls as Swept;
 
-pub use chance::{DEVIATIONS, MIN_FAULTS, MIN_WALL_NS, Verdict};
+pub use chance::{DEVIATIONS, LEAST_SHARE, MIN_FAULTS, MIN_WALL_NS, Verdict};
 pub use diff::{Change, Diff, DiffRow, GIVEN_UP_PERCENT, PERCENTILES, compare};
 pub use diff_beside::{
     Beside, DeviceChange, DeviceKey, DevicesChange, Fate, PastsChange, WaitedChange,

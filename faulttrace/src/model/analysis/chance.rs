@@ -113,8 +113,8 @@ pub(super) struct Times {
     pub(super) wall_ns: u64,
 }
 
-/// Of a trace, what is less than one in so many ns is told by slices alone: it may be one burst of many.
-const PER_WALL: f64 = 1_000.0;
+/// A smaller part of a trace without a P is next to nothing: it may be one burst.
+pub const LEAST_SHARE: f64 = 1e-3;
 
 /// Whether such times differ: by their slices; or, where one is twice the other or more, and not next to
 /// nothing, by how often they were, so that a short part of a long trace is enough to tell.
@@ -138,7 +138,7 @@ pub(super) fn times(before: &Times, after: &Times) -> Verdict {
     let of_slices = |of: &Times| rates(&of.slices_ns, of.wall_ns);
     let by_slices = deviations(&of_slices(before), &of_slices(after)) * way;
     let by_count = counts(before, after) * way;
-    let is_much = a.max(b) >= 2.0 * a.min(b) && a.max(b) * PER_WALL >= 1.0;
+    let is_much = a.max(b) >= 2.0 * a.min(b) && a.max(b) >= LEAST_SHARE;
     if by_slices >= DEVIATIONS || (is_much && by_count >= DEVIATIONS) {
         Verdict::Significant
     } else {

@@ -78,6 +78,11 @@ impl Change {
     pub fn growth(&self) -> Option<f64> {
         Some(self.after? - self.before?)
     }
+
+    /// How much it changed, either way; 0 if a side is unknown.
+    pub(super) fn size(&self) -> f64 {
+        self.growth().map_or(0.0, f64::abs)
+    }
 }
 
 /// Where so many of the faults that may have been major were given up, majors say nothing, %.
@@ -130,8 +135,8 @@ pub fn compare(before: &Report, after: &Report) -> Diff {
     }
     for table in &mut tables {
         table.sort_by(|a, b| {
-            let size = |row: &DiffRow| row.blocked.growth().map_or(0.0, f64::abs);
-            size(b).total_cmp(&size(a)).then_with(|| a.key.cmp(&b.key))
+            let by_size = b.blocked.size().total_cmp(&a.blocked.size());
+            by_size.then_with(|| a.key.cmp(&b.key))
         });
     }
     let others = std::array::from_fn(|at| (before.others[at], after.others[at]));
@@ -189,10 +194,8 @@ impl<'a> Side<'a> {
     }
 
     /// `count` per second.
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     fn rate(&self, count: Option<u64>) -> Option<f64> {
-        let wall_ns = self.wall_ns.filter(|wall| *wall > 0)?;
-        Some(count? as f64 / (wall_ns as f64 / 1e9))
+        diff_beside::rate(self.report, count)
     }
 
     /// The histogram, if it holds all faults of the key.

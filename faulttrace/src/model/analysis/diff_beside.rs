@@ -125,7 +125,7 @@ pub(super) fn pasts(before: &Report, after: &Report) -> Option<Beside<PastsChang
             )
         };
         let mut rows: Vec<_> = fates.into_iter().map(row).collect();
-        rows.sort_by(|(_, a), (_, b)| size(&b.blocked).total_cmp(&size(&a.blocked)));
+        rows.sort_by(|(_, a), (_, b)| b.blocked.size().total_cmp(&a.blocked.size()));
         PastsChange { rows }
     })
 }
@@ -253,10 +253,6 @@ fn changed((before, a): (&Report, Waited), (after, b): (&Report, Waited)) -> Wai
         faults: per_second(|waited| waited.faults),
         blocked: per_second(|waited| waited.blocked_ns),
     }
-}
-
-fn size(change: &Change) -> f64 {
-    change.growth().map_or(0.0, f64::abs)
 }
 
 /// `count` per second of a trace.

@@ -49,7 +49,7 @@ impl Labels {
             return stack;
         };
         let id = with_caller(id, top);
-        if let Some(stack) = self.known(pid, id) {
+        if let Some((stack, _)) = self.known(pid, id) {
             return stack;
         }
         let frames = [&[*innermost, top], outer].concat();
@@ -63,52 +63,42 @@ impl Labels {
         self.named(pid, whole).0
     }
 
-    /// The stack of an id, if there is nothing to ask about it now.
-    fn known(&mut self, pid: u32, id: u64) -> Option<Arc<Stack>> {
-        if self.stacks.get(pid, id).is_some_and(|known| known.waits) {
+    /// The stack with its names, and whether frame pointers hide a caller that can be told.
+    fn named(&mut self, pid: u32, captured: Captured<'_>) -> (Arc<Stack>, bool) {
+        if let Some(known) = self.known(pid, captured.id) {
+            return known;
+        }
+        self.name_stack(pid, captured);
+        self.answer(pid, captured.id).unwrap_or_else(|| {
+            let unknown = Stack {
+                id: captured.id,
+                truncated: captured.truncated,
+                ..Stack::default()
+            };
+            (Arc::new(unknown), false)
+        })
+    }
+
+    /// The same of an id about which there is nothing to ask now.
+    fn known(&mut self, pid: u32, id: u64) -> Option<(Arc<Stack>, bool)> {
+        let known = self.stacks.get(pid, id)?;
+        if !known.is_settled() {
+            if known.again_at.is_some_and(|at| Instant::now() >= at) {
+                return None;
+            }
             self.absorb();
         }
+        self.answer(pid, id)
+    }
+
+    /// The same, as far as it is known.
+    fn answer(&mut self, pid: u32, id: u64) -> Option<(Arc<Stack>, bool)> {
         let known = self.stacks.get(pid, id)?;
-        let again = known.again_at.is_some_and(|at| Instant::now() >= at);
-        if !known.waits && again {
-            return None;
-        }
-        let (stack, waits) = (Arc::clone(&known.stack), known.waits);
+        let (answer, waits) = ((Arc::clone(&known.stack), known.hides_caller), known.waits);
         if waits {
             self.count("symbols_late", 1);
         }
-        Some(stack)
-    }
-
-    /// The stack with its names, and whether frame pointers hide a caller that can be told.
-    fn named(&mut self, pid: u32, captured: Captured<'_>) -> (Arc<Stack>, bool) {
-        let Captured { id, truncated, .. } = captured;
-        match self.stacks.get(pid, id) {
-            Some(known) if known.is_settled() => {
-                return (Arc::clone(&known.stack), known.hides_caller);
-            }
-            Some(known)
-                if known
-                    .again_at
-                    .is_none_or(|again_at| Instant::now() < again_at) =>
-            {
-                self.absorb();
-            }
-            _ => self.name_stack(pid, captured),
-        }
-        let Some(known) = self.stacks.get(pid, id) else {
-            let unknown = Stack {
-                id,
-                truncated,
-                ..Stack::default()
-            };
-            return (Arc::new(unknown), false);
-        };
-        let (stack, hides_caller) = (Arc::clone(&known.stack), known.hides_caller);
-        if known.waits {
-            self.count("symbols_late", 1);
-        }
-        (stack, hides_caller)
+        Some(answer)
     }
 
     fn name_stack(&mut self, pid: u32, captured: Captured<'_>) {

@@ -1,12 +1,11 @@
 //! The change in a few sentences, and its words.
 
-use crate::model::analysis::{Change, Diff, DiffRow, FrameName, PsChange, SeriesKey, Verdict};
+use crate::model::analysis::{
+    Change, Diff, DiffRow, FrameName, LEAST_SHARE, PsChange, SeriesKey, Verdict,
+};
 use crate::view::escape::escaped;
 use crate::view::text::stack::{MAX_TEXT, base_name};
 use crate::view::text::words::{self, duration, three_digits};
-
-/// Without a P for less than this, a Go program hardly stands still, ns per second.
-const LEAST_NS: f64 = 1e6;
 
 /// What changed, or that nothing did, or that nothing can be said: a line each. Where a Go program had no P
 /// left, that is what hurts: everything in it stands still. If it was so for long enough it comes first, and
@@ -17,7 +16,7 @@ pub(super) fn headline(diff: &Diff) -> Vec<String> {
         is(ps.none_left.before) || is(ps.none_left.after)
     };
     match &diff.ps {
-        Some(ps) if at_least(ps, LEAST_NS) => vec![no_p_left(ps), threads(diff, ps)],
+        Some(ps) if at_least(ps, LEAST_SHARE * 1e9) => vec![no_p_left(ps), threads(diff, ps)],
         Some(ps) if at_least(ps, 0.0) => vec![blocked(diff), no_p_left(ps)],
         Some(ps) => vec![blocked(diff), always_a_p(ps)],
         None => vec![blocked(diff)],
