@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
-use faulttrace_ebpf::{NO_SYSCALL, filter};
+use faulttrace_ebpf::{NO_SYSCALL, filter, flag};
 
 use crate::maps;
 
@@ -47,6 +47,8 @@ globals! {
 
     /// No program looks at each fault: what `page_fault_user` would tell is inferred.
     LIGHT: u32 = 0;
+    /// The perf event of every fault tells its beginning, but not what kind of access it was.
+    BEGINS_BY_EVENT: u32 = 0;
 
     /// What happens to the pages of files is remembered.
     EVICTIONS: u32 = 0;
@@ -91,11 +93,15 @@ globals! {
     /// Where the registers of user mode lie on a kernel stack, from its lowest address, and the
     /// members of `struct pt_regs`.
     USER_REGS: u64 = 0;
-    OFF_REGS_CS: u64 = 0;
-    OFF_REGS_ORIG_AX: u64 = 0;
+    OFF_REGS_MODE: u64 = 0;
+    OFF_REGS_SYSCALL: u64 = 0;
     OFF_REGS_IP: u64 = 0;
     OFF_REGS_SP: u64 = 0;
     OFF_REGS_BP: u64 = 0;
+    /// What the register of the mode holds, of these bits, of 64-bit user mode: programs of other modes
+    /// number their calls otherwise.
+    REGS_MODE_MASK: u64 = 0;
+    REGS_MODE_USER: u64 = 0;
     /// The register in which Go keeps its `g`; 0 = not known.
     OFF_REGS_G: u64 = 0;
     /// `thread.fsbase`, the thread pointer of user mode; 0 = not known.
@@ -155,9 +161,13 @@ globals! {
 
     /// sched_switch passes prev_state as an argument: kernel commit fa2c3254d7cf (5.18).
     SWITCH_HAS_STATE: u32 = 1;
-    /// Entry of the page-fault exception (`asm_exc_page_fault`), [start, end).
+    /// Entry of the page-fault exception, [start, end), and how many frames of a fault of user mode
+    /// there are outside of it at most.
     ENTRY_LO: u64 = 0;
     ENTRY_HI: u64 = 0;
+    ENTRY_OUTER: u64 = 0;
+    /// The address under the registers of user mode lies in the entry by which the kernel was entered.
+    ENTRY_BELOW_REGS: u32 = 1;
     /// `handle_mm_fault`.
     HANDLE_LO: u64 = 0;
     HANDLE_HI: u64 = 0;
@@ -308,6 +318,16 @@ pub fn argument_as_number(ctx: *mut c_void, index: usize) -> Option<u64> {
     unsafe { bpf_probe_read_kernel(ctx.cast::<u64>().wrapping_add(index)) }.ok()
 }
 
+/// The flags of a fault whose address the program at its beginning was given.
+#[inline(always)]
+pub fn address_flags() -> u32 {
+    if BEGINS_BY_EVENT.load() != 0 {
+        flag::HAS_ADDRESS | flag::NO_ACCESS
+    } else {
+        flag::HAS_ADDRESS
+    }
+}
+
 /// The current `task_struct`.
 #[inline(always)]
 pub fn current_task() -> *const u8 {
@@ -340,13 +360,9 @@ pub fn system_call() -> u32 {
     let Some(registers) = user_registers(current_task()) else {
         return NO_SYSCALL;
     };
-    let number: u64 = member(registers, &OFF_REGS_ORIG_AX);
-    // An exception leaves -1 in the place of the number.
-    if number < NO_SYSCALL as u64 {
-        number as u32
-    } else {
-        NO_SYSCALL
-    }
+    // 32 bits count (x86: arch/x86/entry/common.c, arm64: `pt_regs.syscallno`). An exception leaves -1,
+    // which is NO_SYSCALL.
+    member(registers, &OFF_REGS_SYSCALL)
 }
 
 /// The system call that the current task itself is in, whatever task that may be. Threads of the kernel
@@ -383,6 +399,10 @@ pub fn entered_from() -> Option<u64> {
 /// is not a kernel thread.
 #[inline(always)]
 pub fn entered_by_fault() -> bool {
+    if ENTRY_BELOW_REGS.load() == 0 {
+        // Another exception, or an interrupt, will do: who asks knows of a fault that may be over.
+        return system_call() == NO_SYSCALL;
+    }
     let stack: u64 = member(current_task(), &OFF_TASK_STACK);
     entry_is_fault(stack)
 }
@@ -446,12 +466,10 @@ pub fn read_bytes() -> u32 {
 /// The registers of 64-bit user mode, at the top of a task's kernel stack.
 #[inline(always)]
 pub fn user_registers(task: *const u8) -> Option<*const u8> {
-    /// `__USER_CS` of arch/x86/include/asm/segment.h; other programs number their calls otherwise.
-    const USER_CS: u64 = 0x33;
     let stack: u64 = member(task, &OFF_TASK_STACK);
     let registers = (stack + USER_REGS.load()) as *const u8;
-    let cs: u64 = member(registers, &OFF_REGS_CS);
-    (cs & 0xffff == USER_CS).then_some(registers)
+    let mode: u64 = member(registers, &OFF_REGS_MODE);
+    (mode & REGS_MODE_MASK.load() == REGS_MODE_USER.load()).then_some(registers)
 }
 
 /// Whether faults of this thread count. One load and one compare for `filter::ONE`.

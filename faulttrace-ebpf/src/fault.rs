@@ -21,7 +21,7 @@ const RETRY_NS: u64 = 1_000_000;
 pub fn user_fault(ctx: *mut c_void) {
     let (tgid, tid) = current();
     if traced(tgid, tid) {
-        begin(ctx, tid, what::USER);
+        begin(tid, what::USER, argument(ctx, 0), argument(ctx, 2) as u32);
     }
 }
 
@@ -38,20 +38,38 @@ pub fn kernel_fault(ctx: *mut c_void) {
     // The reading itself disables faults once while it reads (mm/maccess.c,
     // copy_from_kernel_nofault).
     if disabled <= 1 {
-        begin(ctx, tid, what::KERNEL);
+        begin(tid, what::KERNEL, argument(ctx, 0), argument(ctx, 2) as u32);
+    }
+}
+
+/// Perf software event PAGE_FAULTS, period 1: fires when the kernel begins to handle a fault on memory
+/// of user mode (arch/*/mm/fault.c), before it takes a lock, and once for all its tries. What faults are
+/// disabled around does not come there.
+#[inline(always)]
+pub fn begun(ctx: &PerfEventContext) {
+    let (tgid, tid) = current();
+    if !traced(tgid, tid) {
+        return;
+    }
+    // SAFETY: the context of a perf event program.
+    let address = unsafe { (*ctx.ctx).addr };
+    if user_mode(ctx) {
+        begin(tid, what::USER, address, 0);
+    } else if address < config::TASK_SIZE.load() {
+        begin(tid, what::KERNEL, address, 0);
     }
 }
 
 #[inline(always)]
-fn begin(ctx: *mut c_void, tid: u32, what: u32) {
+fn begin(tid: u32, what: u32, address: u64, error: u32) {
     let Some(slot) = maps::slot() else { return };
     if slot.tid == tid && slot.what == what::MARK {
         end_marked(slot, tid);
     }
     // SAFETY: a helper without arguments.
     slot.start_ns = unsafe { bpf_ktime_get_ns() };
-    slot.address = argument(ctx, 0);
-    slot.error = argument(ctx, 2) as u32;
+    slot.address = address;
+    slot.error = error;
     // This makes the members that describe a file invalid; writing them would cost more.
     slot.file_ns = 0;
     slot.what = what;
@@ -102,7 +120,7 @@ pub fn file_page(ctx: *mut c_void) {
     let (tgid, tid) = current();
     let light = config::LIGHT.load() != 0;
     let page_offset = argument(ctx, 1);
-    if light && tgid == config::SELF_TGID.load() {
+    if (light || config::BEGINS_BY_EVENT.load() != 0) && tgid == config::SELF_TGID.load() {
         vmf::learn(page_offset);
     }
     if !traced(tgid, tid) {
@@ -334,7 +352,7 @@ fn flags_without_sleep(slot: &Slot, begun: bool, more: u32) -> u32 {
     } else if !begun {
         flags |= flag::NO_START;
     } else if slot.what != what::FILE {
-        flags |= flag::HAS_ADDRESS;
+        flags |= config::address_flags();
     }
     if begun && slot.what == what::KERNEL {
         flags |= flag::KERNEL_MODE;

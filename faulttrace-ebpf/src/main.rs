@@ -93,6 +93,12 @@ mod entry {
         0
     }
 
+    #[perf_event]
+    fn page_faults(ctx: PerfEventContext) -> u32 {
+        fault::begun(&ctx);
+        0
+    }
+
     #[fexit(function = "handle_mm_fault")]
     fn fault_handled(ctx: FExitContext) -> i32 {
         handled::fault_handled(ctx.as_ptr());

@@ -245,10 +245,13 @@ fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
         false => 0,
     };
     match slot.what {
-        what::KERNEL => (flag::KERNEL_MODE | flag::HAS_ADDRESS | file, slot.start_ns),
+        what::KERNEL => (
+            flag::KERNEL_MODE | config::address_flags() | file,
+            slot.start_ns,
+        ),
         what::FILE if file != 0 => (flag::GUP | file, slot.file_ns),
         what::FILE => (flag::GUP | flag::APPROXIMATE_START, now),
-        _ if config::LIGHT.load() == 0 => (flag::HAS_ADDRESS | file, slot.start_ns),
+        _ if config::LIGHT.load() == 0 => (config::address_flags() | file, slot.start_ns),
         // Its address is looked for elsewhere.
         _ if known => (file, slot.start_ns),
         _ => (flag::APPROXIMATE_START, now),
@@ -338,7 +341,8 @@ fn without_exception_or_event(entry: &mut Inflight, what: u32) {
     if entry.flags & flag::APPROXIMATE_START != 0 {
         maps::count(counter::BEGINS_UNSEEN);
     }
-    if config::LIGHT.load() != 0 && what == what::USER {
+    let told = config::LIGHT.load() == 0 && config::BEGINS_BY_EVENT.load() == 0;
+    if !told && what == what::USER {
         vmf::describe_current(entry);
     }
 }

@@ -222,8 +222,8 @@ fn place(scratch: &Scratch, len: u32, kind: u32) -> Where {
         }
         return Where::Elsewhere;
     }
-    // A fault of user mode is entered from nowhere: its entry is the outermost frame.
-    if kind == what::USER && entry != u64::from(len) {
+    // A fault of user mode is entered from nowhere: outside its entry there is next to nothing.
+    if kind == what::USER && entry + config::ENTRY_OUTER.load() < u64::from(len) {
         return Where::Elsewhere;
     }
     if left(&scratch.stack.frames, entry) {

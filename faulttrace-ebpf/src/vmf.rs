@@ -144,9 +144,12 @@ fn mapping_of(vmf: *const u8, mm: u64) -> Option<*const u8> {
 fn enter(vmf: *const u8, vma: *const u8, entry: &mut Inflight) {
     let flags: u32 = member(vmf, &config::OFF_VMF_FLAGS);
     let file: u64 = member(vma, &config::OFF_VMA_FILE);
-    entry.address = member(vmf, &config::OFF_VMF_REAL_ADDRESS);
+    if entry.flags & flag::HAS_ADDRESS == 0 {
+        entry.address = member(vmf, &config::OFF_VMF_REAL_ADDRESS);
+    }
     entry.error = error_of(flags);
     entry.flags |= flag::HAS_ADDRESS;
+    entry.flags &= !flag::NO_ACCESS;
     if file != 0 && entry.flags & flag::HAS_FILE == 0 {
         let inode: u64 = member(file as *const u8, &config::OFF_FILE_INODE);
         (entry.inode, entry.device) = config::file_id(inode);

@@ -2,10 +2,11 @@
 //! feature, and what cannot be had here is refused with a reason. What can be is asked of `doctor`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use faulttrace_tests::harness::disk::{create, evict};
-use faulttrace_tests::harness::record::{Fault, Record};
+use faulttrace_tests::harness::record::{Facts, Fault, Record};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Trace, Tracer, run_to_end};
 use faulttrace_tests::harness::work::{self, Work};
@@ -103,6 +104,77 @@ fn typed_and_raw_tracepoints_and_the_memory_map_tell_the_same() {
     }
     let (_, taken) = touches(&bench, "no-pages");
     assert_eq!(taken["which_page"], "none");
+    let (_, taken) = touches(&bench, "event");
+    for job in ["user_fault_begins", "kernel_fault_begins"] {
+        assert_eq!(taken[job], "perf_event", "{job}");
+    }
+}
+
+/// What two tracers tell of the same faults that slept, in any order.
+fn what_is_told(trace: &Trace, pid: u32) -> Vec<String> {
+    let faults = trace.faults(pid).into_iter();
+    let slept = faults.filter(|fault| fault.blocked_ns > 0);
+    let mut told: Vec<_> = slept
+        .map(|fault| {
+            let Facts {
+                mode,
+                address,
+                access,
+                path,
+                offset,
+                syscall,
+                ..
+            } = &fault.facts;
+            // By the event, that of faults in system calls is not known.
+            let access = access.as_ref().filter(|_| mode == "user");
+            format!("{mode} {address:?} {access:?} {path:?} {offset:?} {syscall:?}")
+        })
+        .collect();
+    told.sort();
+    told
+}
+
+/// The only rung there is for beginnings outside x86 is the perf event of all faults: it is to tell what the
+/// tracepoints tell, and as early.
+#[test]
+fn beginnings_told_by_the_event_are_those_of_the_tracepoints() {
+    let bench = start();
+    let options = Options {
+        delay_us: 2_000,
+        ..Options::default()
+    };
+    let mounts = ["slow-touched", "slow-written"].map(|name| bench.subdirectory(name));
+    let slow = mounts.map(|mount| SlowFs::mount_in(mount, &options));
+    let (source, sink) = (bench.path().join("source"), bench.path().join("sink"));
+    create(&source, 64);
+    let text = |path: &Path| path.to_str().expect("our own path").to_owned();
+    let (source, sink) = (text(&source), text(&sink));
+    let [touched, written] = slow.each_ref().map(|slow| text(slow.file()));
+    let workloads: [&[&str]; 3] = [
+        &["touch", &touched, "--threads=2", "--touches=50"],
+        &["userfaultfd", "--pages=40", "--delay-ms=2"],
+        &["kernel-mode", &written, &source, &sink, "--repeat=8"],
+    ];
+    for arguments in workloads {
+        let mut work = Work::start(arguments);
+        let by_event = Tracer::of_with(work.pid(), &["--no-symbols", "--probe-rung", "event"]);
+        let by_tracepoint = Tracer::of_with(work.pid(), &["--no-symbols"]);
+        let done = work.run();
+        let (event, tracepoint) = (by_event.stop(), by_tracepoint.stop());
+        event.check_nothing_lost();
+        let told = what_is_told(&event, done.pid);
+        assert_eq!(told, what_is_told(&tracepoint, done.pid), "{arguments:?}");
+        assert!(told.len() >= 40, "{arguments:?}: {told:#?}");
+        let sum = |trace: &Trace| -> u64 {
+            let faults = trace.faults(done.pid).into_iter();
+            faults.map(|fault| fault.duration_ns).sum()
+        };
+        let (event_ns, tracepoint_ns) = (sum(&event), sum(&tracepoint));
+        eprintln!("{arguments:?}: {event_ns} ns by the event, {tracepoint_ns} by tracepoints");
+        // The event comes some hundreds of instructions later.
+        assert!(event_ns.abs_diff(tracepoint_ns) * 50 < tracepoint_ns);
+        work.exit();
+    }
 }
 
 /// The faults of a process that slept, by address.

@@ -171,6 +171,8 @@ pub(super) enum ProbeRung {
     Rseq,
     /// No ends of faults but those of majors
     NoEnds,
+    /// Beginnings of faults from the perf event of all faults
+    Event,
     /// No tracepoint mm_filemap_fault
     NoPages,
     /// No iterator over tasks

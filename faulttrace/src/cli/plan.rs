@@ -170,6 +170,7 @@ fn forced(rungs: &[ProbeRung]) -> Result<Forced, String> {
             ProbeRung::Fexit => set(&mut forced.ends, Ends::Fexit),
             ProbeRung::Rseq => set(&mut forced.ends, Ends::Rseq),
             ProbeRung::NoEnds => set(&mut forced.ends, Ends::Unseen),
+            ProbeRung::Event => !std::mem::replace(&mut forced.begins_by_event, true),
             ProbeRung::NoPages => !std::mem::replace(&mut forced.no_pages, true),
             ProbeRung::NoIterator => !std::mem::replace(&mut forced.no_iterator, true),
         };

@@ -140,12 +140,19 @@ fn rungs_are_forced_one_for_each_job() {
     assert_eq!(forced.tracepoints, Some(Tracepoints::Raw));
     assert_eq!(forced.ends, Some(Ends::Unseen));
     assert_eq!((forced.no_pages, forced.no_iterator), (true, false));
+    assert!(
+        !forced.begins_by_event
+            && plan("faulttrace --pid 7 --probe-rung event")
+                .forced
+                .begins_by_event
+    );
     assert_eq!(plan("faulttrace --pid 7").forced, Forced::default());
     for both in [
         "typed,raw",
         "fexit,rseq",
         "no-ends,fexit",
         "no-pages,no-pages",
+        "event,event",
     ] {
         let error = usage_error(&format!("faulttrace --pid 7 --probe-rung {both}"));
         assert!(error.contains("two rungs"), "{both}: {error}");

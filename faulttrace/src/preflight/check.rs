@@ -6,6 +6,9 @@ use super::facts::{Facts, Kallsyms, Lockdown};
 use super::ladder::JobRung;
 use crate::probe::Rung;
 
+/// What offsets in files and kernel stacks are reckoned with.
+const PAGE_BYTES: u64 = 4096;
+
 /// The oldest kernel: the ring buffer came with 5.8, and 5.10 is the oldest that is tested.
 const OLDEST: (u32, u32) = (5, 10);
 /// Frames a stack should have room for (the kernel's default).
@@ -60,6 +63,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Check> {
     vec![
         privileges::check(facts),
         kernel(facts),
+        page_size(facts),
         pid_namespace(facts),
         lockdown(facts),
         types(facts),
@@ -93,6 +97,22 @@ fn kernel(facts: &Facts) -> Check {
             "boot a newer kernel; on Debian or Ubuntu: apt install --only-upgrade linux-image-amd64 (or linux-generic)".to_owned()
         } else {
             String::new()
+        },
+    }
+}
+
+fn page_size(facts: &Facts) -> Check {
+    let ok = facts.page_bytes == PAGE_BYTES;
+    Check {
+        name: "page size",
+        state: if ok { State::Ok } else { State::Missing },
+        found: format!("{} bytes", facts.page_bytes),
+        needed: "4096 bytes",
+        cost: "with larger pages, kernel stacks and offsets in files are other than expected",
+        fix: if ok {
+            String::new()
+        } else {
+            "boot a kernel with pages of 4 KiB; on Debian or Ubuntu for arm64: apt install linux-image-arm64 (or linux-generic)".to_owned()
         },
     }
 }

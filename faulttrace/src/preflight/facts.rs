@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::kernel_calls;
 use crate::probe::KernelTypes;
+use crate::process::page_bytes;
 
 /// How much to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) struct Facts {
     pub(super) release: String,
     /// Machine, `uname -m`.
     pub(super) machine: String,
+    /// Size of a page, bytes.
+    pub(super) page_bytes: u64,
     /// Effective user id.
     pub(super) uid: u32,
     /// Effective capabilities, a bit each; `None` if they could not be read.
@@ -98,6 +101,7 @@ impl Facts {
         Self {
             release: text(uname.as_ref().map(nix::sys::utsname::UtsName::release)),
             machine: text(uname.as_ref().map(nix::sys::utsname::UtsName::machine)),
+            page_bytes: page_bytes(),
             uid: nix::unistd::geteuid().as_raw(),
             capabilities: capabilities(root),
             btf,

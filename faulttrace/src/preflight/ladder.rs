@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::facts::{Facts, Lockdown};
 use crate::probe::{
-    FAULT_ENDS, HANDLER, JOBS, Job, KernelTypes, Need, Rung, STUCK_JOB, evictions_lack,
+    FAULT_ENDS, HANDLER, JOBS, Job, KERNEL_FAULT_BEGINS, KernelTypes, Need, Rung, STUCK_JOB,
+    begins_rung, evictions_lack, is_begin,
 };
 
 /// A job of the probe and the rung it takes here.
@@ -65,12 +66,10 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
                 note: note(job, there).into(),
             }
         })
-        .map(|job| {
-            if job.name == FAULT_ENDS {
-                fault_ends(job, facts)
-            } else {
-                job
-            }
+        .map(|job| match job.name {
+            FAULT_ENDS => fault_ends(job, facts),
+            name if is_begin(name) => fault_begins(job, begins_rung(types), facts),
+            _ => job,
         })
         .collect();
     let majors = if facts.perf_event.is_ok() {
@@ -101,6 +100,21 @@ pub(super) fn ladder(facts: &Facts) -> Vec<JobRung> {
         }),
     });
     jobs
+}
+
+/// A job that takes an event where there is no tracepoint, which is of use only together with another job's:
+/// then it is that one's program.
+fn fault_begins(mut job: JobRung, rung: Rung, facts: &Facts) -> JobRung {
+    if rung == Rung::PerfEvent && facts.perf_event.is_ok() {
+        job.rung = rung;
+        job.attached_to = "PAGE_FAULTS";
+        job.note = if job.name == KERNEL_FAULT_BEGINS {
+            "the program of user_fault_begins does this, too".into()
+        } else {
+            "whether a fault that did not sleep read or wrote is not known; costs each fault of the machine more than a tracepoint, which only x86 has".into()
+        };
+    }
+    job
 }
 
 /// The job whose best rung is no tracepoint. `job`: what its tracepoint offers.
@@ -150,6 +164,30 @@ mod tests {
             required: false,
             note: "".into(),
         }
+    }
+
+    #[test]
+    fn beginnings_come_from_the_event_where_there_is_no_tracepoint() {
+        let job = |name| JobRung {
+            name,
+            attached_to: "page_fault_user",
+            ..rseq(Rung::TpBtf)
+        };
+        let (user, kernel) = (job("user_fault_begins"), job(KERNEL_FAULT_BEGINS));
+        assert_eq!(fault_begins(user.clone(), Rung::TpBtf, &well()), user);
+        let event = fault_begins(user.clone(), Rung::PerfEvent, &well());
+        assert_eq!(
+            (event.rung, event.attached_to),
+            (Rung::PerfEvent, "PAGE_FAULTS")
+        );
+        assert!(event.note.contains("read or wrote is not known"));
+        let other = fault_begins(kernel, Rung::PerfEvent, &well());
+        assert!(other.note.contains("the program of user_fault_begins"));
+        let without = Facts {
+            perf_event: Err("Operation not permitted".to_owned()),
+            ..well()
+        };
+        assert_eq!(fault_begins(user.clone(), Rung::PerfEvent, &without), user);
     }
 
     #[test]

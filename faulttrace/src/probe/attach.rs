@@ -7,7 +7,11 @@ use aya::programs::perf_event::{
 use aya::programs::{BtfTracePoint, FExit, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::util::online_cpus;
 
-use super::jobs::{FAULT_BEGINS, FAULT_ENDS, FILE_FAULT, HANDLER, JOBS, Job, Need, Rung};
+use super::jobs::{
+    FAULT_BEGINS, FAULT_ENDS, FILE_FAULT, HANDLER, JOBS, Job, KERNEL_FAULT_BEGINS, Need, Rung,
+    is_begin,
+};
+use super::machine::MACHINE;
 use super::{Ends, Error, Probe, Tracepoints, block, cache, chain, kernel, learn, maps};
 
 /// The program at its return.
@@ -17,6 +21,8 @@ const HANDLED_PROGRAM: &str = "fault_handled";
 const MAJOR_JOB: &str = "major_fault_ends";
 /// Its program.
 const MAJOR_PROGRAM: &str = "page_faults_maj";
+/// The program at the event of all faults.
+const BEGUN_PROGRAM: &str = "page_faults";
 
 /// A job on its way down the ladder.
 struct Attempt {
@@ -50,20 +56,7 @@ impl Probe {
     /// right before major faults are, once everything that takes long is done: whoever compares
     /// their number with the kernel's reads the kernel's then.
     pub fn attach(&mut self, before_majors: impl FnOnce()) -> Result<(), Error> {
-        let pages = self.types.has_tracepoint(FILE_FAULT) && !self.settings.forced.no_pages;
-        if self.settings.light && !pages {
-            return Err(Error::LightUnavailable);
-        }
-        if self.settings.evictions
-            && let Some(lack) = self.evictions_lack()
-        {
-            return Err(Error::EvictionsUnavailable(lack));
-        }
-        if self.settings.io
-            && let Some(lack) = block::lacks(&self.types)
-        {
-            return Err(Error::IoUnavailable(lack));
-        }
+        self.check_wishes()?;
         self.perf_event("thread_clock", "thread_clock")?
             .load()
             .map_err(|error| refused("thread_clock", &error))?;
@@ -83,16 +76,62 @@ impl Probe {
             let rung = self.attach_job(attempt, rung)?;
             self.rungs.push((name, rung));
         }
-        if self.settings.light {
-            learn::fault_on_a_file().map_err(Error::OwnFault)?;
-            if maps::first_word(&self.ebpf, "VM_FAULT_BELOW")? == 0 {
-                return Err(Error::LightUnlearned);
-            }
-        }
+        self.learn()?;
         before_majors();
-        self.attach_majors(&cpus)?;
+        self.attach_on_each(
+            &cpus,
+            MAJOR_PROGRAM,
+            MAJOR_JOB,
+            SoftwareEvent::PageFaultsMaj,
+        )?;
         self.rungs.push((MAJOR_JOB, Rung::PerfEvent));
         Ok(())
+    }
+
+    /// Whether this kernel has what the options need.
+    fn check_wishes(&self) -> Result<(), Error> {
+        let settings = &self.settings;
+        if settings.light && !MACHINE.entry_below_registers {
+            return Err(Error::LightMachine);
+        }
+        if settings.light && !self.tells_pages() {
+            return Err(Error::LightUnavailable);
+        }
+        if settings.evictions
+            && let Some(lack) = self.evictions_lack()
+        {
+            return Err(Error::EvictionsUnavailable(lack));
+        }
+        if settings.io
+            && let Some(lack) = block::lacks(&self.types)
+        {
+            return Err(Error::IoUnavailable(lack));
+        }
+        Ok(())
+    }
+
+    /// Whether a tracepoint tells which page of a file a fault is about.
+    fn tells_pages(&self) -> bool {
+        self.types.has_tracepoint(FILE_FAULT) && !self.settings.forced.no_pages
+    }
+
+    /// Lets the programs learn where on the stack the kernel keeps what it handles.
+    fn learn(&self) -> Result<(), Error> {
+        let light = self.settings.light;
+        let useful = self.tells_pages() && kernel::begins_by_event(&self.settings, &self.types);
+        if !light && !useful {
+            return Ok(());
+        }
+        learn::fault_on_a_file().map_err(Error::OwnFault)?;
+        let learnt = maps::first_word(&self.ebpf, "VM_FAULT_BELOW")? != 0;
+        match (learnt, light) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Error::LightUnlearned),
+            (false, false) => {
+                log::info!("whether faults read or write is not known on this kernel");
+                Ok(())
+            }
+        }
     }
 
     /// What `--evictions` lacks here; which page a fault is about may be forced to be unknown.
@@ -110,6 +149,9 @@ impl Probe {
         let light = self.settings.light;
         if light && job.name == FAULT_BEGINS {
             return vec![Rung::Inferred];
+        }
+        if is_begin(job.name) && kernel::begins_by_event(&self.settings, &self.types) {
+            return vec![Rung::PerfEvent];
         }
         let by_tracepoint = match forced.tracepoints {
             _ if !self.wanted(job) => Vec::new(),
@@ -215,6 +257,8 @@ impl Probe {
                 let program: &mut BtfTracePoint = program(&mut self.ebpf, job.typed)?;
                 program.load(job.tracepoint, &self.btf)
             }
+            Rung::PerfEvent if job.name == KERNEL_FAULT_BEGINS => return Ok(()),
+            Rung::PerfEvent => program::<PerfEvent>(&mut self.ebpf, BEGUN_PROGRAM)?.load(),
             _ => program::<RawTracePoint>(&mut self.ebpf, job.raw)?.load(),
         };
         loaded.map_err(|error| chain(&error))
@@ -229,6 +273,14 @@ impl Probe {
             Rung::TpBtf => program::<BtfTracePoint>(&mut self.ebpf, job.typed)?
                 .attach()
                 .map(drop),
+            // One event tells of both modes.
+            Rung::PerfEvent if job.name == KERNEL_FAULT_BEGINS => return Ok(()),
+            Rung::PerfEvent => {
+                let cpus = online_cpus().map_err(|(_, error)| error.to_string())?;
+                let event = SoftwareEvent::PageFaults;
+                let attached = self.attach_on_each(&cpus, BEGUN_PROGRAM, FAULT_BEGINS, event);
+                return attached.map_err(|error| error.to_string());
+            }
             _ => program::<RawTracePoint>(&mut self.ebpf, job.raw)?
                 .attach(job.tracepoint)
                 .map(drop),
@@ -236,14 +288,21 @@ impl Probe {
         attached.map_err(|error| chain(&error))
     }
 
-    fn attach_majors(&mut self, cpus: &[u32]) -> Result<(), Error> {
-        let program = self.perf_event(MAJOR_PROGRAM, MAJOR_JOB)?;
+    /// Has a program run at each of these events, on these CPUs.
+    fn attach_on_each(
+        &mut self,
+        cpus: &[u32],
+        program: &'static str,
+        job: &'static str,
+        event: SoftwareEvent,
+    ) -> Result<(), Error> {
+        let program = self.perf_event(program, job)?;
         for cpu in cpus {
-            let event = PerfEventConfig::Software(SoftwareEvent::PageFaultsMaj);
+            let event = PerfEventConfig::Software(event);
             let scope = PerfEventScope::AllProcessesOneCpu { cpu: *cpu };
             program
                 .attach(event, scope, SamplePolicy::Period(1), false)
-                .map_err(|error| refused(MAJOR_JOB, &error))?;
+                .map_err(|error| refused(job, &error))?;
         }
         Ok(())
     }

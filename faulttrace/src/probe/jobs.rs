@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::KernelTypes;
+
 /// How a job is done. Best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rung {
@@ -87,6 +89,23 @@ pub(super) const READ_AHEAD: &str = "page_cache_async_ra";
 
 /// The job that `--light` does without.
 pub(super) const FAULT_BEGINS: &str = "user_fault_begins";
+/// The same for faults in system calls.
+pub const KERNEL_FAULT_BEGINS: &str = "kernel_fault_begins";
+
+/// Whether a job is one of those two.
+pub fn is_begin(job: &str) -> bool {
+    [FAULT_BEGINS, KERNEL_FAULT_BEGINS].contains(&job)
+}
+
+/// How those two are done where nothing else is asked for: of the architectures that have the programs, only
+/// x86 has tracepoints (arch/x86/mm/fault.c).
+pub fn begins_rung(types: &KernelTypes) -> Rung {
+    if types.has_tracepoint("page_fault_user") {
+        Rung::TpBtf
+    } else {
+        Rung::PerfEvent
+    }
+}
 /// The job whose absence leaves the ends of minor faults to whatever proves them over. Its best rung
 /// is no tracepoint, but the return of [`HANDLER`].
 ///
@@ -197,7 +216,7 @@ pub const JOBS: [Job; 18] = [
         Need::Required,
     ),
     job(
-        "kernel_fault_begins",
+        KERNEL_FAULT_BEGINS,
         "page_fault_kernel",
         ("page_fault_kernel", "page_fault_kernel_raw"),
         Need::Useful,

@@ -10,8 +10,9 @@ use super::interrupts::{
     INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
 use super::jobs::READ_AHEAD;
+use super::machine::MACHINE;
 use super::offsets::{FolioTypes, THREAD_SIZE};
-use super::{Error, Filter, KernelFunctions, KernelTypes, Settings, block};
+use super::{Error, Filter, KernelFunctions, KernelTypes, Rung, Settings, begins_rung, block};
 
 /// Functions that run between a fault's completion and the return from its exception; the names
 /// changed with the generic entry code (5.10 to 6.18). As many as `LEAVE` has room for.
@@ -80,6 +81,12 @@ pub(super) fn mode(settings: &Filter) -> u32 {
     }
 }
 
+/// Whether the perf event of all faults tells their beginnings, for want of tracepoints or because that is
+/// asked for.
+pub(super) fn begins_by_event(settings: &Settings, types: &KernelTypes) -> bool {
+    !settings.light && (settings.forced.begins_by_event || begins_rung(types) == Rung::PerfEvent)
+}
+
 /// Offsets and sizes in the kernel's structures, bytes.
 fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)> {
     [
@@ -104,8 +111,10 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_NAMESPACE_INUM", types.namespace_inum),
         ("OFF_TASK_STACK", types.task_stack),
         ("SIZE_STACK", THREAD_SIZE),
-        ("OFF_REGS_CS", types.regs.cs),
-        ("OFF_REGS_ORIG_AX", types.regs.orig_ax),
+        ("OFF_REGS_MODE", types.regs.mode),
+        ("REGS_MODE_MASK", types.regs.mode_mask),
+        ("REGS_MODE_USER", types.regs.mode_user),
+        ("OFF_REGS_SYSCALL", types.regs.syscall),
         ("OFF_REGS_IP", types.regs.ip),
         ("OFF_REGS_SP", types.regs.sp),
         ("OFF_REGS_BP", types.regs.bp),
@@ -144,7 +153,7 @@ fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
 }
 
 /// Settings and facts that are numbers or yes and no.
-fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 15] {
+fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 17] {
     let filter = &settings.filter;
     let comm = filter.comm.as_ref();
     [
@@ -158,6 +167,11 @@ fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 15
         ("COMM_STAR", comm.map_or(0, |tables| tables.star)),
         ("COMM_ACCEPT", comm.map_or(0, |tables| tables.accept)),
         ("LIGHT", u32::from(settings.light)),
+        (
+            "BEGINS_BY_EVENT",
+            u32::from(begins_by_event(settings, types)),
+        ),
+        ("ENTRY_BELOW_REGS", u32::from(MACHINE.entry_below_registers)),
         (
             "READ_AHEAD_TOLD",
             u32::from(types.has_tracepoint(READ_AHEAD)),
@@ -176,7 +190,7 @@ impl Globals {
         functions: &dyn KernelFunctions,
     ) -> Result<Self, Error> {
         let required = |name: &'static str| functions.range_of(name).ok_or(Error::Symbol(name));
-        let entry = required("asm_exc_page_fault")?;
+        let entry = required(MACHINE.entry)?;
         let handle = required("handle_mm_fault")?;
         let death = required("do_exit")?;
         let words = |range: Range<u64>| [range.start, range.end];
@@ -195,6 +209,7 @@ impl Globals {
                 ("WAKE_BYTES", u64::from(settings.ring_bytes / 4)),
                 ("ENTRY_LO", entry.start),
                 ("ENTRY_HI", entry.end),
+                ("ENTRY_OUTER", MACHINE.entry_outer),
                 ("HANDLE_LO", handle.start),
                 ("HANDLE_HI", handle.end),
                 ("DEATH_LO", death.start),

@@ -14,6 +14,7 @@ mod interrupts;
 mod jobs;
 mod kernel;
 mod learn;
+mod machine;
 mod maps;
 mod offsets;
 
@@ -28,7 +29,9 @@ use faulttrace_ebpf::filter;
 pub use block::{BlockTypes, DiskOf};
 pub use cache::{CacheTotals, FillOf, PageCache, evictions_lack};
 pub use found::STUCK_JOB;
-pub use jobs::{FAULT_ENDS, HANDLER, JOBS, Job, Need, Rung};
+pub use jobs::{
+    FAULT_ENDS, HANDLER, JOBS, Job, KERNEL_FAULT_BEGINS, Need, Rung, begins_rung, is_begin,
+};
 pub use maps::{Counters, RawStack};
 pub use offsets::{FolioTypes, KernelTypes, NoFexit};
 
@@ -72,6 +75,9 @@ pub enum Error {
         "--light: a page fault of faulttrace's own was not found on its kernel stack, so this kernel lays it out in a way that is not known; run without --light"
     )]
     LightUnlearned,
+    /// `--light` where the entry of a page fault cannot be told by one word of the stack.
+    #[error("--light works on x86-64 alone; run without --light")]
+    LightMachine,
     /// `--evictions` where it cannot work.
     #[error(
         "--evictions needs {0}, which this kernel lacks (6.12 has it); run without --evictions"
@@ -83,7 +89,9 @@ pub enum Error {
     )]
     IoUnavailable(String),
     /// The fault to learn from could not be taken.
-    #[error("--light takes a page fault on /proc/self/exe first: {0}; run without --light")]
+    #[error(
+        "take a page fault on /proc/self/exe, to see where the kernel keeps what it handles: {0}"
+    )]
     OwnFault(std::io::Error),
     /// A rung that was asked for is not to be had.
     #[error(
@@ -174,6 +182,8 @@ pub struct Forced {
     pub tracepoints: Option<Tracepoints>,
     /// `None`: the best; with tracepoints forced, the best of those.
     pub ends: Option<Ends>,
+    /// To learn of the beginnings of faults from the perf event of all faults.
+    pub begins_by_event: bool,
     /// Not to learn from `mm_filemap_fault` which page a fault is about.
     pub no_pages: bool,
     /// Not to look at the kernel stacks of threads that were stuck before.

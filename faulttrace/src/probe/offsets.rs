@@ -21,7 +21,8 @@ const MAX_CHAIN: usize = 16;
 /// can say that it holds itself many times.
 const MAX_MEMBERS: usize = 100_000;
 
-/// Size of a kernel stack (arch/x86/include/asm/page_64_types.h). Kernels built with KASAN have
+/// Size of a kernel stack (arch/x86/include/asm/page_64_types.h; with pages of 4 KiB also
+/// arch/arm64/include/asm/memory.h). Kernels built with KASAN have
 /// larger ones; the programs check what they find, and then name no system call.
 pub(super) const THREAD_SIZE: u64 = 16 * 1024;
 
@@ -124,18 +125,22 @@ pub struct KernelTypes {
 /// Where `struct pt_regs` has registers of user mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegsTypes {
-    /// `pt_regs.cs`.
-    pub cs: u64,
-    /// `pt_regs.orig_ax`.
-    pub orig_ax: u64,
-    /// `pt_regs.ip`.
+    /// `pt_regs.cs`; on arm64 `pstate`.
+    pub mode: u64,
+    /// Which bits of it tell the mode.
+    pub mode_mask: u64,
+    /// What they are in 64-bit user mode.
+    pub mode_user: u64,
+    /// `pt_regs.orig_ax`; on arm64 `syscallno`.
+    pub syscall: u64,
+    /// `pt_regs.ip`; on arm64 `pc`.
     pub ip: u64,
     /// `pt_regs.sp`.
     pub sp: u64,
-    /// `pt_regs.bp`.
+    /// `pt_regs.bp`; on arm64 `regs[29]`.
     pub bp: u64,
     /// `pt_regs.r14`, in which Go keeps its `g` (Go's src/cmd/compile/abi-internal.md); 0 if there is
-    /// none.
+    /// none, and on arm64, whose Go programs are not read.
     pub g: u64,
 }
 
@@ -269,9 +274,26 @@ impl KernelTypes {
 
 fn regs(btf: &Btf) -> Result<RegsTypes, Error> {
     let member = |name: &str| offset_of(btf, "pt_regs", name);
+    if let Ok(pstate) = member("pstate") {
+        return Ok(RegsTypes {
+            mode: pstate,
+            // `PSR_MODE_MASK`, with the bit of 32-bit programs, and `PSR_MODE_EL0t`
+            // (arch/arm64/include/uapi/asm/ptrace.h).
+            mode_mask: 0x1f,
+            mode_user: 0,
+            syscall: member("syscallno")?,
+            ip: member("pc")?,
+            sp: member("sp")?,
+            bp: member("regs")? + 29 * 8,
+            g: 0,
+        });
+    }
     Ok(RegsTypes {
-        cs: member("cs")?,
-        orig_ax: member("orig_ax")?,
+        mode: member("cs")?,
+        // `__USER_CS` (arch/x86/include/asm/segment.h).
+        mode_mask: 0xffff,
+        mode_user: 0x33,
+        syscall: member("orig_ax")?,
         ip: member("ip")?,
         sp: member("sp")?,
         bp: member("bp")?,

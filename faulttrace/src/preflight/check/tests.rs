@@ -7,6 +7,7 @@ pub(in crate::preflight) fn well() -> Facts {
     Facts {
         release: "6.18.44-foo".to_owned(),
         machine: "x86_64".to_owned(),
+        page_bytes: 4096,
         uid: 0,
         capabilities: Some(u64::MAX),
         btf: Ok(()),
@@ -40,6 +41,17 @@ fn a_well_machine_passes() {
             .iter()
             .all(|check| check.state == State::Ok && check.fix.is_empty())
     );
+}
+
+#[test]
+fn larger_pages_are_refused() {
+    let large = Facts {
+        page_bytes: 65536,
+        ..well()
+    };
+    let (state, check) = state_of(&large, "page size");
+    assert_eq!((state, &*check.found), (State::Missing, "65536 bytes"));
+    assert!(check.fix.contains("linux-image-arm64"));
 }
 
 #[test]
