@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use crate::lint::AARCH64;
 use crate::shell::{describe, root, say};
 
 /// cargo, in the top directory. By name: where rustup gave this process its toolchain, it gives the
@@ -16,6 +17,35 @@ pub(crate) fn cargo() -> anyhow::Result<Command> {
     command.current_dir(root()?);
     Ok(command)
 }
+
+/// What is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// This machine.
+    Here,
+    Aarch64,
+}
+
+impl Target {
+    /// Has a cargo command build for it.
+    fn ask(self, command: &mut Command) {
+        match self {
+            Target::Here => {}
+            Target::Aarch64 => {
+                // Here and not in a configuration file: nothing else links for it.
+                command
+                    .args(["--target", AARCH64])
+                    .env(AARCH64_LINKER.0, AARCH64_LINKER.1);
+            }
+        }
+    }
+}
+
+/// How cargo is told what links for aarch64.
+const AARCH64_LINKER: (&str, &str) = (
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+    "aarch64-linux-gnu-gcc",
+);
 
 /// One executable that cargo built.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +60,17 @@ pub(crate) struct Executable {
 
 /// Builds one binary for release and tells where it is.
 pub(crate) fn release_binary(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let built = build(["build", "--release", "--package", package, "--bin", name])?;
+    release_binary_for(Target::Here, package, name)
+}
+
+/// The same for a target.
+pub(crate) fn release_binary_for(
+    target: Target,
+    package: &str,
+    name: &str,
+) -> anyhow::Result<PathBuf> {
+    let arguments = ["build", "--release", "--package", package, "--bin", name];
+    let built = build_for(target, arguments)?;
     find_binary(&built, name).map(Path::to_owned)
 }
 
@@ -47,9 +87,18 @@ pub(crate) fn find_binary<'a>(built: &'a [Executable], name: &str) -> anyhow::Re
 pub(crate) fn build<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> anyhow::Result<Vec<Executable>> {
+    build_for(Target::Here, arguments)
+}
+
+/// The same for a target.
+pub(crate) fn build_for<A: AsRef<OsStr>>(
+    target: Target,
+    arguments: impl IntoIterator<Item = A>,
+) -> anyhow::Result<Vec<Executable>> {
     let mut command = cargo()?;
+    command.args(arguments);
+    target.ask(&mut command);
     command
-        .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     say(&describe(&command));

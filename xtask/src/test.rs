@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::cargo::{Executable, build, cargo, find_binary, release_binary};
+use crate::cargo::{Executable, Target, build_for, cargo, find_binary, release_binary};
 use crate::python;
 use crate::shell::{Root, describe, output_of, root, run, say};
 
@@ -27,7 +27,7 @@ pub(crate) fn unit() -> anyhow::Result<()> {
 /// that nothing under the target directory ever belongs to root.
 pub(crate) fn e2e(arguments: &[OsString]) -> anyhow::Result<()> {
     let faulttrace = release_binary("faulttrace", "faulttrace")?;
-    let built = helpers_and_tests()?;
+    let built = helpers_and_tests(Target::Here)?;
     let workload = find_binary(&built, "faulttrace-workload")?;
     let programs: Vec<_> = built
         .iter()
@@ -84,17 +84,11 @@ pub(crate) fn e2e(arguments: &[OsString]) -> anyhow::Result<()> {
 }
 
 /// Builds the workloads and the test programs of the end-to-end tests for release.
-pub(crate) fn helpers_and_tests() -> anyhow::Result<Vec<Executable>> {
-    let mut built = build(["build", "--release", "--package", TESTS, "--bins"])?;
-    built.extend(build([
-        "test",
-        "--release",
-        "--no-run",
-        "--package",
-        TESTS,
-        "--test",
-        "*",
-    ])?);
+pub(crate) fn helpers_and_tests(target: Target) -> anyhow::Result<Vec<Executable>> {
+    let helpers = ["build", "--release", "--package", TESTS, "--bins"];
+    let mut built = build_for(target, helpers)?;
+    let tests = ["test", "--release", "--no-run", "--package", TESTS];
+    built.extend(build_for(target, tests.into_iter().chain(["--test", "*"]))?);
     Ok(built)
 }
 

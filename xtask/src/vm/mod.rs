@@ -16,7 +16,7 @@ use self::boot::{Accelerator, Guest};
 use self::kernels::Series;
 use self::suite::{Asked, Machine, Program};
 use self::verdict::Heard;
-use crate::cargo::{Executable, find_binary, release_binary};
+use crate::cargo::{Executable, Target, find_binary, release_binary};
 use crate::shell::{say, target_dir};
 use crate::test::helpers_and_tests;
 
@@ -25,7 +25,7 @@ use crate::test::helpers_and_tests;
 pub(crate) fn vm(names: &[String], programs: &[String]) -> anyhow::Result<()> {
     let chosen = kernels::chosen(names)?;
     let faulttrace = release_binary("faulttrace", "faulttrace")?;
-    let built = helpers_and_tests()?;
+    let built = helpers_and_tests(Target::Here)?;
     find_binary(&built, "faulttrace-workload")?;
     let programs = suite::chosen(&built, programs)?;
     let directory = target_dir()?.join("vm");
