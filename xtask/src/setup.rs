@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Test,
     /// Build, and run tests on other kernels.
     Vm,
+    /// The same, and on another architecture.
+    VmArm64,
     /// Build, and measure beside other tracers.
     Bench,
 }
@@ -190,6 +192,30 @@ const VM_PACKAGES: [SystemPackage; 12] = [
     },
 ];
 
+/// What other kernels take besides where they are of another architecture.
+const VM_ARM64_PACKAGES: [SystemPackage; 4] = [
+    SystemPackage {
+        name: "qemu-system-arm",
+        sign: Sign::Program("qemu-system-aarch64"),
+        why: "runs kernels of arm64",
+    },
+    SystemPackage {
+        name: "gcc-aarch64-linux-gnu",
+        sign: Sign::Program("aarch64-linux-gnu-gcc"),
+        why: "links for arm64",
+    },
+    SystemPackage {
+        name: "binutils-aarch64-linux-gnu",
+        sign: Sign::Program("aarch64-linux-gnu-strip"),
+        why: "takes debug information out of what goes into the guest",
+    },
+    SystemPackage {
+        name: "libc6-dev-arm64-cross",
+        sign: Sign::File("/usr/aarch64-linux-gnu/include/stdio.h"),
+        why: "the C library for arm64",
+    },
+];
+
 /// A program installed with `cargo install`, at one version so that everybody gets the same result.
 struct CargoTool {
     name: &'static str,
@@ -223,6 +249,10 @@ pub(crate) fn setup(purpose: Purpose) -> anyhow::Result<()> {
         Purpose::Build => {}
         Purpose::Test => system_packages(&SYSTEM_PACKAGES)?,
         Purpose::Vm => system_packages(&VM_PACKAGES)?,
+        Purpose::VmArm64 => {
+            system_packages(&VM_PACKAGES)?;
+            system_packages(&VM_ARM64_PACKAGES)?;
+        }
         Purpose::Bench => system_packages(&BENCH_PACKAGES)?,
     }
     rust_components(purpose)?;
@@ -297,7 +327,8 @@ fn rust_components(purpose: Purpose) -> anyhow::Result<()> {
         }
     }
     let target = Path::new(&sysroot).join("lib/rustlib").join(AARCH64);
-    let target = (purpose == Purpose::Test && !target.exists()).then_some(AARCH64);
+    let wanted = matches!(purpose, Purpose::Test | Purpose::VmArm64);
+    let target = (wanted && !target.exists()).then_some(AARCH64);
     if missing.is_empty() && target.is_none() {
         return Ok(());
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::architecture::Architecture;
 use super::verdict::Heard;
 use crate::shell::{describe, find, say};
 
@@ -35,6 +36,7 @@ pub(super) enum Accelerator {
 
 /// What to boot.
 pub(super) struct Guest<'a> {
+    pub(super) architecture: Architecture,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) disk: &'a Path,
@@ -54,7 +56,8 @@ impl Guest<'_> {
     }
 }
 
-/// Finds out by booting: where /dev/kvm exists, guests may still not run.
+/// For guests of this machine's architecture; others are emulated. Finds out by booting: where /dev/kvm
+/// exists, guests may still not run.
 pub(super) fn accelerator(guest: &Guest, log: &Path) -> anyhow::Result<Accelerator> {
     let device = File::options().read(true).write(true).open("/dev/kvm");
     if let Err(error) = device {
@@ -171,7 +174,9 @@ impl Drop for Running {
 }
 
 fn qemu(guest: &Guest, how: Accelerator) -> anyhow::Result<Command> {
-    let program = find("qemu-system-x86_64").context("no qemu-system-x86_64 here")?;
+    let architecture = guest.architecture;
+    let program = architecture.qemu();
+    let program = find(program).with_context(|| format!("no {program} here"))?;
     let mut command = Command::new(program);
     let accelerated: &[&str] = match how {
         Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host"],
@@ -179,16 +184,21 @@ fn qemu(guest: &Guest, how: Accelerator) -> anyhow::Result<Command> {
             "-accel",
             "tcg,thread=single",
             "-cpu",
-            "max",
+            architecture.emulated_cpu(),
             "-icount",
             ICOUNT,
         ],
     };
     command.args(accelerated);
+    let emulated = match how {
+        Accelerator::Kvm => "",
+        // init.sh tells the tests.
+        Accelerator::Tcg => " faulttrace_emulated",
+    };
     command
         .args([
             "-machine",
-            "q35",
+            architecture.machine(),
             "-m",
             "2048",
             "-smp",
@@ -203,11 +213,10 @@ fn qemu(guest: &Guest, how: Accelerator) -> anyhow::Result<Command> {
         .args(drive("disk", "snapshot=on", guest.disk))
         .args(drive("list", "readonly=on", guest.list))
         .arg("-append")
-        .arg(match how {
-            Accelerator::Kvm => "console=ttyS0 panic=-1 quiet",
-            // init.sh tells the tests.
-            Accelerator::Tcg => "console=ttyS0 panic=-1 quiet faulttrace_emulated",
-        });
+        .arg(format!(
+            "console={} panic=-1 quiet{emulated}",
+            architecture.console()
+        ));
     Ok(command)
 }
 

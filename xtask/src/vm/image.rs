@@ -1,10 +1,9 @@
 //! What the guest starts from: an initramfs with a kernel's modules, and a disk with the programs
-//! of this machine that the tests need, the libraries they are linked to, and the tests.
+//! that the tests need, the libraries they are linked to, and the tests.
 //!
-//! No second, static build: the guest runs the very programs that `cargo xtask e2e` does. The C
-//! library of any system that builds them runs on every kernel of the matrix.
+//! No second, static build: a guest of this machine's architecture runs the very programs that
+//! `cargo xtask e2e` does. The C library of any system that builds them runs on every kernel of the matrix.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -15,8 +14,9 @@ use anyhow::{Context as _, ensure};
 
 use super::kernels::Kernel;
 use super::suite::Program;
+use super::userland::{Libraries, Userland, tool};
 use crate::cargo::{Executable, find_binary};
-use crate::shell::{describe, find, output_of, run, say};
+use crate::shell::{describe, output_of, run, say};
 
 /// Modules for the disk, FUSE and loop devices, unless they are built in.
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "loop", "fuse"];
@@ -39,14 +39,15 @@ const DISK: &str = "3G";
 const INIT: &str = include_str!("init.sh");
 const INIT_RAM: &str = include_str!("init-ram.sh");
 
-/// Makes the disk that all kernels share, and returns its path.
+/// Makes the disk that all kernels of an architecture share, and returns its path.
 pub(super) fn disk(
     directory: &Path,
+    userland: &Userland,
     faulttrace: &Path,
     built: &[Executable],
     programs: &[&Program],
 ) -> anyhow::Result<PathBuf> {
-    let mut tree = Tree::new(directory.join("disk"))?;
+    let mut tree = Tree::new(directory.join("disk"), userland)?;
     tree.system()?;
     tree.ours(faulttrace, "faulttrace/faulttrace")?;
     let workload = find_binary(built, "faulttrace-workload")?;
@@ -73,13 +74,14 @@ pub(super) fn disk(
 }
 
 /// The guest's files, while they are put together.
-struct Tree {
+struct Tree<'a> {
     root: PathBuf,
-    libraries: BTreeSet<PathBuf>,
+    userland: &'a Userland,
+    libraries: Libraries,
 }
 
-impl Tree {
-    fn new(root: PathBuf) -> anyhow::Result<Tree> {
+impl Tree<'_> {
+    fn new(root: PathBuf, userland: &Userland) -> anyhow::Result<Tree<'_>> {
         fresh(&root)?;
         for name in [
             "bin",
@@ -97,16 +99,17 @@ impl Tree {
         }
         Ok(Tree {
             root,
-            libraries: BTreeSet::new(),
+            userland,
+            libraries: Libraries::new(),
         })
     }
 
     /// What the tests find on any machine.
     fn system(&mut self) -> anyhow::Result<()> {
         for name in PROGRAMS.into_iter().chain(["busybox"]) {
-            let program = tool(name)?;
+            let program = self.userland.program(name)?;
             copy(&program, &self.root.join("bin").join(name))?;
-            self.libraries.extend(libraries_of(&program));
+            self.libraries.extend(self.userland.libraries_of(&program)?);
         }
         for applet in APPLETS {
             symlink("busybox", self.root.join("bin").join(applet)).context(applet)?;
@@ -116,37 +119,33 @@ impl Tree {
     }
 
     /// A program of ours, without its debug information, which an emulated machine takes longer to
-    /// read than faulttrace waits for names. The symbol table stays.
+    /// read than faulttrace waits for names.
     fn ours(&mut self, from: &Path, to: &str) -> anyhow::Result<()> {
-        self.libraries.extend(libraries_of(from));
-        run(Command::new(tool("strip")?)
-            .arg("--strip-debug")
-            .arg("-o")
-            .arg(self.root.join(to))
-            .arg(from))
+        self.libraries.extend(self.userland.libraries_of(from)?);
+        self.userland.strip(from, &self.root.join(to))
     }
 
     /// Adds the libraries.
     fn finish(self) -> anyhow::Result<PathBuf> {
-        for library in &self.libraries {
-            copy(library, &self.root.join(library.strip_prefix("/")?))?;
-        }
+        copy_libraries(&self.libraries, &self.root)?;
         Ok(self.root)
     }
 }
 
 /// Makes the initramfs for a kernel, and returns its path.
-pub(super) fn initramfs(directory: &Path, kernel: &Kernel) -> anyhow::Result<PathBuf> {
+pub(super) fn initramfs(
+    directory: &Path,
+    userland: &Userland,
+    kernel: &Kernel,
+) -> anyhow::Result<PathBuf> {
     let root = directory.join("initramfs");
     fresh(&root)?;
     for name in ["bin", "dev", "modules", "proc", "root"] {
         fs::create_dir_all(root.join(name)).context(name)?;
     }
-    let busybox = tool("busybox")?;
+    let busybox = userland.program("busybox")?;
     copy(&busybox, &root.join("bin/busybox"))?;
-    for library in libraries_of(&busybox) {
-        copy(&library, &root.join(library.strip_prefix("/")?))?;
-    }
+    copy_libraries(&userland.libraries_of(&busybox)?, &root)?;
     for (index, module) in modules(kernel)?.iter().enumerate() {
         unpack_module(module, &root.join(format!("modules/{index:02}.ko")))?;
     }
@@ -209,19 +208,6 @@ fn unpack_module(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The shared libraries of a program, the loader included; none of a static one.
-fn libraries_of(program: &Path) -> Vec<PathBuf> {
-    let text = output_of(Command::new("ldd").arg(program)).unwrap_or_default();
-    let words = text
-        .lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    words.map(PathBuf::from).collect()
-}
-
-fn tool(name: &str) -> anyhow::Result<PathBuf> {
-    find(name).with_context(|| format!("no {name} here: cargo xtask vm installs it with apt-get"))
-}
-
 /// An empty directory.
 fn fresh(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
@@ -235,6 +221,13 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let parent = to.parent().with_context(context)?;
     fs::create_dir_all(parent).with_context(context)?;
     fs::copy(from, to).map(drop).with_context(context)
+}
+
+fn copy_libraries(libraries: &Libraries, root: &Path) -> anyhow::Result<()> {
+    for (there, from) in libraries {
+        copy(from, &root.join(there.strip_prefix("/")?))?;
+    }
+    Ok(())
 }
 
 fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {

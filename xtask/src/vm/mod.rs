@@ -1,50 +1,69 @@
 //! `cargo xtask vm`: the end-to-end tests that depend on the kernel, on other kernels than the
 //! running one, in QEMU. docs/kernels.md has the results.
 
+mod apt;
+mod architecture;
 mod boot;
 mod image;
 mod kernels;
 mod suite;
+mod userland;
 mod verdict;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use self::architecture::Architecture;
 use self::boot::{Accelerator, Guest};
-use self::kernels::Series;
+use self::kernels::{Kernel, Series};
 use self::suite::{Asked, Machine, Program};
+use self::userland::Userland;
 use self::verdict::Heard;
-use crate::cargo::{Executable, Target, find_binary, release_binary};
+use crate::cargo::{Executable, Target, release_binary_for};
+use crate::setup::Purpose;
 use crate::shell::{say, target_dir};
 use crate::test::helpers_and_tests;
 
-/// Boots each named kernel (all without names) and runs the tests there. Fails unless every test
-/// that was asked for passed on each.
+/// What the named kernels take on this machine.
+pub(crate) fn purpose(names: &[String]) -> anyhow::Result<Purpose> {
+    let foreign = |series: &Series| series.architecture == Architecture::Arm64;
+    Ok(match kernels::chosen(names)?.iter().any(foreign) {
+        true => Purpose::VmArm64,
+        false => Purpose::Vm,
+    })
+}
+
+/// Boots each named kernel (all of this machine's architecture without names) and runs the tests there.
+/// Fails unless every test that was asked for passed on each.
 pub(crate) fn vm(names: &[String], programs: &[String]) -> anyhow::Result<()> {
     let chosen = kernels::chosen(names)?;
-    let faulttrace = release_binary("faulttrace", "faulttrace")?;
-    let built = helpers_and_tests(Target::Here)?;
-    find_binary(&built, "faulttrace-workload")?;
-    let programs = suite::chosen(&built, programs)?;
+    let here = helpers_and_tests(Target::Here)?;
+    let programs = suite::chosen(&here, programs)?;
     let directory = target_dir()?.join("vm");
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let disk = image::disk(&directory, &faulttrace, &built, &programs)?;
     image::say_where(&directory);
-    let setup = Setup {
+    let mut run = Run {
         directory,
-        disk,
-        built,
+        here,
         programs,
+        accelerator: None,
     };
-    let mut accelerator = None;
     let mut report = Vec::new();
     let mut all_fine = true;
-    for series in chosen {
-        let (lines, fine) = test_on(series, &setup, &mut accelerator)?;
-        report.extend(lines);
-        all_fine &= fine;
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let of_it = |series: &Series| series.architecture == architecture;
+        let mut chosen = chosen.iter().copied().filter(of_it).peekable();
+        if chosen.peek().is_none() {
+            continue;
+        }
+        let common = run.common(architecture)?;
+        for series in chosen {
+            let (lines, fine) = run.test_on(series, &common)?;
+            report.extend(lines);
+            all_fine &= fine;
+        }
     }
     for line in &report {
         say(line);
@@ -52,58 +71,105 @@ pub(crate) fn vm(names: &[String], programs: &[String]) -> anyhow::Result<()> {
     if !all_fine {
         bail!(
             "not every test passed on every kernel: the logs are in {}",
-            setup.directory.display()
+            run.directory.display()
         );
     }
     Ok(())
 }
 
-/// What all guests have in common.
-struct Setup {
-    directory: PathBuf,
+/// What all guests of an architecture have in common.
+struct Common {
+    userland: Userland,
     disk: PathBuf,
-    built: Vec<Executable>,
-    programs: Vec<&'static Program>,
 }
 
-/// The verdict on one kernel: a line for each program, and whether all is fine.
-fn test_on(
-    series: Series,
-    setup: &Setup,
-    accelerator: &mut Option<Accelerator>,
-) -> anyhow::Result<(Vec<String>, bool)> {
-    let kernel = kernels::obtain(series)?;
-    let directory = &setup.directory;
-    let initramfs = image::initramfs(directory, &kernel)?;
-    let list = directory.join("list");
-    let write_list = |asked: &[Asked]| {
-        fs::write(&list, suite::list(asked)).with_context(|| list.display().to_string())
-    };
-    write_list(&[])?;
-    let guest = Guest {
-        kernel: &kernel.image,
-        initramfs: &initramfs,
-        disk: &setup.disk,
-        list: &list,
-        emulated_cpus: series.emulated_cpus,
-    };
-    let how = match accelerator {
-        Some(how) => *how,
-        None => *accelerator.insert(boot::accelerator(&guest, &directory.join("kvm.log"))?),
-    };
-    let machine = Machine {
-        series: series.name,
-        cpus: guest.cpus(how),
-    };
-    let asked = suite::asked(&setup.programs, &setup.built, machine)?;
-    write_list(&asked)?;
-    let log = directory.join(format!("{}.log", series.name));
-    let mut heard = boot::boot(&guest, how, &log)?;
-    if no_verdict(&heard) {
-        // QEMU 7.2 hung in 5 of 43 boots. A test that failed is never tried again.
-        say(&format!("{}: no verdict at all: once more", kernel.release));
-        heard = boot::boot(&guest, how, &log)?;
+/// What all guests have in common.
+struct Run {
+    directory: PathBuf,
+    /// The tests as this machine runs them: it can list them, unlike those of another architecture, which
+    /// are the same.
+    here: Vec<Executable>,
+    programs: Vec<&'static Program>,
+    /// Of guests of this machine's architecture, once it is known.
+    accelerator: Option<Accelerator>,
+}
+
+impl Run {
+    /// Builds what the guests of an architecture run, and makes their disk.
+    fn common(&self, architecture: Architecture) -> anyhow::Result<Common> {
+        let target = architecture.target();
+        let faulttrace = release_binary_for(target, "faulttrace", "faulttrace")?;
+        let foreign;
+        let built = match target {
+            Target::Here => &self.here,
+            Target::Aarch64 => {
+                foreign = helpers_and_tests(target)?;
+                &foreign
+            }
+        };
+        let userland = Userland::obtain(architecture)?;
+        let directory = self.directory.join(architecture.debian());
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        let disk = image::disk(&directory, &userland, &faulttrace, built, &self.programs)?;
+        Ok(Common { userland, disk })
     }
+
+    /// The verdict on one kernel: a line for each program, and whether all is fine.
+    fn test_on(&mut self, series: Series, common: &Common) -> anyhow::Result<(Vec<String>, bool)> {
+        let kernel = kernels::obtain(series)?;
+        let directory = &self.directory;
+        let initramfs = image::initramfs(directory, &common.userland, &kernel)?;
+        let list = directory.join("list");
+        let write_list = |asked: &[Asked]| {
+            fs::write(&list, suite::list(asked)).with_context(|| list.display().to_string())
+        };
+        write_list(&[])?;
+        let guest = Guest {
+            architecture: series.architecture,
+            kernel: &kernel.image,
+            initramfs: &initramfs,
+            disk: &common.disk,
+            list: &list,
+            emulated_cpus: series.emulated_cpus,
+        };
+        let how = match (series.architecture, self.accelerator) {
+            (Architecture::Arm64, _) => Accelerator::Tcg,
+            (Architecture::Amd64, Some(how)) => how,
+            (Architecture::Amd64, None) => {
+                let how = boot::accelerator(&guest, &directory.join("kvm.log"))?;
+                *self.accelerator.insert(how)
+            }
+        };
+        let machine = Machine {
+            series: series.name,
+            cpus: guest.cpus(how),
+        };
+        let asked = suite::asked(&self.programs, &self.here, machine)?;
+        write_list(&asked)?;
+        let log = directory.join(format!("{}.log", series.name));
+        let heard = boot_twice(&guest, how, &log, &kernel)?;
+        Ok(verdict(&heard, &asked, &kernel, &log))
+    }
+}
+
+/// Boots, and once more if there is no verdict at all.
+fn boot_twice(
+    guest: &Guest,
+    how: Accelerator,
+    log: &Path,
+    kernel: &Kernel,
+) -> anyhow::Result<Heard> {
+    let heard = boot::boot(guest, how, log)?;
+    if !no_verdict(&heard) {
+        return Ok(heard);
+    }
+    // QEMU 7.2 hung in 5 of 43 boots. A test that failed is never tried again.
+    say(&format!("{}: no verdict at all: once more", kernel.release));
+    boot::boot(guest, how, log)
+}
+
+/// A line for each program, and whether all is fine.
+fn verdict(heard: &Heard, asked: &[Asked], kernel: &Kernel, log: &Path) -> (Vec<String>, bool) {
     let mut fine = heard.ended && heard.release.as_deref() == Some(&*kernel.release);
     let mut lines = Vec::new();
     if !fine {
@@ -113,12 +179,12 @@ fn test_on(
             log.display()
         ));
     }
-    for (text, passed) in heard.judge(&asked) {
+    for (text, passed) in heard.judge(asked) {
         let verdict = if passed { "ok" } else { "FAILED" };
         lines.push(format!("{}: {verdict}: {text}", kernel.release));
         fine &= passed;
     }
-    Ok((lines, fine))
+    (lines, fine)
 }
 
 /// Not one program has said how it ended, nor has the guest come to its end.
