@@ -102,6 +102,8 @@ globals! {
     /// number their calls otherwise.
     REGS_MODE_MASK: u64 = 0;
     REGS_MODE_USER: u64 = 0;
+    /// The register in which a call leaves where to return to; 0 = it leaves that on the stack.
+    OFF_REGS_RETURN: u64 = 0;
     /// The register in which Go keeps its `g`; 0 = not known.
     OFF_REGS_G: u64 = 0;
     /// `thread.fsbase`, the thread pointer of user mode; 0 = not known.
@@ -470,6 +472,18 @@ pub fn user_registers(task: *const u8) -> Option<*const u8> {
     let registers = (stack + USER_REGS.load()) as *const u8;
     let mode: u64 = member(registers, &OFF_REGS_MODE);
     (mode & REGS_MODE_MASK.load() == REGS_MODE_USER.load()).then_some(registers)
+}
+
+/// Where the innermost function of user mode returns to, if a register holds that; else 0.
+#[inline(always)]
+pub fn return_register(registers: *const u8) -> u64 {
+    /// Addresses of user mode; above may be a signature (arm64, pointer authentication).
+    const ADDRESS: u64 = (1 << 48) - 1;
+    if OFF_REGS_RETURN.load() == 0 {
+        return 0;
+    }
+    let address: u64 = member(registers, &OFF_REGS_RETURN);
+    address & ADDRESS
 }
 
 /// Whether faults of this thread count. One load and one compare for `filter::ONE`.

@@ -64,6 +64,7 @@ pub fn task(ctx: *mut c_void) {
         ip: member(registers, &config::OFF_REGS_IP),
         sp: member(registers, &config::OFF_REGS_SP),
         bp: member(registers, &config::OFF_REGS_BP),
+        returns_to: config::return_register(registers),
         thread_pointer: known(task, &config::OFF_TASK_THREAD_POINTER),
         g: known(registers, &config::OFF_REGS_G),
     };

@@ -451,6 +451,8 @@ pub struct UserRegisters {
     pub sp: u64,
     /// Frame pointer.
     pub bp: u64,
+    /// Where the innermost function returns to, if a register holds that; 0 = the stack does.
+    pub returns_to: u64,
     /// Thread pointer; 0 = not known.
     pub thread_pointer: u64,
     /// The register in which Go keeps its `g`; 0 = not known.
@@ -484,7 +486,7 @@ const _: () = {
     assert!(size_of::<Inflight>() == 16 * 8 + 12 * 4 + beside);
     assert!(size_of::<FaultEvent>() == 4 * 4 + 13 * 8 + 6 * 4 + size_of::<Waker>() + COMM_LEN);
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
-    assert!(size_of::<UserRegisters>() == 2 * 4 + 5 * 8);
+    assert!(size_of::<UserRegisters>() == 2 * 4 + 6 * 8);
     assert!(size_of::<PageRemoval>() == 4 * 4 + 8 + COMM_LEN);
     assert!(size_of::<PageState>() == 6 * 8 + size_of::<PageRemoval>());
     assert!(size_of::<HistoryEvent>() == 4 * 4 + 2 * 8 + size_of::<PageState>());

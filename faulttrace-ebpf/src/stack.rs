@@ -90,7 +90,8 @@ fn capture_user(ctx: *mut c_void, scratch: &mut Scratch) -> Option<(u32, u64)> {
     ))
 }
 
-/// The word at the current thread's stack pointer in user mode; 0 if it cannot be read.
+/// The word at the current thread's stack pointer in user mode, or what the register has in which a call
+/// leaves where to return to; 0 if it cannot be read.
 ///
 /// A function of its own, for the room that it takes on the stack of the programs.
 #[unsafe(no_mangle)]
@@ -99,6 +100,9 @@ pub extern "C" fn user_stack_top() -> u64 {
     let Some(registers) = config::user_registers(config::current_task()) else {
         return 0;
     };
+    if config::OFF_REGS_RETURN.load() != 0 {
+        return config::return_register(registers);
+    }
     let sp: u64 = config::member(registers, &config::OFF_REGS_SP);
     // SAFETY: the helper accepts any address and fails on a bad one, or one that is not in memory.
     unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0)

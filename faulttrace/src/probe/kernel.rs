@@ -118,6 +118,7 @@ fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)>
         ("OFF_REGS_IP", types.regs.ip),
         ("OFF_REGS_SP", types.regs.sp),
         ("OFF_REGS_BP", types.regs.bp),
+        ("OFF_REGS_RETURN", types.regs.returns),
         ("OFF_REGS_G", types.regs.g),
         ("OFF_TASK_THREAD_POINTER", types.task_thread_pointer),
         ("OFF_VMF_VMA", types.vmf_vma),

@@ -139,6 +139,8 @@ pub struct RegsTypes {
     pub sp: u64,
     /// `pt_regs.bp`; on arm64 `regs[29]`.
     pub bp: u64,
+    /// On arm64 `regs[30]`, in which a call leaves where to return to; 0 on x86, where that is on the stack.
+    pub returns: u64,
     /// `pt_regs.r14`, in which Go keeps its `g` (Go's src/cmd/compile/abi-internal.md); 0 if there is
     /// none, and on arm64, whose Go programs are not read.
     pub g: u64,
@@ -285,6 +287,7 @@ fn regs(btf: &Btf) -> Result<RegsTypes, Error> {
             ip: member("pc")?,
             sp: member("sp")?,
             bp: member("regs")? + 29 * 8,
+            returns: member("regs")? + 30 * 8,
             g: 0,
         });
     }
@@ -297,6 +300,7 @@ fn regs(btf: &Btf) -> Result<RegsTypes, Error> {
         ip: member("ip")?,
         sp: member("sp")?,
         bp: member("bp")?,
+        returns: 0,
         g: member("r14").unwrap_or(0),
     })
 }

@@ -142,6 +142,7 @@ mod tests {
             ip: 0x18,
             sp: 0,
             bp: 0,
+            returns_to: 0,
             thread_pointer: 0,
             g,
         };

@@ -1,12 +1,12 @@
 //! Functions without a frame of their own, whose caller frame pointers hide: told by the tables for
-//! unwinding that programs carry (`.eh_frame`; System V ABI for x86-64, DWARF 5 section 6.4). Read in the
-//! helper (`names_helper`): all of it is the target's.
+//! unwinding that programs carry (`.eh_frame`; System V ABI for x86-64 and DWARF for the Arm 64-bit
+//! Architecture, DWARF 5 section 6.4). Read in the helper (`names_helper`): all of it is the target's.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, LittleEndian, RegisterRule,
-    UnwindContext, UnwindSection as _, X86_64,
+    AArch64, BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, LittleEndian,
+    RegisterRule, UnwindContext, UnwindSection as _, UnwindTableRow, X86_64,
 };
-use object::elf::EM_X86_64;
+use object::elf::{EM_AARCH64, EM_X86_64};
 use object::read::elf::{ElfFile64, FileHeader as _};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 
@@ -14,11 +14,16 @@ use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 const WORD: i64 = 8;
 
 /// Whether the function at this offset in an ELF file, stopped there, returns to the word at its stack
-/// pointer. `None` if the file does not tell.
+/// pointer; on arm64, to the address in the register for that. `None` if the file does not tell.
 pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
     let elf = ElfFile64::<object::Endianness>::parse(file).ok()?;
     let endian = elf.endian();
-    if !elf.is_little_endian() || elf.elf_header().e_machine(endian) != EM_X86_64 {
+    let returns = match elf.elf_header().e_machine(endian) {
+        EM_X86_64 => returns_to_word,
+        EM_AARCH64 => returns_to_register,
+        _ => return None,
+    };
+    if !elf.is_little_endian() {
         return None;
     }
     let address = elf.segments().find_map(|segment| {
@@ -54,12 +59,25 @@ pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
     let row = entry
         .unwind_info_for_address(&frames, &bases, &mut context, address)
         .ok()?;
-    // The frame begins right above the word, and the return address lies right below the frame.
+    Some(returns(row))
+}
+
+/// x86-64: the frame begins right above the word, and the return address lies right below the frame.
+fn returns_to_word(row: &UnwindTableRow<usize>) -> bool {
     let begins_above = matches!(
         row.cfa(),
         CfaRule::RegisterAndOffset { register, offset } if *register == X86_64::RSP && *offset == WORD
     );
-    Some(begins_above && row.register(X86_64::RA) == Some(RegisterRule::Offset(-WORD)))
+    begins_above && row.register(X86_64::RA) == Some(RegisterRule::Offset(-WORD))
+}
+
+/// arm64: nothing has saved the register that a call leaves the return address in. One that has saved it is
+/// in the chain of frame pointers, or about to be.
+fn returns_to_register(row: &UnwindTableRow<usize>) -> bool {
+    matches!(
+        row.register(AArch64::X30),
+        None | Some(RegisterRule::SameValue)
+    )
 }
 
 /// Whether an index is of the form that linkers write, and has all its entries (Linux Standard Base, "The
@@ -78,9 +96,11 @@ fn is_whole(index: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "x86_64")]
     use std::arch::global_asm;
 
     // A function that moves its stack pointer, and says so as a compiler would.
+    #[cfg(target_arch = "x86_64")]
     global_asm!(
         ".text",
         ".globl faulttrace_test_frame",
@@ -98,10 +118,12 @@ mod tests {
         ".size faulttrace_test_frame, . - faulttrace_test_frame",
     );
 
+    #[cfg(target_arch = "x86_64")]
     unsafe extern "C" {
         fn faulttrace_test_frame();
     }
 
+    #[cfg(target_arch = "x86_64")]
     /// The offset in this program of one of its addresses.
     fn offset_of(address: u64) -> u64 {
         let maps = std::fs::read("/proc/self/maps").expect("maps");
@@ -111,6 +133,7 @@ mod tests {
         mapping.expect("mapped").offset_of(address)
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn a_frame_is_there_from_the_push_to_the_pop() {
         let own = std::fs::read("/proc/self/exe").expect("our own program");
@@ -119,6 +142,21 @@ mod tests {
         // nop, push, nop, pop, ret
         let told = [at(0), at(1), at(2), at(3), at(4)];
         assert_eq!(told, [true, true, false, false, true].map(Some));
+    }
+
+    #[test]
+    fn on_arm64_a_frame_is_there_while_the_return_address_is_saved() {
+        const FILE: &[u8] = include_bytes!("unwind/aarch64.so");
+        // Where the file has its functions; each instruction is 4 bytes.
+        let at = |function, instructions: std::ops::Range<u64>| {
+            let told = instructions.map(|index| returns_to_stack_top(FILE, function + index * 4));
+            told.collect::<Vec<_>>()
+        };
+        let (without_frame, with_frame, outermost) = (0x204, 0x218, 0x22c);
+        assert_eq!(at(without_frame, 0..5), [Some(true); 5]);
+        let told = [true, true, false, false, true].map(Some);
+        assert_eq!(at(with_frame, 0..5), told);
+        assert_eq!(at(outermost, 0..2), [Some(false), None]);
     }
 
     #[test]

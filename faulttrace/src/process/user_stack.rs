@@ -33,7 +33,16 @@ pub struct Registers {
     pub sp: u64,
     /// Frame pointer.
     pub bp: u64,
+    /// Where the innermost function returns to, if a register holds that; 0 = the stack does.
+    pub returns_to: u64,
 }
+
+/// Addresses of code. On arm64 saved ones may bear a signature above (pointer authentication).
+const CODE: u64 = if cfg!(target_arch = "aarch64") {
+    (1 << 48) - 1
+} else {
+    u64::MAX
+};
 
 /// A stack, innermost frame first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +51,8 @@ pub struct UserStack {
     pub frames: Vec<u64>,
     /// There may be more.
     pub truncated: bool,
-    /// The word at the stack pointer; 0 if it could not be read.
+    /// The word at the stack pointer, or what the register has in which a call leaves where to return to; 0
+    /// if it could not be read.
     pub top: u64,
 }
 
@@ -95,7 +105,11 @@ fn walk(thread: Registers) -> UserStack {
     let Registers { ip, sp, bp, .. } = thread;
     let mut memory = vec![0; MAX_BYTES];
     let read = read_stack(thread, &mut memory);
-    follow(ip, sp, bp, memory.get(..read).unwrap_or_default())
+    let mut stack = follow(ip, sp, bp, memory.get(..read).unwrap_or_default());
+    if thread.returns_to != 0 {
+        stack.top = thread.returns_to;
+    }
+    stack
 }
 
 /// How much could be read from the stack pointer on: up to the stack's end.
@@ -145,7 +159,7 @@ fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
                 top,
             };
         };
-        frames.push(address);
+        frames.push(address & CODE);
         lowest = frame + WORD;
         frame = outer;
     }
@@ -196,6 +210,7 @@ mod tests {
             ip: 5,
             sp: 0,
             bp: 0,
+            returns_to: 0,
         };
         assert_eq!(walk_all(&[nobody])[0].frames, [5]);
     }

@@ -99,6 +99,7 @@ fn register_user_stacks(
             ip: of.map(|of| of.ip).or(thread.user_ip)?,
             sp: of.map_or(0, |of| of.sp),
             bp: of.map_or(0, |of| of.bp),
+            returns_to: of.map_or(0, |of| of.returns_to),
         })
     };
     let known: Vec<(&StuckThread, Registers)> = threads
