@@ -48,6 +48,8 @@ struct Account {
     started: Option<u64>,
     /// What the kernel says at the end of tracing.
     at_end: Option<Stat>,
+    /// It joined those traced, so that its id may have been another's before.
+    joined: bool,
 }
 
 /// The counts of everything traced from the start, and of children.
@@ -56,8 +58,9 @@ pub(super) struct Accounts {
     accounts: HashMap<Whom, Account>,
     /// Of processes that ended and whose ids are in use again.
     closed: Vec<(u32, Option<u64>)>,
-    /// An exit was not seen, so the sums over ended threads are incomplete.
-    exits_lost: bool,
+    /// Somebody's beginning or end was not seen: sums over ended threads are incomplete, and processes of
+    /// which nothing is known may have had the ids of those that joined.
+    tasks_lost: bool,
 }
 
 impl Accounts {
@@ -73,6 +76,11 @@ impl Accounts {
         self.open(Whom::Process(pid), total_at_start, live);
     }
 
+    /// Forgets a process that was never traced: it ended before.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.accounts.remove(&Whom::Process(pid));
+    }
+
     /// Begins with one thread.
     pub(super) fn open_thread(&mut self, pid: u32, tid: u32) {
         let count = threads::maj_flt(pid, tid).ok();
@@ -82,8 +90,11 @@ impl Accounts {
     /// Begins with a process that joins those traced: as a child of one of them, or because it took
     /// a name that is wanted. What it counted before the latter is not known.
     pub(super) fn open_joined(&mut self, pid: u32, born: bool) {
-        let start = born.then_some(0);
-        self.open(Whom::Process(pid), start, start);
+        let (whom, start) = (Whom::Process(pid), born.then_some(0));
+        self.open(whom, start, start);
+        if let Some(account) = self.accounts.get_mut(&whom) {
+            account.joined = true;
+        }
     }
 
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
@@ -104,6 +115,7 @@ impl Accounts {
                 ended: None,
                 started: whom.stat().map(|stat| stat.start_time),
                 at_end: None,
+                joined: false,
             },
         );
     }
@@ -121,9 +133,9 @@ impl Accounts {
         }
     }
 
-    /// Some exit could not be recorded.
-    pub(super) fn exits_lost(&mut self) {
-        self.exits_lost = true;
+    /// Some beginning or end could not be recorded.
+    pub(super) fn tasks_lost(&mut self) {
+        self.tasks_lost = true;
     }
 
     /// Takes out what ended a while ago, so that a target with many children does not fill the memory.
@@ -179,12 +191,11 @@ impl Accounts {
     }
 
     fn delta(&self, account: &Account) -> Option<u64> {
+        if self.tasks_lost && (account.ended.is_some() || account.joined) {
+            return None;
+        }
         if account.ended.is_some() {
-            return if self.exits_lost {
-                None
-            } else {
-                account.exited.checked_sub(account.live_at_start?)
-            };
+            return account.exited.checked_sub(account.live_at_start?);
         }
         let now = account.at_end.as_ref()?;
         if Some(now.start_time) != account.started {
@@ -234,11 +245,30 @@ mod tests {
     }
 
     #[test]
+    fn of_one_that_joined_the_count_is_unknown_once_others_were_missed() {
+        let own = std::process::id();
+        let count = |lost: bool| {
+            let mut accounts = Accounts::default();
+            accounts.open_joined(own, true);
+            if lost {
+                accounts.tasks_lost();
+            }
+            accounts.read_ends();
+            let [only] = accounts.close()[..] else {
+                panic!("one account");
+            };
+            only.maj_flt_delta
+        };
+        assert!(count(false).is_some(), "ours since our birth");
+        assert_eq!(count(true), None, "its id may have been another's");
+    }
+
+    #[test]
     fn what_cannot_be_known_is_not_zero() {
         let mut accounts = Accounts::default();
         accounts.open(Whom::Process(1), Some(1), Some(1));
         accounts.exited(1, 1, 5, true);
-        accounts.exits_lost();
+        accounts.tasks_lost();
         accounts.open(
             Whom::Thread {
                 pid: u32::MAX,

@@ -411,7 +411,7 @@ impl Tracer {
             }
         }
         if now.get(counter::TASKS_LOST) > 0 {
-            self.accounts.exits_lost();
+            self.accounts.tasks_lost();
         }
         let full = now.get(counter::STACKS_FULL) > progress.told.get(counter::STACKS_FULL);
         if full
