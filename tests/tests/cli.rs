@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use faulttrace_tests::harness::disk::{create, evict};
@@ -121,6 +124,55 @@ fn comm_takes_processes_by_name() {
     let trace = tracer.stop();
     assert_eq!(reported(&trace, slow.file(), &workers), [10, 10, 0]);
     for work in works {
+        work.exit();
+    }
+}
+
+/// Between the look for processes of the name and the attaching, no program sees who takes it.
+#[test]
+fn comm_takes_those_that_come_while_it_attaches_and_lets_go_of_those_that_end() {
+    let bench = start();
+    let slow = slow_file(&bench);
+    let (file, program) = (slow.file().to_owned(), bench.path().join("ftdb-late"));
+    fs::copy(work::binary(), &program).expect("copy the workload");
+    let start_one = |first: usize| {
+        let mut command = Command::new(&program);
+        command.arg("touch").arg(&file);
+        command.args(["--touches=5".to_owned(), format!("--first-page={first}")]);
+        command.arg("--name=ftdb-late");
+        Work::start_command("late", &mut command)
+    };
+    let attached = AtomicBool::new(false);
+    let (stop, stopped) = channel();
+    let mut works = Vec::new();
+    let (trace, workers) = thread::scope(|scope| {
+        // What a thread started ends with it, so each stays until its own are done.
+        let now = &attached;
+        let tracing = scope.spawn(move || {
+            let tracer = Tracer::start(["--comm", "ftdb-*"]);
+            now.store(true, Ordering::Relaxed);
+            stopped.recv().expect("told to stop");
+            tracer.stop()
+        });
+        while !attached.load(Ordering::Relaxed) && !tracing.is_finished() {
+            // As many as the file has pages for; the others only come and go.
+            if works.len() < 15 {
+                works.push(start_one(works.len() * 5));
+            }
+            start_one(0).exit_without_work();
+        }
+        let touched = works.iter_mut().flat_map(|work| work.run().threads);
+        let workers: Vec<_> = touched.collect();
+        stop.send(()).expect("it traces");
+        (tracing.join().expect("a trace"), workers)
+    });
+    assert!(works.len() > 1, "{} came", works.len());
+    let counts = reported(&trace, slow.file(), &workers);
+    assert_eq!(counts, vec![5; works.len()]);
+    for work in works {
+        // Of those that came later still, the kernel's count at their beginning is not known.
+        let remainder = trace.summary(work.pid()).maj_flt_remainder;
+        assert!(matches!(remainder, Some(0) | None), "{remainder:?}");
         work.exit();
     }
 }

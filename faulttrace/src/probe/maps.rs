@@ -78,17 +78,37 @@ pub(super) fn first_word(ebpf: &Ebpf, name: &'static str) -> Result<u64, Error> 
 
 /// Inserts every id into a set of the filter.
 pub(super) fn fill(ebpf: &mut Ebpf, name: &'static str, ids: &[u32]) -> Result<(), Error> {
-    let map = ebpf.map_mut(name).ok_or_else(|| Error::Map {
-        name,
-        reason: "not in the object".to_owned(),
-    })?;
-    let mut set: HashMap<_, u32, u32> =
-        HashMap::try_from(map).map_err(|error| refused(name, &error))?;
+    let mut set = set_of(ebpf, name)?;
     for id in ids {
         set.insert(id, 1, 0)
             .map_err(|error| refused(name, &error))?;
     }
     Ok(())
+}
+
+/// Takes ids out of a set of the filter; one may have been taken out already.
+pub(super) fn remove(ebpf: &mut Ebpf, name: &'static str, ids: &[u32]) -> Result<(), Error> {
+    let mut set = set_of(ebpf, name)?;
+    for id in ids {
+        match set.remove(id) {
+            Ok(()) => {}
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(refused(name, &error)),
+        }
+    }
+    Ok(())
+}
+
+fn set_of<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<HashMap<&'a mut MapData, u32, u32>, Error> {
+    let map = ebpf.map_mut(name).ok_or_else(|| Error::Map {
+        name,
+        reason: "not in the object".to_owned(),
+    })?;
+    HashMap::try_from(map).map_err(|error| refused(name, &error))
 }
 
 pub(super) struct InflightMap(HashMap<MapData, u32, Plain<Inflight>>);

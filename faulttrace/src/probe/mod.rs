@@ -328,9 +328,14 @@ impl Probe {
         maps::fill(&mut self.ebpf, "TIDS", &filter.tids)
     }
 
-    /// Adds a process to those traced (only with a filter that is a set).
-    pub fn add_process(&mut self, tgid: u32) -> Result<(), Error> {
-        maps::fill(&mut self.ebpf, "TGIDS", &[tgid])
+    /// Adds processes to those traced (only with a filter that is a set).
+    pub fn add_processes(&mut self, tgids: &[u32]) -> Result<(), Error> {
+        maps::fill(&mut self.ebpf, "TGIDS", tgids)
+    }
+
+    /// Takes processes from those traced, whose ids may be others' by now (only with a filter that is a set).
+    pub fn remove_processes(&mut self, tgids: &[u32]) -> Result<(), Error> {
+        maps::remove(&mut self.ebpf, "TGIDS", tgids)
     }
 
     /// Which rung each job took; complete after [`Probe::attach`].

@@ -28,7 +28,7 @@ use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
 use crate::ingest::{Clock, Enricher};
 use crate::memory;
-use crate::model::{ProcessInfo, Record, Start};
+use crate::model::{Record, Start};
 use crate::preflight;
 use crate::privileges;
 use crate::probe::{Probe, Settings};
@@ -84,7 +84,7 @@ pub fn run(plan: &Plan) -> Result<Ended, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let session = Session::start(plan, &chosen, launched)?;
+    let session = Session::start(plan, &mut chosen, launched)?;
     runtime.block_on(session.run(plan))
 }
 
@@ -110,7 +110,7 @@ impl Session {
     /// Loads, attaches, looks for threads that are stuck already, lets the command go.
     fn start(
         plan: &Plan,
-        chosen: &Chosen,
+        chosen: &mut Chosen,
         mut launched: Option<Launched>,
     ) -> Result<Self, Failure> {
         raise_file_limit();
@@ -123,13 +123,14 @@ impl Session {
         let logger = (plan.verbose > 0)
             .then(|| EbpfLogger::init(probe.ebpf_mut()).ok())
             .flatten();
-        let targets = start_record::targets(plan, chosen);
-        let mut enricher = enricher(plan, clock, symbols, &targets);
+        let mut enricher = enricher(plan, clock, symbols, &chosen.processes());
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
         probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
         let begin_ns = Clock::monotonic_ns();
         still_there(&awaited)?;
+        chosen.catch_up(&mut probe, &mut enricher, &mut accounts)?;
+        let targets = start_record::targets(plan, chosen);
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         if let Some(command) = &mut launched {
             command.release()?;
@@ -414,18 +415,13 @@ fn give_up_privileges(has_command: bool) {
 }
 
 /// What is asked of the target from outside, with the reading of what will be needed begun.
-fn enricher(
-    plan: &Plan,
-    clock: Clock,
-    symbols: KernelSymbols,
-    targets: &[ProcessInfo],
-) -> Enricher {
+fn enricher(plan: &Plan, clock: Clock, symbols: KernelSymbols, processes: &[u32]) -> Enricher {
     let options = LabelOptions {
         symbols: plan.symbols,
     };
     let mut labels = Labels::start(options, symbols);
-    for process in targets {
-        labels.watch(process.pid);
+    for pid in processes {
+        labels.watch(*pid);
     }
     Enricher::new(clock, labels)
 }

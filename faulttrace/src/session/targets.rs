@@ -1,10 +1,12 @@
 //! From what the user named to what the programs filter by.
 
 use crate::cli::{CommPattern, Targets};
-use crate::probe::{CommTables, Filter};
+use crate::ingest::Enricher;
+use crate::probe::{self, CommTables, Filter, Probe};
 use crate::process::life::Life;
 use crate::process::{namespaces, threads};
 
+use super::accounting::Accounts;
 use super::failure::Failure;
 
 /// Something whose end the session waits for.
@@ -54,6 +56,8 @@ pub(super) struct Chosen {
     pub(super) all: bool,
     /// Each of those that was named by its id, held from then on: that id may be given to another.
     named: Vec<Awaited>,
+    /// Processes that had the name, and when they started.
+    matched: Vec<(u32, Option<u64>)>,
     /// What the user should know of how the ids were understood.
     pub(super) notices: Vec<String>,
 }
@@ -76,10 +80,10 @@ impl Chosen {
                     chosen.tids.push((pid, *tid));
                 }
                 if let Some(pattern) = comm {
-                    chosen
-                        .pids
-                        .extend(threads::processes_named(|name| pattern.matches(name)));
                     chosen.comm = Some(pattern.clone());
+                    chosen.matched = chosen.having_the_name();
+                    let matched = chosen.matched.iter().map(|(pid, _)| *pid);
+                    chosen.pids.extend(matched);
                 }
                 chosen.pids.sort_unstable();
                 chosen.pids.dedup();
@@ -94,6 +98,43 @@ impl Chosen {
         threads::check_traceable(resolved.pid).map_err(|error| Failure::target(&error))?;
         self.notices.extend(resolved.notice);
         self.pids.push(resolved.pid);
+        Ok(())
+    }
+
+    /// Processes of the wanted name as of now, but for those named by their ids.
+    fn having_the_name(&self) -> Vec<(u32, Option<u64>)> {
+        let Some(pattern) = &self.comm else {
+            return Vec::new();
+        };
+        let mut pids = threads::processes_named(|name| pattern.matches(name));
+        pids.retain(|pid| !self.named.iter().any(|named| named.pid == *pid));
+        let started = |pid: &u32| threads::start_time(*pid).ok();
+        pids.iter().map(|pid| (*pid, started(pid))).collect()
+    }
+
+    /// Once the programs are attached, which from then on see who takes the wanted name and who ends: makes
+    /// up for what they missed since the processes of that name were looked for.
+    pub(super) fn catch_up(
+        &mut self,
+        probe: &mut Probe,
+        enricher: &mut Enricher,
+        accounts: &mut Accounts,
+    ) -> Result<(), probe::Error> {
+        let now = self.having_the_name();
+        let missed = Missed::between(&self.matched, &now, |pid| threads::start_time(pid).ok());
+        for pid in &missed.gone {
+            accounts.forget(*pid);
+        }
+        probe.remove_processes(&missed.gone)?;
+        for pid in &missed.came {
+            accounts.open_process(*pid);
+            enricher.labels().watch(*pid);
+        }
+        probe.add_processes(&missed.came)?;
+        log::info!("while attaching: {missed:?}");
+        self.pids.retain(|pid| !missed.gone.contains(pid));
+        self.pids.extend(missed.came);
+        self.pids.sort_unstable();
         Ok(())
     }
 
@@ -151,6 +192,33 @@ impl Chosen {
     }
 }
 
+/// Processes of a name that came or went while the programs were being attached.
+#[derive(Debug, PartialEq, Eq)]
+struct Missed {
+    /// They ended, and their ids may be others'.
+    gone: Vec<u32>,
+    /// They are traced from now on. One may have the id of one that is gone.
+    came: Vec<u32>,
+}
+
+impl Missed {
+    /// `started` tells when a process started that there is. One that has another name now stays: it had
+    /// the wanted one at the start.
+    fn between(
+        before: &[(u32, Option<u64>)],
+        now: &[(u32, Option<u64>)],
+        started: impl Fn(u32) -> Option<u64>,
+    ) -> Self {
+        let is_gone = |(pid, at): &&(u32, Option<u64>)| at.is_none() || started(*pid) != *at;
+        let pid = |(pid, _): &(u32, Option<u64>)| *pid;
+        let came = now.iter().filter(|one| !before.contains(one));
+        Self {
+            gone: before.iter().filter(is_gone).map(pid).collect(),
+            came: came.map(pid).collect(),
+        }
+    }
+}
+
 /// A target that ended while the programs were being attached would never be seen to end, and
 /// another process may have its id by now.
 pub(super) fn still_there(awaited: &[Awaited]) -> Result<(), Failure> {
@@ -161,5 +229,24 @@ pub(super) fn still_there(awaited: &[Awaited]) -> Result<(), Failure> {
             let id = gone.tid.unwrap_or(gone.pid);
             Err(Failure::target(&threads::Error::NotFound(id)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_came_or_went_while_attaching_is_noticed() {
+        let before = [(1, Some(10)), (2, Some(10)), (3, Some(10)), (4, None)];
+        // 1 stays; 2 has another name; 3's id is another's, of the same name; 4 had ended already; 5 is new.
+        let now = [(1, Some(10)), (3, Some(20)), (5, Some(30))];
+        let started = |pid| match pid {
+            1 | 2 => Some(10),
+            3 => Some(20),
+            _ => None,
+        };
+        let missed = Missed::between(&before, &now, started);
+        assert_eq!((missed.gone, missed.came), (vec![3, 4], vec![3, 5]));
     }
 }
