@@ -64,7 +64,7 @@ enum Task {
     },
     /// The end-to-end tests that depend on the kernel, on other kernels, in QEMU
     Vm {
-        /// 5.10, 6.1, 6.12, newest or arm64, which is 6.12 there; without, each in turn but arm64
+        /// 5.10, 6.1, 6.12, newest or arm64, which is 6.12 there; without, each in turn
         kernels: Vec<String>,
         /// Only this test program; repeats
         #[arg(long = "program", value_name = "NAME")]

@@ -35,7 +35,7 @@ pub(crate) fn purpose(names: &[String]) -> anyhow::Result<Purpose> {
     })
 }
 
-/// Boots each named kernel (all of this machine's architecture without names) and runs the tests there.
+/// Boots each named kernel (all without names) and runs the tests there.
 /// Fails unless every test that was asked for passed on each.
 pub(crate) fn vm(names: &[String], programs: &[String]) -> anyhow::Result<()> {
     let chosen = kernels::chosen(names)?;
