@@ -22,9 +22,9 @@ pub(crate) struct Tools {
 pub(crate) enum Kind {
     /// None: what two halves of the same thing differ by.
     Nothing,
-    /// No tracer, but a program that returns at once on this tracepoint: what no tracer that hooks it
-    /// can be cheaper than.
-    Empty(&'static str),
+    /// No tracer, but a program that returns at once on each of these tracepoints: what no tracer that
+    /// hooks them can be cheaper than.
+    Empty(&'static [&'static str]),
     /// JSON Lines on standard output.
     FaulttraceJson,
     /// The same with an option more.
@@ -191,7 +191,8 @@ const RECORD: [&str; 8] = [
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Empty(hook) => return write!(f, "an empty program on {hook}"),
+            Kind::Empty([hook]) => return write!(f, "an empty program on {hook}"),
+            Kind::Empty(hooks) => return write!(f, "empty programs on {}", hooks.join(", ")),
             Kind::Nothing => "nothing (the method's own error)",
             Kind::FaulttraceJson => "faulttrace --format json",
             Kind::FaulttraceWith(option) => return write!(f, "faulttrace {option} --format json"),

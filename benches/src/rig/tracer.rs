@@ -43,7 +43,7 @@ pub(crate) struct Tracer {
     kind: Kind,
     child: Option<Child>,
     control: Option<Control>,
-    _empty: Option<Empty>,
+    _empties: Vec<Empty>,
     directory: TempDir,
 }
 
@@ -90,9 +90,14 @@ impl Tracer {
             kind,
             child: None,
             control,
-            _empty: match kind {
-                Kind::Empty(hook) => Some(Empty::attach(bpf::tracepoint(hook)?)?),
-                _ => None,
+            _empties: match kind {
+                Kind::Empty(hooks) => {
+                    let attached = hooks
+                        .iter()
+                        .map(|hook| Empty::attach(bpf::tracepoint(hook)?));
+                    attached.collect::<Result<_, _>>()?
+                }
+                _ => Vec::new(),
             },
             directory,
         };
