@@ -13,6 +13,7 @@ use faulttrace_ebpf::{
 use crate::config::{self, REMOVER_RANGES, argument, current, current_task, member};
 use crate::maps;
 use crate::pages;
+use crate::registers;
 use crate::stack::{capture_into, note, seen, within};
 
 /// Pages that processes have added.
@@ -109,7 +110,7 @@ fn note_remover(ctx: *mut c_void, reclaim: bool) {
     let (Some(noting), Some(scratch)) = (pages::noting(), REMOVER_SCRATCH.get_ptr_mut(0)) else {
         return;
     };
-    noting.removal.syscall = config::own_system_call();
+    noting.removal.syscall = registers::own_system_call();
     // SAFETY: the value lives as long as the map and belongs to this CPU.
     let len = capture_into(ctx, unsafe { &mut (*scratch).frames }, 0);
     let how = how_removed(len);

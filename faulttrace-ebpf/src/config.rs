@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
-use faulttrace_ebpf::{NO_SYSCALL, filter, flag};
+use faulttrace_ebpf::{filter, flag};
 
 use crate::maps;
 
@@ -179,7 +179,7 @@ globals! {
 }
 
 /// How many functions can run between a fault's completion and the return from its exception.
-pub const LEAVE_RANGES: usize = 6;
+pub const LEAVE_RANGES: usize = 7;
 
 /// Those functions, [start, end) each; unused entries are 0, 0.
 #[unsafe(no_mangle)]
@@ -355,86 +355,6 @@ pub fn file_id(inode: u64) -> (u64, u32) {
     )
 }
 
-/// Number of the system call that the current thread is in, or `NO_SYSCALL`. Only for a thread of a
-/// process that is traced; see [`own_system_call`].
-#[inline(always)]
-pub fn system_call() -> u32 {
-    let Some(registers) = user_registers(current_task()) else {
-        return NO_SYSCALL;
-    };
-    // 32 bits count (x86: arch/x86/entry/common.c, arm64: `pt_regs.syscallno`). An exception leaves -1,
-    // which is NO_SYSCALL.
-    member(registers, &OFF_REGS_SYSCALL)
-}
-
-/// The system call that the current task itself is in, whatever task that may be. Threads of the kernel
-/// have no registers of user mode; those that a system call made to work for it in the kernel alone
-/// (io_uring, vhost) have a copy of their maker's without an address to return to
-/// (arch/x86/kernel/process.c, copy_thread).
-#[inline(always)]
-pub fn own_system_call() -> u32 {
-    let ip: u64 =
-        user_registers(current_task()).map_or(0, |registers| member(registers, &OFF_REGS_IP));
-    if ip == 0 { NO_SYSCALL } else { system_call() }
-}
-
-/// Whether the program runs on the current task's own kernel stack, judged by its context, which the
-/// kernel keeps on the stack (kernel/trace/bpf_trace.c, bpf_trace_run1 and on). `word` is memory of a
-/// map.
-#[inline(always)]
-pub fn on_own_stack(ctx: *mut c_void, word: &mut u64) -> bool {
-    let address = number_of(ctx, word);
-    let stack: u64 = member(current_task(), &OFF_TASK_STACK);
-    address.wrapping_sub(stack) < SIZE_STACK.load()
-}
-
-/// Where the current task's work in the kernel returns to at its end: the address under its registers
-/// of user mode.
-#[inline(always)]
-pub fn entered_from() -> Option<u64> {
-    let below = user_registers(current_task())?.wrapping_sub(8);
-    // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
-    unsafe { bpf_probe_read_kernel(below.cast()) }.ok()
-}
-
-/// Whether the current task entered the kernel from user mode by a page fault. Only for a task that
-/// is not a kernel thread.
-#[inline(always)]
-pub fn entered_by_fault() -> bool {
-    if ENTRY_BELOW_REGS.load() == 0 {
-        // Another exception, or an interrupt, will do: who asks knows of a fault that may be over.
-        return system_call() == NO_SYSCALL;
-    }
-    let stack: u64 = member(current_task(), &OFF_TASK_STACK);
-    entry_is_fault(stack)
-}
-
-/// The same where the program is known to run on the task's own stack (see [`on_own_stack`]), which
-/// the context then tells for less: stacks are aligned to their size.
-#[inline(always)]
-pub fn stack_entered_by_fault(ctx: *mut c_void, word: &mut u64) -> bool {
-    entry_is_fault(number_of(ctx, word) & !(SIZE_STACK.load() - 1))
-}
-
-/// Whether the kernel was entered by a page fault on this stack.
-#[inline(always)]
-fn entry_is_fault(stack: u64) -> bool {
-    let below = (stack + USER_REGS.load()).wrapping_sub(8);
-    // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
-    let from: u64 = unsafe { bpf_probe_read_kernel(below as *const u64) }.unwrap_or_default();
-    from >= ENTRY_LO.load() && from < ENTRY_HI.load()
-}
-
-/// A pointer as a number, which the verifier allows only by way of a map's memory: `word`.
-#[inline(always)]
-fn number_of(ctx: *mut c_void, word: &mut u64) -> u64 {
-    // SAFETY: a valid reference to an aligned word, as large as a pointer.
-    unsafe {
-        core::ptr::write_volatile((&raw mut *word).cast(), ctx);
-        core::ptr::read_volatile(word)
-    }
-}
-
 /// Whether the current thread's process has been killed or is ending: none of its threads comes back
 /// to user mode.
 #[inline(always)]
@@ -463,27 +383,6 @@ pub fn completed_faults() -> u32 {
 pub fn read_bytes() -> u32 {
     let bytes: u64 = member(current_task(), &OFF_TASK_READ_BYTES);
     bytes as u32
-}
-
-/// The registers of 64-bit user mode, at the top of a task's kernel stack.
-#[inline(always)]
-pub fn user_registers(task: *const u8) -> Option<*const u8> {
-    let stack: u64 = member(task, &OFF_TASK_STACK);
-    let registers = (stack + USER_REGS.load()) as *const u8;
-    let mode: u64 = member(registers, &OFF_REGS_MODE);
-    (mode & REGS_MODE_MASK.load() == REGS_MODE_USER.load()).then_some(registers)
-}
-
-/// Where the innermost function of user mode returns to, if a register holds that; else 0.
-#[inline(always)]
-pub fn return_register(registers: *const u8) -> u64 {
-    /// Addresses of user mode; above may be a signature (arm64, pointer authentication).
-    const ADDRESS: u64 = (1 << 48) - 1;
-    if OFF_REGS_RETURN.load() == 0 {
-        return 0;
-    }
-    let address: u64 = member(registers, &OFF_REGS_RETURN);
-    address & ADDRESS
 }
 
 /// Whether faults of this thread count. One load and one compare for `filter::ONE`.

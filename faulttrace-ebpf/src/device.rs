@@ -10,10 +10,10 @@ use core::ffi::c_void;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use faulttrace_ebpf::{LAST_SHIFT, LAST_TOO_LONG, counter};
+use faulttrace_ebpf::{FaultIo, LAST_SHIFT, LAST_TOO_LONG, counter};
 
 use crate::config::{self, argument, member};
-use crate::maps::{self, BIOS, FAULT_IO, FaultIo, REQUESTS, ReadRequest, RequestKey};
+use crate::maps::{self, BIOS, FAULT_IO, REQUESTS, ReadRequest, RequestKey};
 
 /// `REQ_OP_READ` and `REQ_OP_MASK` of include/linux/blk_types.h.
 pub const OP_READ: u32 = 0;

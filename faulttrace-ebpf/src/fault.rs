@@ -10,6 +10,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, ki
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, Slot, what};
+use crate::registers;
 use crate::{end, go, io, pages, stack, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
@@ -424,7 +425,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
         switches: 0,
         sleeps: 0,
         syscall: if flags & flag::KERNEL_MODE != 0 {
-            config::system_call()
+            registers::system_call()
         } else {
             NO_SYSCALL
         },

@@ -12,6 +12,7 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use faulttrace_ebpf::{UserRegisters, flag};
 
 use crate::config::{self, member};
+use crate::registers;
 use crate::{maps, vmf};
 
 /// The context of an iterator over tasks (kernel/bpf/task_iter.c, `bpf_iter__task`).
@@ -53,7 +54,7 @@ pub fn task(ctx: *mut c_void) {
     if entry.flags & (flag::NO_START | flag::HAS_ADDRESS) != flag::NO_START {
         return;
     }
-    let Some(registers) = config::user_registers(task) else {
+    let Some(registers) = registers::user_registers(task) else {
         return;
     };
     let mm: u64 = member(task, &config::OFF_TASK_MM);
@@ -64,7 +65,7 @@ pub fn task(ctx: *mut c_void) {
         ip: member(registers, &config::OFF_REGS_IP),
         sp: member(registers, &config::OFF_REGS_SP),
         bp: member(registers, &config::OFF_REGS_BP),
-        returns_to: config::return_register(registers),
+        returns_to: registers::return_register(registers),
         thread_pointer: known(task, &config::OFF_TASK_THREAD_POINTER),
         g: known(registers, &config::OFF_REGS_G),
     };

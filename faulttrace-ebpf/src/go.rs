@@ -14,6 +14,7 @@ use faulttrace_ebpf::{Inflight, counter, kind};
 
 use crate::config::{self, current, current_task, member};
 use crate::maps::{self, EVENTS};
+use crate::registers;
 use crate::{end, labels};
 
 /// Go programs among the traced processes.
@@ -183,7 +184,7 @@ fn present_m(layout: &GoLayout) -> Option<u64> {
     if config::OFF_REGS_G.load() == 0 {
         return None;
     }
-    let registers = config::user_registers(task)?;
+    let registers = registers::user_registers(task)?;
     let ip: u64 = member(registers, &config::OFF_REGS_IP);
     if ip < layout.text_begin || ip >= layout.text_end {
         return None;

@@ -5,12 +5,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use faulttrace_ebpf::{Inflight, IoEvent, counter, kind};
+use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, counter};
 
 use crate::config::{self, current, member, traced};
 use crate::device::{self, NOTHING, OP_MASK, OP_READ};
 use crate::end;
-use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, FaultIo, Slot, what};
+use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, Slot, what};
+use crate::registers;
 use crate::sched::kind_of;
 use crate::stack::{self, Where};
 
@@ -75,11 +76,11 @@ fn present_fault(ctx: *mut c_void, tid: u32) -> Option<u64> {
     let slot = maps::slot()?;
     let scratch = maps::scratch()?;
     // An interrupt works for others, whomever it has interrupted.
-    if !config::on_own_stack(ctx, &mut scratch.word) {
+    if !registers::on_own_stack(ctx, &mut scratch.word) {
         return None;
     }
     let light = config::LIGHT.load() != 0;
-    let by_exception = config::entered_by_fault();
+    let by_exception = registers::entered_by_fault();
     let (expected, mut fault) = if slot.tid == tid && slot.what != what::MARK {
         (slot.what, name_of_slot(slot))
     } else if maps::any_inflight()
@@ -180,27 +181,6 @@ pub fn send(tid: u32, fault: u64, start_ns: u64) {
         maps::count(counter::IO_LOST);
         return;
     };
-    let (bytes, device) = if io.requests == 0 {
-        (io.asked_bytes, io.asked_device)
-    } else if io.asked_bytes < io.issued_bytes {
-        (io.issued_bytes, io.device)
-    } else {
-        (io.asked_bytes, io.device)
-    };
-    record.write(IoEvent {
-        kind: kind::IO,
-        tid,
-        start_ns,
-        bytes,
-        queued_ns: io.queued_ns,
-        served_ns: io.served_ns,
-        last: io.last,
-        device,
-        requests: io.requests as u32,
-        shared: io.shared as u32,
-        elsewhere: io.elsewhere as u32,
-        completed: io.completed as u32,
-        padding: 0,
-    });
+    record.write(io.event(tid, start_ns));
     record.submit(wake);
 }

@@ -7,6 +7,9 @@
 
 pub mod counter;
 pub mod goroutine;
+mod reads;
+
+pub use reads::{FaultIo, IoEvent, LAST_SHIFT, LAST_TOO_LONG};
 
 /// Most frames of a stack; the default of the sysctl `kernel.perf_event_max_stack`, which bounds
 /// `bpf_get_stack` (kernel/bpf/stackmap.c).
@@ -15,6 +18,10 @@ pub const MAX_FRAMES: usize = 127;
 pub const STACK_SLOTS: usize = 128;
 /// `TASK_COMM_LEN` of include/linux/sched.h.
 pub const COMM_LEN: usize = 16;
+
+/// What of a return address of arm64 is the address: above may be its signature (pointer authentication),
+/// with 48 bits of virtual addresses or more.
+pub const CODE_ADDRESS: u64 = (1 << 48) - 1;
 
 /// In place of a system call's number: not in one, or not known.
 pub const NO_SYSCALL: u32 = u32::MAX;
@@ -393,49 +400,6 @@ pub mod cache_total {
     pub const COUNT: u32 = 3;
 }
 
-/// See [`IoEvent::last`].
-pub const LAST_SHIFT: u32 = 6;
-/// See [`IoEvent::last`]: some four minutes.
-pub const LAST_TOO_LONG: u64 = u32::MAX as u64;
-
-/// What block devices did for the reads that a fault began (`--io`), sent right before the fault.
-///
-/// Times are sums over the requests that were completed by the end of the fault. Queued is from the
-/// moment the thread handed the read to the block layer until the driver got its request; served, from
-/// then until the device had done with it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct IoEvent {
-    /// [`kind::IO`].
-    pub kind: u32,
-    /// Thread id.
-    pub tid: u32,
-    /// [`FaultEvent::start_ns`] of the fault.
-    pub start_ns: u64,
-    /// What the thread asked for.
-    pub bytes: u64,
-    /// Queued, ns.
-    pub queued_ns: u64,
-    /// Served, ns.
-    pub served_ns: u64,
-    /// Both of the request that was completed last, 32 bits each: queued above served, in units of
-    /// `1 << `[`LAST_SHIFT`] ns; [`LAST_TOO_LONG`] if that is not enough.
-    pub last: u64,
-    /// The disk of the first request, as the kernel numbers devices (20 bits of minor); without a
-    /// request, the device that was asked. 0 = not known.
-    pub device: u32,
-    /// Requests that the driver got.
-    pub requests: u32,
-    /// Of those: with reads of others in them.
-    pub shared: u32,
-    /// Of those: to another device than `device`.
-    pub elsewhere: u32,
-    /// Of those: completed by the end of the fault.
-    pub completed: u32,
-    /// Unused, zero.
-    pub padding: u32,
-}
-
 /// Where a thread that was stuck before the programs were attached will go on in user mode; what
 /// the iterator program writes for each.
 #[repr(C)]
@@ -492,7 +456,6 @@ const _: () = {
     assert!(size_of::<HistoryEvent>() == 4 * 4 + 2 * 8 + size_of::<PageState>());
     assert!(size_of::<Fill>() == 8 + COMM_LEN);
     assert!(size_of::<FileKey>() == 16);
-    assert!(size_of::<IoEvent>() == 2 * 4 + 5 * 8 + 6 * 4);
     assert!(size_of::<FaultEvent>() != size_of::<TaskEvent>());
     assert!(MAX_FRAMES < STACK_SLOTS && STACK_SLOTS.is_power_of_two());
 };

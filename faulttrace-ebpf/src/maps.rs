@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use faulttrace_ebpf::{Inflight, STACK_SLOTS, StackValue, counter};
+use faulttrace_ebpf::{FaultIo, Inflight, STACK_SLOTS, StackValue, counter};
 
 /// The last fault that began on this CPU, or the thread with an entry in `INFLIGHT` that runs on
 /// it. A thread cannot change CPU without passing sched_switch, so one slot per CPU is enough, and
@@ -63,7 +63,7 @@ pub struct Scratch {
     pub handled: u64,
     /// Not 0: a frame is in `do_exit`.
     pub death: u64,
-    /// For `config::on_own_stack`.
+    /// For `registers::on_own_stack`.
     pub word: u64,
 }
 
@@ -72,7 +72,7 @@ pub struct Scratch {
 #[repr(C)]
 pub struct WakerScratch {
     pub frames: [u64; STACK_SLOTS],
-    /// For `config::on_own_stack`.
+    /// For `registers::on_own_stack`.
     pub word: u64,
 }
 
@@ -118,29 +118,6 @@ pub struct ReadRequest {
     pub tid: u32,
     /// 1: it is counted in `FaultIo::shared`.
     pub shared: u32,
-}
-
-/// What was read for a fault; see `faulttrace_ebpf::IoEvent`. Its thread begins it, devices add to it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct FaultIo {
-    /// Which fault of the thread: `io::name_of`; 0 = none any more.
-    pub fault: u64,
-    /// Bytes that the thread queued reads for.
-    pub asked_bytes: u64,
-    /// Bytes of its reads in requests.
-    pub issued_bytes: u64,
-    pub requests: u64,
-    pub shared: u64,
-    pub elsewhere: u64,
-    pub completed: u64,
-    pub queued_ns: u64,
-    pub served_ns: u64,
-    pub last: u64,
-    /// Disk of the first request; 0 = there was none.
-    pub device: u32,
-    /// The device of the first read; 0 = there was none, or it is not known.
-    pub asked_device: u32,
 }
 
 #[map]

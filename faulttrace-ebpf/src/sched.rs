@@ -10,6 +10,7 @@ use faulttrace_ebpf::{Inflight, NO_SYSCALL, Waker, counter, flag, waker};
 
 use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
+use crate::registers;
 use crate::stack::{self, KernelStack, Where};
 use crate::{end, fault, go, vmf, waking};
 
@@ -49,7 +50,7 @@ pub fn switch(ctx: *mut c_void) {
 fn seen_only_here(ctx: *mut c_void) -> bool {
     config::LIGHT.load() != 0
         && maps::scratch()
-            .is_some_and(|scratch| config::stack_entered_by_fault(ctx, &mut scratch.word))
+            .is_some_and(|scratch| registers::stack_entered_by_fault(ctx, &mut scratch.word))
 }
 
 /// What the slot says of the thread that leaves the CPU.
@@ -91,7 +92,7 @@ fn without_exception(slot: &mut Slot, mine: bool, tid: u32) -> Said {
     if !mine {
         slot.file_ns = 0;
     }
-    if config::entered_by_fault() {
+    if registers::entered_by_fault() {
         slot.what = what::USER;
     }
     Said {
@@ -302,7 +303,7 @@ fn create(
         syscall: if slot.what == what::USER {
             NO_SYSCALL
         } else {
-            config::system_call()
+            registers::system_call()
         },
         asleep: 0,
         completed: config::completed_faults(),
@@ -370,8 +371,8 @@ fn went_out(
     if entry.flags & flag::READ_MARKED != 0 && entry.read_bytes != config::read_bytes() {
         entry.flags |= flag::READ_STARTED;
     }
-    if config::on_own_stack(ctx, &mut scratch.word)
-        && config::user_registers(current_task()).is_some()
+    if registers::on_own_stack(ctx, &mut scratch.word)
+        && registers::user_registers(current_task()).is_some()
     {
         entry.flags |= flag::CONTEXT_ON_STACK;
     } else {

@@ -10,6 +10,7 @@ use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
 
 use crate::config::{self, LEAVE_RANGES};
 use crate::maps::{self, STACKS, Scratch, what};
+use crate::registers;
 
 /// Where a kernel stack shows its thread to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,11 +98,11 @@ fn capture_user(ctx: *mut c_void, scratch: &mut Scratch) -> Option<(u32, u64)> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn user_stack_top() -> u64 {
-    let Some(registers) = config::user_registers(config::current_task()) else {
+    let Some(registers) = registers::user_registers(config::current_task()) else {
         return 0;
     };
     if config::OFF_REGS_RETURN.load() != 0 {
-        return config::return_register(registers);
+        return registers::return_register(registers);
     }
     let sp: u64 = config::member(registers, &config::OFF_REGS_SP);
     // SAFETY: the helper accepts any address and fails on a bad one, or one that is not in memory.

@@ -7,11 +7,12 @@ use faulttrace_ebpf::{Inflight, STACK_SLOTS, flag};
 
 use crate::config::{self, current_task, member};
 use crate::maps;
+use crate::registers;
 
 /// How far below the registers of user mode it is looked for, in words: the frames of a fault, or of
 /// a system call and a fault in it.
 const WORDS: u64 = 896;
-/// Smallest page.
+/// Bytes of a page.
 const PAGE: u64 = 4096;
 
 /// `FAULT_FLAG_WRITE`, `FAULT_FLAG_INSTRUCTION` of include/linux/mm_types.h.
@@ -36,16 +37,17 @@ pub fn search(registers: u64, mm: u64, entry: &mut Inflight) {
 }
 
 /// Notes where faults of user mode keep theirs, from one that the current thread is in, on the page
-/// at this offset of a file. The frames between are the same each time.
+/// at this offset of a file. The frames between are the same each time; on arm64, for all faults on pages
+/// that are not mapped (arch/arm64/mm/fault.c, do_translation_fault).
 #[inline(always)]
 pub fn learn(page_offset: u64) {
     let (Some(below), Some(scratch)) = (maps::vm_fault_below(), maps::scratch()) else {
         return;
     };
-    if *below != 0 || !config::entered_by_fault() {
+    if *below != 0 || !registers::entered_by_fault() {
         return;
     }
-    let Some(registers) = config::user_registers(current_task()) else {
+    let Some(registers) = registers::user_registers(current_task()) else {
         return;
     };
     let words = &mut scratch.stack.frames;
@@ -97,16 +99,25 @@ fn is_vm_fault(words: &[u64; STACK_SLOTS], index: usize, page_offset: u64) -> bo
 #[inline(always)]
 pub fn describe_current(entry: &mut Inflight) {
     let below = maps::vm_fault_below().map_or(0, |below| *below);
-    let Some(registers) = config::user_registers(current_task()) else {
+    let Some(registers) = registers::user_registers(current_task()) else {
         return;
     };
     let mm: u64 = member(current_task(), &config::OFF_TASK_MM);
     let vmf = at(registers as u64 - below);
     if below != 0
         && let Some(vma) = mapping_of(vmf, mm)
+        && is_its(vmf, entry)
     {
         enter(vmf, vma, entry);
     }
+}
+
+/// Whether it is about the fault of the entry, as far as that tells: who waits for `mmap_lock` has none
+/// yet, and that of an earlier fault may still lie there.
+#[inline(always)]
+fn is_its(vmf: *const u8, entry: &Inflight) -> bool {
+    let address: u64 = member(vmf, &config::OFF_VMF_ADDRESS);
+    entry.flags & flag::HAS_ADDRESS == 0 || entry.address & !(PAGE - 1) == address
 }
 
 /// The `struct vm_fault` whose pointer to a mapping lies at `address`.

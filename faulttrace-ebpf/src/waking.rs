@@ -10,6 +10,7 @@ use faulttrace_ebpf::{Inflight, MAX_FRAMES, STACK_SLOTS, counter, flag, waker};
 
 use crate::config::{self, INTERRUPT_RANGES, OUTERMOST_RANGES, current};
 use crate::maps;
+use crate::registers;
 use crate::stack::{self, within};
 
 /// Notes who is waking the thread of this entry right now.
@@ -20,7 +21,7 @@ pub fn note_waker(ctx: *mut c_void, entry: &mut Inflight) {
     if kind == waker::TASK {
         (to.tgid, to.tid) = current();
         to.comm = bpf_get_current_comm().unwrap_or_default();
-        to.syscall = config::own_system_call();
+        to.syscall = registers::own_system_call();
     } else if kind == waker::UNKNOWN {
         maps::count(counter::WAKERS_UNKNOWN);
     }
@@ -40,11 +41,11 @@ fn kind(ctx: *mut c_void, context_tells: bool) -> u32 {
     // To walk along the stack takes microseconds, so first what can be told without.
     if context_tells {
         // Interrupts of the kernel, and softirqs, have a stack of their own.
-        if !config::on_own_stack(ctx, &mut scratch.word) {
+        if !registers::on_own_stack(ctx, &mut scratch.word) {
             return waker::INTERRUPT;
         }
         if config::SOFTIRQS_APART.load() != 0 {
-            if let Some(address) = config::entered_from()
+            if let Some(address) = registers::entered_from()
                 && begins_work(address)
             {
                 return waker::TASK;

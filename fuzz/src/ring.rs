@@ -249,7 +249,7 @@ impl Session {
         let entry = entry_of(&event);
         let stuck = self
             .enricher
-            .stuck(&entry, event.end_ns, event.switches, &self.recorded);
+            .stuck(&entry, event.end_ns, event.switches, None, &self.recorded);
         self.shown.take(&Record::Stuck(Arc::new(stuck)));
     }
 }

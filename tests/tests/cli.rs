@@ -144,7 +144,7 @@ fn comm_takes_those_that_come_while_it_attaches_and_lets_go_of_those_that_end() 
     };
     let attached = AtomicBool::new(false);
     let (stop, stopped) = channel();
-    let mut works = Vec::new();
+    let (mut works, mut gone) = (Vec::new(), Vec::new());
     let (trace, workers) = thread::scope(|scope| {
         // What a thread started ends with it, so each stays until its own are done.
         let now = &attached;
@@ -152,21 +152,31 @@ fn comm_takes_those_that_come_while_it_attaches_and_lets_go_of_those_that_end() 
             let tracer = Tracer::start(["--comm", "ftdb-*"]);
             now.store(true, Ordering::Relaxed);
             stopped.recv().expect("told to stop");
-            tracer.stop()
+            let targets = tracer.start.targets.iter().map(|target| target.pid);
+            let targets: Vec<u32> = targets.collect();
+            (tracer.stop(), targets)
         });
         while !attached.load(Ordering::Relaxed) && !tracing.is_finished() {
             // As many as the file has pages for; the others only come and go.
             if works.len() < 15 {
                 works.push(start_one(works.len() * 5));
             }
-            start_one(0).exit_without_work();
+            let short = start_one(0);
+            gone.push(short.pid());
+            short.exit_without_work();
         }
         let touched = works.iter_mut().flat_map(|work| work.run().threads);
         let workers: Vec<_> = touched.collect();
         stop.send(()).expect("it traces");
         (tracing.join().expect("a trace"), workers)
     });
-    assert!(works.len() > 1, "{} came", works.len());
+    let (trace, targets) = trace;
+    let ended = gone.iter().filter(|pid| targets.contains(pid)).count();
+    // One may have been there when the programs were.
+    assert!(ended <= 1, "{ended} of {} that ended", gone.len());
+    // Those before the first look, if any, were few: that takes milliseconds, the attaching hundreds.
+    let came = works.iter().filter(|work| targets.contains(&work.pid()));
+    assert!(came.count() > 4, "{} in all, {targets:?}", works.len());
     let counts = reported(&trace, slow.file(), &workers);
     assert_eq!(counts, vec![5; works.len()]);
     for work in works {

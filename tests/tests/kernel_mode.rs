@@ -41,11 +41,8 @@ fn faults_in_system_calls_are_reported_with_their_name() {
             Some(&*call.syscall),
             "{fault:?}"
         );
-        let access = if call.syscall.contains("read") {
-            "write"
-        } else {
-            "read"
-        };
+        let reads = call.syscall.contains("read");
+        let access = if reads { "write" } else { "read" };
         // The event that takes the tracepoint's place does not tell it (outside x86).
         let access = (begins != "perf_event").then_some(access);
         assert_eq!(fault.facts.access.as_deref(), access, "{fault:?}");

@@ -156,12 +156,12 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         light: args.light,
         evictions: args.evictions,
         io: args.io,
-        forced: forced(&args.probe_rung)?,
+        forced: forced(&args.probe_rung, args.light)?,
     })
 }
 
 /// The rungs that `--probe-rung` asks for, or what contradicts itself.
-fn forced(rungs: &[ProbeRung]) -> Result<Forced, String> {
+fn forced(rungs: &[ProbeRung], light: bool) -> Result<Forced, String> {
     let mut forced = Forced::default();
     for rung in rungs {
         let once = match rung {
@@ -179,6 +179,9 @@ fn forced(rungs: &[ProbeRung]) -> Result<Forced, String> {
                 "--probe-rung asks for two rungs of one job: {rungs:?}; typed and raw exclude each other, and so do fexit, rseq and no-ends"
             ));
         }
+    }
+    if light && forced.begins_by_event {
+        return Err("--light has no program at the beginning of faults, and --probe-rung event asks for one: leave out one of them".to_owned());
     }
     Ok(forced)
 }

@@ -147,6 +147,8 @@ fn rungs_are_forced_one_for_each_job() {
                 .begins_by_event
     );
     assert_eq!(plan("faulttrace --pid 7").forced, Forced::default());
+    let error = usage_error("faulttrace --pid 7 --light --probe-rung event");
+    assert!(error.contains("leave out one"), "{error}");
     for both in [
         "typed,raw",
         "fexit,rseq",

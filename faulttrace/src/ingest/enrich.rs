@@ -194,12 +194,13 @@ impl Enricher {
         history(event, self.clock, &mut self.syscalls, &mut self.cgroups)
     }
 
-    /// A fault that still goes on, `now_ns` by the monotonic clock.
+    /// A fault that still goes on, `now_ns` by the monotonic clock. `reads`: what was read for it so far.
     pub fn stuck(
         &mut self,
         entry: &Inflight,
         now_ns: u64,
         report: u32,
+        reads: Option<&IoEvent>,
         stacks: &dyn Stacks,
     ) -> Stuck {
         let kernel_stack = if entry.last_kernel_stack == 0 {
@@ -233,10 +234,12 @@ impl Enricher {
             .goroutines
             .goroutine(entry.tgid, read, &mut self.labels, stacks);
         self.unwrap_start(&mut facts);
+        let elapsed_ns = now_ns.saturating_sub(entry.start_ns);
         Stuck {
             facts,
-            elapsed_ns: now_ns.saturating_sub(entry.start_ns),
+            elapsed_ns,
             report,
+            io: reads.map(|event| Box::new(self.io.io(event, elapsed_ns))),
         }
     }
 

@@ -47,7 +47,8 @@ impl Pending {
         std::mem::take(&mut self.unseen)
     }
 
-    fn io(&mut self, event: &IoEvent, duration_ns: u64) -> Io {
+    /// What an event says of a fault that has taken so long.
+    pub(super) fn io(&mut self, event: &IoEvent, duration_ns: u64) -> Io {
         let completed = event.completed.min(event.requests);
         // Clocks of two CPUs may differ by a little, but a request lies within its fault.
         let most_ns = duration_ns.saturating_mul(u64::from(completed));

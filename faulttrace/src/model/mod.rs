@@ -317,6 +317,9 @@ pub struct Stuck {
     pub elapsed_ns: u64,
     /// How many times this fault has been reported as stuck, this one included.
     pub report: u32,
+    /// What devices have done until now for the reads that it began; `None` if it began none, or without
+    /// `--io`.
+    pub io: Option<Box<Io>>,
 }
 
 /// The kernel's own count for a process while it was traced: the referee of ours.

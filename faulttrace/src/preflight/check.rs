@@ -4,10 +4,8 @@ mod privileges;
 
 use super::facts::{Facts, Kallsyms, Lockdown};
 use super::ladder::JobRung;
+use crate::model::analysis::PAGE_BYTES;
 use crate::probe::Rung;
-
-/// What offsets in files and kernel stacks are reckoned with.
-const PAGE_BYTES: u64 = 4096;
 
 /// The oldest kernel: the ring buffer came with 5.8, and 5.10 is the oldest that is tested.
 const OLDEST: (u32, u32) = (5, 10);

@@ -111,7 +111,7 @@ fn fault_begins(mut job: JobRung, rung: Rung, facts: &Facts) -> JobRung {
         job.note = if job.name == KERNEL_FAULT_BEGINS {
             "the program of user_fault_begins does this, too".into()
         } else {
-            "whether a fault that did not sleep read or wrote is not known; costs each fault of the machine more than a tracepoint, which only x86 has".into()
+            "whether a fault read or wrote is known only if it slept, in user mode, on 6.12 or newer; costs each fault of the machine more than a tracepoint would".into()
         };
     }
     job
@@ -180,7 +180,7 @@ mod tests {
             (event.rung, event.attached_to),
             (Rung::PerfEvent, "PAGE_FAULTS")
         );
-        assert!(event.note.contains("read or wrote is not known"));
+        assert!(event.note.contains("read or wrote is known only"));
         let other = fault_begins(kernel, Rung::PerfEvent, &well());
         assert!(other.note.contains("the program of user_fault_begins"));
         let without = Facts {

@@ -106,6 +106,7 @@ pub fn begins_rung(types: &KernelTypes) -> Rung {
         Rung::PerfEvent
     }
 }
+
 /// The job whose absence leaves the ends of minor faults to whatever proves them over. Its best rung
 /// is no tracepoint, but the return of [`HANDLER`].
 ///

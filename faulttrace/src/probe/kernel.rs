@@ -15,14 +15,16 @@ use super::offsets::{FolioTypes, THREAD_SIZE};
 use super::{Error, Filter, KernelFunctions, KernelTypes, Rung, Settings, begins_rung, block};
 
 /// Functions that run between a fault's completion and the return from its exception; the names
-/// changed with the generic entry code (5.10 to 6.18). As many as `LEAVE` has room for.
-const LEAVING: [&str; 6] = [
+/// changed with the generic entry code (5.10 to 6.18), which arm64 took later. As many as `LEAVE` has room
+/// for.
+const LEAVING: [&str; 7] = [
     "irqentry_exit",
     "irqentry_exit_to_user_mode",
     "exit_to_user_mode_loop",
     "exit_to_user_mode_prepare",
     "raw_irqentry_exit_cond_resched",
     "arch_do_signal_or_restart",
+    "do_notify_resume",
 ];
 
 /// Functions that remove pages from the page cache, and what that means. The first of them that is on

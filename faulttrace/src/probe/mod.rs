@@ -17,6 +17,7 @@ mod learn;
 mod machine;
 mod maps;
 mod offsets;
+mod reads;
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -263,6 +264,7 @@ pub struct Probe {
     inflight_count: maps::CountMap,
     page_cache: Option<PageCache>,
     go: go::GoMaps,
+    reads: reads::Reads,
 }
 
 impl Probe {
@@ -298,6 +300,7 @@ impl Probe {
         let counters = maps::CounterMap::take(&mut ebpf)?;
         let inflight_count = maps::CountMap::take(&mut ebpf)?;
         let go = go::GoMaps::take(&mut ebpf)?;
+        let reads = reads::Reads::take(&mut ebpf)?;
         let page_cache = settings
             .evictions
             .then(|| PageCache::new(&mut ebpf))
@@ -314,6 +317,7 @@ impl Probe {
             inflight_count,
             page_cache,
             go,
+            reads,
         };
         probe.seed_filter()?;
         Ok(probe)

@@ -4,7 +4,7 @@
 
 use gimli::{
     AArch64, BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, LittleEndian,
-    RegisterRule, UnwindContext, UnwindSection as _, UnwindTableRow, X86_64,
+    RegisterRule, UnwindContext, UnwindSection as _, UnwindTableRow, Vendor, X86_64,
 };
 use object::elf::{EM_AARCH64, EM_X86_64};
 use object::read::elf::{ElfFile64, FileHeader as _};
@@ -18,9 +18,9 @@ const WORD: i64 = 8;
 pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
     let elf = ElfFile64::<object::Endianness>::parse(file).ok()?;
     let endian = elf.endian();
-    let returns = match elf.elf_header().e_machine(endian) {
-        EM_X86_64 => returns_to_word,
-        EM_AARCH64 => returns_to_register,
+    let (returns, vendor): (fn(&_) -> _, _) = match elf.elf_header().e_machine(endian) {
+        EM_X86_64 => (returns_to_word, Vendor::Default),
+        EM_AARCH64 => (returns_to_register, Vendor::AArch64),
         _ => return None,
     };
     if !elf.is_little_endian() {
@@ -50,7 +50,9 @@ pub fn returns_to_stack_top(file: &[u8], offset: u64) -> Option<bool> {
     let entry = index.table()?.lookup(address, &bases).ok()?.direct().ok()?;
     // gimli would do this too, but subtracts without a look (0.34, `pointer_to_offset`).
     let entry = EhFrameOffset(usize::try_from(entry.checked_sub(frames_at)?).ok()?);
-    let frames = EhFrame::new(frames, LittleEndian);
+    let mut frames = EhFrame::new(frames, LittleEndian);
+    // For the instruction that says where return addresses are signed.
+    frames.set_vendor(vendor);
     let entry = frames
         .fde_from_offset(&bases, entry, EhFrame::cie_from_offset)
         .ok()?;
@@ -97,51 +99,50 @@ fn is_whole(index: &[u8]) -> Option<bool> {
 mod tests {
     use super::*;
     #[cfg(target_arch = "x86_64")]
-    use std::arch::global_asm;
+    mod x86_64 {
+        use super::*;
+        use std::arch::global_asm;
 
-    // A function that moves its stack pointer, and says so as a compiler would.
-    #[cfg(target_arch = "x86_64")]
-    global_asm!(
-        ".text",
-        ".globl faulttrace_test_frame",
-        ".type faulttrace_test_frame, @function",
-        "faulttrace_test_frame:",
-        ".cfi_startproc",
-        "nop",
-        "push rax",
-        ".cfi_adjust_cfa_offset 8",
-        "nop",
-        "pop rax",
-        ".cfi_adjust_cfa_offset -8",
-        "ret",
-        ".cfi_endproc",
-        ".size faulttrace_test_frame, . - faulttrace_test_frame",
-    );
+        // A function that moves its stack pointer, and says so as a compiler would.
+        global_asm!(
+            ".text",
+            ".globl faulttrace_test_frame",
+            ".type faulttrace_test_frame, @function",
+            "faulttrace_test_frame:",
+            ".cfi_startproc",
+            "nop",
+            "push rax",
+            ".cfi_adjust_cfa_offset 8",
+            "nop",
+            "pop rax",
+            ".cfi_adjust_cfa_offset -8",
+            "ret",
+            ".cfi_endproc",
+            ".size faulttrace_test_frame, . - faulttrace_test_frame",
+        );
 
-    #[cfg(target_arch = "x86_64")]
-    unsafe extern "C" {
-        fn faulttrace_test_frame();
-    }
+        unsafe extern "C" {
+            fn faulttrace_test_frame();
+        }
 
-    #[cfg(target_arch = "x86_64")]
-    /// The offset in this program of one of its addresses.
-    fn offset_of(address: u64) -> u64 {
-        let maps = std::fs::read("/proc/self/maps").expect("maps");
-        let (mappings, _) = crate::process::maps::parse(&maps);
-        let mut mappings = mappings.iter();
-        let mapping = mappings.find(|mapping| mapping.range.contains(&address));
-        mapping.expect("mapped").offset_of(address)
-    }
+        /// The offset in this program of one of its addresses.
+        fn offset_of(address: u64) -> u64 {
+            let maps = std::fs::read("/proc/self/maps").expect("maps");
+            let (mappings, _) = crate::process::maps::parse(&maps);
+            let mut mappings = mappings.iter();
+            let mapping = mappings.find(|mapping| mapping.range.contains(&address));
+            mapping.expect("mapped").offset_of(address)
+        }
 
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn a_frame_is_there_from_the_push_to_the_pop() {
-        let own = std::fs::read("/proc/self/exe").expect("our own program");
-        let begin = offset_of(faulttrace_test_frame as *const () as u64);
-        let at = |offset| returns_to_stack_top(&own, begin + offset);
-        // nop, push, nop, pop, ret
-        let told = [at(0), at(1), at(2), at(3), at(4)];
-        assert_eq!(told, [true, true, false, false, true].map(Some));
+        #[test]
+        fn a_frame_is_there_from_the_push_to_the_pop() {
+            let own = std::fs::read("/proc/self/exe").expect("our own program");
+            let begin = offset_of(faulttrace_test_frame as *const () as u64);
+            let at = |offset| returns_to_stack_top(&own, begin + offset);
+            // nop, push, nop, pop, ret
+            let told = [at(0), at(1), at(2), at(3), at(4)];
+            assert_eq!(told, [true, true, false, false, true].map(Some));
+        }
     }
 
     #[test]
@@ -152,11 +153,14 @@ mod tests {
             let told = instructions.map(|index| returns_to_stack_top(FILE, function + index * 4));
             told.collect::<Vec<_>>()
         };
-        let (without_frame, with_frame, outermost) = (0x204, 0x218, 0x22c);
+        let (without_frame, with_frame, outermost, signed) = (0x22c, 0x240, 0x254, 0x258);
         assert_eq!(at(without_frame, 0..5), [Some(true); 5]);
         let told = [true, true, false, false, true].map(Some);
         assert_eq!(at(with_frame, 0..5), told);
-        assert_eq!(at(outermost, 0..2), [Some(false), None]);
+        assert_eq!(at(outermost, 0..1), [Some(false)]);
+        // paciasp, nop, stp, ldp, autiasp, ret
+        let told = [true, true, true, false, true, true].map(Some);
+        assert_eq!(at(signed, 0..6), told);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use faulttrace_ebpf::CODE_ADDRESS;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
@@ -37,12 +38,10 @@ pub struct Registers {
     pub returns_to: u64,
 }
 
-/// Addresses of code. On arm64 saved ones may bear a signature above (pointer authentication).
-const CODE: u64 = if cfg!(target_arch = "aarch64") {
-    (1 << 48) - 1
-} else {
-    u64::MAX
-};
+/// Whether return addresses may bear a signature, and a call leaves its own in a register.
+const ARM64: bool = cfg!(target_arch = "aarch64");
+/// What of a saved return address is the address.
+const CODE: u64 = if ARM64 { CODE_ADDRESS } else { u64::MAX };
 
 /// A stack, innermost frame first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +105,7 @@ fn walk(thread: Registers) -> UserStack {
     let mut memory = vec![0; MAX_BYTES];
     let read = read_stack(thread, &mut memory);
     let mut stack = follow(ip, sp, bp, memory.get(..read).unwrap_or_default());
-    if thread.returns_to != 0 {
+    if ARM64 {
         stack.top = thread.returns_to;
     }
     stack

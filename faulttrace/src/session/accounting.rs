@@ -57,7 +57,7 @@ struct Account {
 pub(super) struct Accounts {
     accounts: HashMap<Whom, Account>,
     /// Of processes that ended and whose ids are in use again.
-    closed: Vec<(u32, Option<u64>)>,
+    closed: Vec<(u32, Account)>,
     /// Somebody's beginning or end was not seen: sums over ended threads are incomplete, and processes of
     /// which nothing is known may have had the ids of those that joined.
     tasks_lost: bool,
@@ -76,7 +76,7 @@ impl Accounts {
         self.open(Whom::Process(pid), total_at_start, live);
     }
 
-    /// Forgets a process that was never traced: it ended before.
+    /// Forgets a process that ended before the programs could see that: how many majors it had is unknown.
     pub(super) fn forget(&mut self, pid: u32) {
         self.accounts.remove(&Whom::Process(pid));
     }
@@ -85,6 +85,11 @@ impl Accounts {
     pub(super) fn open_thread(&mut self, pid: u32, tid: u32) {
         let count = threads::maj_flt(pid, tid).ok();
         self.open(Whom::Thread { pid, tid }, count, count);
+    }
+
+    /// Begins with a process that was made to be traced, and has done nothing yet.
+    pub(super) fn open_born(&mut self, pid: u32) {
+        self.open(Whom::Process(pid), Some(0), Some(0));
     }
 
     /// Begins with a process that joins those traced: as a child of one of them, or because it took
@@ -98,26 +103,19 @@ impl Accounts {
     }
 
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
+        let account = Account {
+            total_at_start,
+            live_at_start,
+            exited: 0,
+            ended: None,
+            started: whom.stat().map(|stat| stat.start_time),
+            at_end: None,
+            joined: false,
+        };
+        let before = self.accounts.insert(whom, account);
         // An id that was given to a new process: the old one's count stays.
-        if let Some(ended) = self
-            .accounts
-            .get(&whom)
-            .filter(|account| account.ended.is_some())
-        {
-            self.closed.push((whom.pid(), self.delta(ended)));
-        }
-        self.accounts.insert(
-            whom,
-            Account {
-                total_at_start,
-                live_at_start,
-                exited: 0,
-                ended: None,
-                started: whom.stat().map(|stat| stat.start_time),
-                at_end: None,
-                joined: false,
-            },
-        );
+        let ended = before.filter(|account| account.ended.is_some());
+        self.closed.extend(ended.map(|ended| (whom.pid(), ended)));
     }
 
     /// A thread ended with this count over its whole life.
@@ -153,14 +151,14 @@ impl Accounts {
             .collect();
         let mut taken = std::mem::take(&mut self.closed);
         for whom in ended {
-            if let Some(account) = self.accounts.remove(&whom) {
-                taken.push((whom.pid(), self.delta(&account)));
-            }
+            let account = self.accounts.remove(&whom);
+            taken.extend(account.map(|account| (whom.pid(), account)));
         }
-        taken
-            .into_iter()
-            .map(|(pid, maj_flt_delta)| Accounting { pid, maj_flt_delta })
-            .collect()
+        let counted = taken.iter().map(|(pid, account)| Accounting {
+            pid: *pid,
+            maj_flt_delta: self.delta(account),
+        });
+        counted.collect()
     }
 
     /// Reads the kernel's counts: to be called right after major faults are no longer seen.
@@ -176,13 +174,13 @@ impl Accounts {
     /// its count was read.
     pub(super) fn close(self) -> Vec<Accounting> {
         let mut deltas: HashMap<u32, Option<u64>> = HashMap::new();
-        let open = self
-            .accounts
-            .iter()
-            .map(|(whom, account)| (whom.pid(), self.delta(account)));
-        for (pid, delta) in open.chain(self.closed.iter().copied()) {
+        let open = self.accounts.iter().map(|(whom, open)| (whom.pid(), open));
+        let closed = self.closed.iter().map(|(pid, closed)| (*pid, closed));
+        for (pid, account) in open.chain(closed) {
             let sum = deltas.entry(pid).or_insert(Some(0));
-            *sum = sum.zip(delta).map(|(sum, delta)| sum.saturating_add(delta));
+            *sum = sum
+                .zip(self.delta(account))
+                .map(|(sum, delta)| sum.saturating_add(delta));
         }
         deltas
             .into_iter()
@@ -254,13 +252,26 @@ mod tests {
                 accounts.tasks_lost();
             }
             accounts.read_ends();
-            let [only] = accounts.close()[..] else {
-                panic!("one account");
-            };
-            only.maj_flt_delta
+            accounts.close()[0].maj_flt_delta
         };
         assert!(count(false).is_some(), "ours since our birth");
         assert_eq!(count(true), None, "its id may have been another's");
+    }
+
+    #[test]
+    fn what_was_lost_also_counts_for_those_whose_ids_are_in_use_again() {
+        let delta_of = |lost: bool| {
+            let mut accounts = Accounts::default();
+            accounts.open_joined(1, true);
+            accounts.exited(1, 1, 7, true);
+            accounts.open_joined(1, true);
+            accounts.exited(1, 1, 2, true);
+            if lost {
+                accounts.tasks_lost();
+            }
+            accounts.close()[0].maj_flt_delta
+        };
+        assert_eq!((delta_of(false), delta_of(true)), (Some(9), None));
     }
 
     #[test]

@@ -429,7 +429,7 @@ fn enricher(plan: &Plan, clock: Clock, symbols: KernelSymbols, processes: &[u32]
 fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
     for pid in &chosen.pids {
         if born_here {
-            accounts.open_joined(*pid, true);
+            accounts.open_born(*pid);
         } else {
             accounts.open_process(*pid);
         }

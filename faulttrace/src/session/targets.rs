@@ -121,19 +121,26 @@ impl Chosen {
         accounts: &mut Accounts,
     ) -> Result<(), probe::Error> {
         let now = self.having_the_name();
-        let missed = Missed::between(&self.matched, &now, |pid| threads::start_time(pid).ok());
+        let started = |pid| threads::start_time(pid).ok();
+        let missed = Missed::between(&self.matched, &now, started);
+        log::info!("while attaching: {missed:?}");
         for pid in &missed.gone {
             accounts.forget(*pid);
         }
         probe.remove_processes(&missed.gone)?;
-        for pid in &missed.came {
-            accounts.open_process(*pid);
-            enricher.labels().watch(*pid);
-        }
-        probe.add_processes(&missed.came)?;
-        log::info!("while attaching: {missed:?}");
         self.pids.retain(|pid| !missed.gone.contains(pid));
-        self.pids.extend(missed.came);
+        for (pid, at) in missed.came {
+            accounts.open_process(pid);
+            probe.add_processes(&[pid])?;
+            // Whoever ended before that was seen by no program; from there on, the programs take it out.
+            if started(pid) == at {
+                enricher.labels().watch(pid);
+                self.pids.push(pid);
+            } else {
+                accounts.forget(pid);
+                probe.remove_processes(&[pid])?;
+            }
+        }
         self.pids.sort_unstable();
         Ok(())
     }
@@ -197,8 +204,8 @@ impl Chosen {
 struct Missed {
     /// They ended, and their ids may be others'.
     gone: Vec<u32>,
-    /// They are traced from now on. One may have the id of one that is gone.
-    came: Vec<u32>,
+    /// They are traced from now on, and started then. One may have the id of one that is gone.
+    came: Vec<(u32, Option<u64>)>,
 }
 
 impl Missed {
@@ -210,11 +217,12 @@ impl Missed {
         started: impl Fn(u32) -> Option<u64>,
     ) -> Self {
         let is_gone = |(pid, at): &&(u32, Option<u64>)| at.is_none() || started(*pid) != *at;
-        let pid = |(pid, _): &(u32, Option<u64>)| *pid;
-        let came = now.iter().filter(|one| !before.contains(one));
+        // One that has ended still has a name until its parent has waited for it.
+        let lives = |one: &&(u32, Option<u64>)| one.1.is_some();
+        let came = now.iter().filter(lives).filter(|one| !before.contains(one));
         Self {
-            gone: before.iter().filter(is_gone).map(pid).collect(),
-            came: came.map(pid).collect(),
+            gone: before.iter().filter(is_gone).map(|one| one.0).collect(),
+            came: came.copied().collect(),
         }
     }
 }
@@ -239,14 +247,16 @@ mod tests {
     #[test]
     fn who_came_or_went_while_attaching_is_noticed() {
         let before = [(1, Some(10)), (2, Some(10)), (3, Some(10)), (4, None)];
-        // 1 stays; 2 has another name; 3's id is another's, of the same name; 4 had ended already; 5 is new.
-        let now = [(1, Some(10)), (3, Some(20)), (5, Some(30))];
+        // 1 stays; 2 has another name; 3's id is another's, of the same name; 4 had ended already; 5 is new;
+        // 6 has come and ended.
+        let now = [(1, Some(10)), (3, Some(20)), (5, Some(30)), (6, None)];
         let started = |pid| match pid {
             1 | 2 => Some(10),
             3 => Some(20),
             _ => None,
         };
         let missed = Missed::between(&before, &now, started);
-        assert_eq!((missed.gone, missed.came), (vec![3, 4], vec![3, 5]));
+        assert_eq!(missed.gone, [3, 4]);
+        assert_eq!(missed.came, [(3, Some(20)), (5, Some(30))]);
     }
 }

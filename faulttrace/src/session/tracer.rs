@@ -207,8 +207,8 @@ impl Tracer {
         for entry in &mut still {
             self.go.complete(entry);
             if let Some(report) = self.stuck.look_last(entry, self.end_ns) {
-                let stuck = self.enricher.stuck(entry, self.end_ns, report, &self.probe);
-                progress.batch.push(Record::Stuck(Arc::new(stuck)));
+                let stuck = self.stuck_report(entry, self.end_ns, report);
+                progress.batch.push(Record::Stuck(stuck));
             }
         }
         self.ask_fills(&mut progress)?;

@@ -237,7 +237,7 @@ impl Trace {
         while let Some((id, row)) = faults.next()? {
             ahead.at(id);
             while others.come_before(id)
-                && let Some(other) = others.next(&mut sites, &mut goroutines, base_ns)?
+                && let Some(other) = others.next(&mut sites, &mut ios, &mut goroutines, base_ns)?
             {
                 if take(Item::Other(other)).is_break() {
                     return Ok(());
@@ -268,7 +268,7 @@ impl Trace {
                 return Ok(());
             }
         }
-        while let Some(other) = others.next(&mut sites, &mut goroutines, base_ns)? {
+        while let Some(other) = others.next(&mut sites, &mut ios, &mut goroutines, base_ns)? {
             if take(Item::Other(other)).is_break() {
                 return Ok(());
             }

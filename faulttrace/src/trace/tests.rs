@@ -124,6 +124,7 @@ fn records() -> Vec<Record> {
     before.facts.begin_ns = None;
     before.facts.began_before_attach = true;
     before.facts.goroutine = Some(Box::new(Goroutine::default()));
+    before.io = samples::fault_with_io().io;
     let fault = |fault: Fault| Record::Fault(Arc::new(fault));
     let stuck = |stuck: Stuck| Record::Stuck(Arc::new(stuck));
     vec![

@@ -65,6 +65,8 @@ enum Lack {
     PopulateMajors,
     /// What `--evictions` needs, see docs/kernels.md.
     Evictions,
+    /// Tracepoints at the beginnings of faults, which x86 alone has; and with them `--light`.
+    BeginTracepoints,
     /// Tracepoint `mm_filemap_fault`, which came with 6.12: without it there is no `--light`, and what faults
     /// without an exception read is not known.
     FileFaults,
@@ -72,7 +74,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 16] = [
+const LACKING: [(Lack, &str, &str); 21] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -145,6 +147,31 @@ const LACKING: [(Lack, &str, &str); 16] = [
         "light",
         "majors_that_need_not_sleep_are_all_there",
     ),
+    (
+        Lack::BeginTracepoints,
+        "device",
+        "single_pages_are_single_requests_with_light_too",
+    ),
+    (
+        Lack::BeginTracepoints,
+        "light",
+        "faults_on_a_file_are_whole",
+    ),
+    (
+        Lack::BeginTracepoints,
+        "light",
+        "other_faults_have_an_address_and_are_counted_as_begun_unseen",
+    ),
+    (
+        Lack::BeginTracepoints,
+        "light",
+        "majors_that_need_not_sleep_are_all_there",
+    ),
+    (
+        Lack::BeginTracepoints,
+        "rungs",
+        "beginnings_told_by_the_event_are_those_of_the_tracepoints",
+    ),
 ];
 
 /// What a guest is, as far as tests depend on it.
@@ -162,6 +189,7 @@ impl Machine {
             Lack::PopulateMajors | Lack::Evictions | Lack::FileFaults => {
                 ["5.10", "6.1"].contains(&self.series)
             }
+            Lack::BeginTracepoints => self.series == "arm64",
         }
     }
 

@@ -32,6 +32,7 @@ fn goes_on(tid: u32, begin: u64, elapsed: u64, report: u32) -> Record {
         facts,
         elapsed_ns: elapsed,
         report,
+        io: None,
     }))
 }
 

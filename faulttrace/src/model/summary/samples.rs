@@ -210,6 +210,7 @@ pub(crate) fn stuck() -> Stuck {
         facts,
         elapsed_ns: 2_300 * MS,
         report: 1,
+        io: None,
     }
 }
 

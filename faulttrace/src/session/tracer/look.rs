@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::super::stuck::Verdict;
 use super::samples::Now;
 use super::{ASK_PERIOD_NS, BATCH, Clock, Progress, Tracer};
-use crate::model::Record;
+use crate::model::{Record, Stuck};
+use faulttrace_ebpf::Inflight;
 
 impl Tracer {
     pub(super) fn look_at_stuck(&mut self, progress: &mut Progress) {
@@ -22,8 +23,9 @@ impl Tracer {
                 Verdict::Wait => {}
                 Verdict::Report(report) => {
                     self.introduce(entry.tgid, &entry.comm, progress);
-                    let stuck = self.enricher.stuck(entry, now_ns, report, &self.probe);
-                    progress.batch.push(Record::Stuck(Arc::new(stuck)));
+                    progress
+                        .batch
+                        .push(Record::Stuck(self.stuck_report(entry, now_ns, report)));
                 }
                 Verdict::Ask => self.ask(entry.tid, progress),
             }
@@ -46,6 +48,20 @@ impl Tracer {
                 log::warn!("{error}");
             }
         }
+    }
+
+    /// What is to be said of a thread that is stuck.
+    pub(super) fn stuck_report(
+        &mut self,
+        entry: &Inflight,
+        now_ns: u64,
+        report: u32,
+    ) -> Arc<Stuck> {
+        let reads = self.probe.reads_of(entry);
+        let stuck = self
+            .enricher
+            .stuck(entry, now_ns, report, reads.as_ref(), &self.probe);
+        Arc::new(stuck)
     }
 
     /// Has the kernel look whether a running thread has left its fault.

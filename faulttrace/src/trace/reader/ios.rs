@@ -61,9 +61,9 @@ impl<'c> Ios<'c> {
 }
 
 impl Begun<'_, '_> {
-    /// Of the fault of this number, which comes after all that were asked for before.
-    pub(super) fn of(&mut self, fault: i64) -> Result<Option<Box<Io>>> {
-        let Some((device, mut io)) = self.rows.of(fault)? else {
+    /// Of the record of this number, which comes after all that were asked for before.
+    pub(super) fn of(&mut self, record: i64) -> Result<Option<Box<Io>>> {
+        let Some((device, mut io)) = self.rows.of(record)? else {
             return Ok(None);
         };
         io.device = self.device(device)?;

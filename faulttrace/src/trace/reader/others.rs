@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, Statement};
 use super::beside;
 use super::scan::Scan;
 use super::sites::Sites;
-use super::{Errors, Order, goroutines, samples};
+use super::{Errors, Order, goroutines, ios, samples};
 use crate::model::{
     Accounting, CacheFill, GoProcess, LayoutSource, LossClass, Lost, Name, ProcessEnd, ProcessInfo,
     Record, Stuck, Transport,
@@ -165,6 +165,7 @@ impl Begun<'_> {
     pub(super) fn next(
         &mut self,
         sites: &mut Sites<'_>,
+        ios: &mut ios::Begun<'_, '_>,
         goroutines: &mut goroutines::Begun<'_, '_>,
         base_ns: u64,
     ) -> Result<Option<Record>> {
@@ -180,6 +181,7 @@ impl Begun<'_> {
             && let Some(stuck) = Arc::get_mut(stuck)
         {
             stuck.facts.goroutine = goroutines.of(id)?;
+            stuck.io = ios.of(id)?;
         }
         Ok(Some(record))
     }
@@ -242,6 +244,7 @@ fn complete(id: i64, other: Other, sites: &mut Sites<'_>, base_ns: u64) -> Resul
                 facts,
                 elapsed_ns,
                 report,
+                io: None,
             }))
         }
     })

@@ -47,7 +47,8 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
             }
             fault.io = None;
         } else if let Record::Stuck(stuck) = record {
-            Arc::make_mut(stuck).facts.goroutine = None;
+            let stuck = Arc::make_mut(stuck);
+            (stuck.facts.goroutine, stuck.io) = (None, None);
         }
     }
     assert_eq!(json(&read(&trace, Order::OldestFirst)), json(&expected));

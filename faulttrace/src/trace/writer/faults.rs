@@ -168,6 +168,9 @@ impl Faults {
         let site = dictionary.site(facts, None, place, rows)?;
         let begin = facts.begin_ns.map(|begin| relative(begin, self.base_ns));
         self.written.stuck += 1;
+        if let Some(io) = &stuck.io {
+            add_io(id, io, dictionary, rows)?;
+        }
         if let Some(goroutine) = &facts.goroutine {
             go::goroutine(goroutine, (id, facts.pid), dictionary, rows)?;
         }
@@ -182,7 +185,7 @@ impl Faults {
     }
 }
 
-/// Writes what devices did for the fault of this number.
+/// Writes what devices did for the fault of this number, or until the report of this number.
 fn add_io(
     id: i64,
     io: &Io,

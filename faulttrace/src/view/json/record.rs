@@ -195,6 +195,7 @@ pub(in crate::view) struct StuckLine<'a> {
     facts: FactsPart<'a>,
     elapsed_ns: u64,
     report: u32,
+    io: Option<IoPart<'a>>,
     #[serde(flatten)]
     stacks: StacksPart,
 }
@@ -205,6 +206,7 @@ impl<'a> StuckLine<'a> {
             facts: FactsPart::new(&stuck.facts),
             elapsed_ns: stuck.elapsed_ns,
             report: stuck.report,
+            io: stuck.io.as_deref().map(IoPart::new),
             stacks: StacksPart::new(&stuck.facts, stacks),
         }
     }

@@ -107,6 +107,7 @@ fn stuck(stuck: Stuck) -> Record {
 fn known_stuck() -> Stuck {
     let mut known = samples::stuck();
     known.facts.goroutine = Some(Box::new(samples::goroutine()));
+    known.io = samples::fault_with_io().io;
     known
 }
 

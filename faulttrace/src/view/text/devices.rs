@@ -14,6 +14,22 @@ pub(in crate::view) fn device(device: &Device) -> String {
 
 /// `device loop0: 128 KiB in 1 request, queued 200 µs, served 9.80 ms`.
 pub(in crate::view) fn work(io: &Io) -> String {
+    asked(io) + &times(io)
+}
+
+/// Of a fault that goes on: `device sda: 4 KiB in 1 request, not completed so far`.
+pub(in crate::view) fn work_so_far(io: &Io) -> String {
+    let far = match (io.requests, io.completed) {
+        (0, _) => ": the device has taken none so far, or works without".to_owned(),
+        (1, 0) => ", not completed so far".to_owned(),
+        (_, 0) => ", none completed so far".to_owned(),
+        (requests, completed) if completed < requests => format!(", {completed} completed so far"),
+        _ => ", completed".to_owned(),
+    };
+    asked(io) + &far
+}
+
+fn asked(io: &Io) -> String {
     let named = io.device.as_ref();
     let mut text = match named.map(|known| known.name.as_ref().map_or_else(|| device(known), name))
     {
@@ -33,7 +49,7 @@ pub(in crate::view) fn work(io: &Io) -> String {
     if io.elsewhere > 0 {
         text += &format!(", {} of them to other devices", io.elsewhere);
     }
-    text + &times(io)
+    text
 }
 
 fn times(io: &Io) -> String {

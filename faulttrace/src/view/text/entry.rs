@@ -112,6 +112,9 @@ impl Entries {
             Some(cause) => self.detail(&format!("waiting for {}", words::awaited(cause)), out),
             None => self.detail("waiting for something unknown", out),
         }
+        if let Some(io) = &stuck.io {
+            self.detail(&devices::work_so_far(io), out);
+        }
         self.begin_notes(facts, out);
         self.goroutine(facts, out);
         self.detail(&words::access(facts), out);

@@ -82,6 +82,7 @@ fn goes_on(one: &Fault, at: u64, round: u64) -> Record {
         facts: one.facts,
         elapsed_ns,
         report: u32::try_from(round).expect("few"),
+        io: None,
     }))
 }
 

@@ -22,10 +22,10 @@ pub(super) const FAULT_IO: Table = Table {
     name: "fault_io",
     since: 2,
     meaning: "What block devices did for the reads that a fault began, with `--io`; faults that began \
-              none have no row. Queued is until the driver got the request, served from then until \
+              none have no row. Of one in `stuck`, what they had done by then. Queued is until the driver got the request, served from then until \
               the device had done with it.",
     columns: &[
-        column("fault", ID, "`faults.id`"),
+        column("fault", ID, "`faults.id` or `stuck.id`"),
         column(
             "device",
             "INTEGER",

@@ -1,0 +1,42 @@
+//! What has been read so far for faults that go on (`--io`).
+
+use aya::maps::{HashMap, MapData};
+use aya::{Ebpf, Pod};
+use faulttrace_ebpf::{FaultIo, Inflight, IoEvent};
+
+use super::maps::{self, Plain};
+use super::{Error, Probe};
+
+// SAFETY: repr(C) integers without padding; every bit pattern is a value.
+unsafe impl Pod for Plain<FaultIo> {}
+
+/// The map, which the programs fill with `--io` alone.
+pub(super) struct Reads(HashMap<MapData, u32, Plain<FaultIo>>);
+
+impl Reads {
+    const NAME: &'static str = "FAULT_IO";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        HashMap::try_from(maps::take(ebpf, Self::NAME)?)
+            .map(Self)
+            .map_err(|error| maps::refused(Self::NAME, &error))
+    }
+}
+
+impl Probe {
+    /// What devices have done until now for the fault of this entry; `None` if it began no read, or without
+    /// `--io`. As the programs' `io::send`.
+    pub fn reads_of(&self, entry: &Inflight) -> Option<IoEvent> {
+        if !self.settings.io {
+            return None;
+        }
+        let fault = if self.settings.light {
+            u64::from(entry.completed)
+        } else {
+            entry.start_ns
+        };
+        let Plain(reads) = self.reads.0.get(&entry.tid, 0).ok()?;
+        let is_its = reads.fault == fault && fault != 0;
+        is_its.then(|| reads.event(entry.tid, entry.start_ns))
+    }
+}
