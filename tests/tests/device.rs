@@ -1,6 +1,8 @@
 //! `--io`: what devices did for the reads that faults began, beside what the kernel's own tracer and
 //! the device's own counters say.
 
+use std::collections::BTreeMap;
+
 use faulttrace_tests::harness::blocks::{BlockEvents, BlockRead};
 use faulttrace_tests::harness::disk::{
     LoopDevice, LoopDisk, bytes_read, create, evict, numbers, set_depth,
@@ -10,7 +12,7 @@ use faulttrace_tests::harness::saved::report;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Trace, Tracer, run_to_end};
 use faulttrace_tests::harness::work::Work;
-use faulttrace_tests::harness::{Bench, start};
+use faulttrace_tests::harness::{Bench, SOON, start};
 use serde_json::Value;
 
 const PAGE: u64 = 4096;
@@ -258,6 +260,42 @@ fn queued_percent(faults: &[(&Fault, &Io)]) -> u64 {
         faults.len()
     );
     queued * 100 / (queued + served).max(1)
+}
+
+/// Six threads wait for a device that takes four requests and answers none.
+#[test]
+fn stuck_threads_say_whether_their_device_has_the_read() {
+    let bench = start();
+    let slow = SlowFs::with_delay(&bench, 0);
+    let device = LoopDevice::over(slow.file());
+    set_depth(device.name(), 4);
+    let (number, pages) = (numbers(device.name()), ["--touches=1", "--stride=8"]);
+    let six = ["touch", device.node(), "--threads=6"];
+    let mut work = Work::start([&six[..], &pages].concat());
+    let mut tracer = Tracer::of_with(work.pid(), &["--no-symbols", "--io", "--stuck-after=50ms"]);
+    slow.suspend();
+    work.go();
+    let mut told = BTreeMap::new();
+    while told.len() < 6 {
+        let (_, (tid, io)) = tracer.wait_for("a stuck thread", SOON, |record| match record {
+            Record::Stuck(stuck) => Some((stuck.facts.tid, stuck.io.clone())),
+            _ => None,
+        });
+        told.insert(tid, io.expect("it began a read"));
+    }
+    slow.resume();
+    work.done();
+    let (trace, pid) = (tracer.stop(), work.pid());
+    work.exit();
+    let seen: Vec<_> = told.values().collect();
+    let here = seen.iter().all(|io| io.device.as_deref() == Some(&number));
+    trace.check(here, || format!("the device is {number}: {seen:#?}"));
+    assert!(seen.iter().all(|io| io.completed == 0 && io.bytes == PAGE));
+    let taken = seen.iter().filter(|io| io.requests == 1).count();
+    assert_eq!(taken, 4, "{seen:#?}");
+    // What they were at when they were stuck is not taken for what they were at in the end.
+    let faults = with_io(&trace, pid, &number);
+    assert!(faults.iter().all(|(_, io)| io.requests == 1), "{faults:?}");
 }
 
 /// A device each of whose reads takes 10 ms.

@@ -279,6 +279,7 @@ pub struct Stuck {
     #[serde(flatten)]
     pub facts: Facts,
     pub elapsed_ns: u64,
+    pub io: Option<Io>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
