@@ -179,7 +179,7 @@ globals! {
 }
 
 /// How many functions can run between a fault's completion and the return from its exception.
-pub const LEAVE_RANGES: usize = 7;
+pub const LEAVE_RANGES: usize = 6;
 
 /// Those functions, [start, end) each; unused entries are 0, 0.
 #[unsafe(no_mangle)]

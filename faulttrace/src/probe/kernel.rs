@@ -10,22 +10,9 @@ use super::interrupts::{
     INTERRUPT_RANGES, OUTERMOST_RANGES, Ranges, fred, interrupts, outermost, softirqs_apart,
 };
 use super::jobs::READ_AHEAD;
-use super::machine::MACHINE;
+use super::machine::{LEAVE_RANGES, MACHINE};
 use super::offsets::{FolioTypes, THREAD_SIZE};
 use super::{Error, Filter, KernelFunctions, KernelTypes, Rung, Settings, begins_rung, block};
-
-/// Functions that run between a fault's completion and the return from its exception; the names
-/// changed with the generic entry code (5.10 to 6.18), which arm64 took later. As many as `LEAVE` has room
-/// for.
-const LEAVING: [&str; 7] = [
-    "irqentry_exit",
-    "irqentry_exit_to_user_mode",
-    "exit_to_user_mode_loop",
-    "exit_to_user_mode_prepare",
-    "raw_irqentry_exit_cond_resched",
-    "arch_do_signal_or_restart",
-    "do_notify_resume",
-];
 
 /// Functions that remove pages from the page cache, and what that means. The first of them that is on
 /// the stack counts: reclaim under a limit before what wanted memory, `drop_caches` before what it
@@ -61,7 +48,7 @@ const FRED_ENTRY: &str = "asm_fred_entrypoint_user";
 pub(super) struct Globals {
     words: Vec<(&'static str, u64)>,
     numbers: Vec<(&'static str, u32)>,
-    leave: [[u64; 2]; LEAVING.len()],
+    leave: [[u64; 2]; LEAVE_RANGES],
     interrupts: Ranges<INTERRUPT_RANGES>,
     outermost: Ranges<OUTERMOST_RANGES>,
     removers: [[u64; 3]; REMOVERS.len()],
@@ -200,7 +187,9 @@ impl Globals {
         let folio = types.folio.as_ref().filter(|_| settings.evictions);
         let built_with_fred = functions.range_of(FRED_ENTRY).is_some();
         let above_registers = if built_with_fred { FRED_PADDING } else { 0 };
-        let leave = LEAVING.map(|name| functions.range_of(name).map_or([0, 0], words));
+        let leave = MACHINE
+            .leaving
+            .map(|name| functions.range_of(name).map_or([0, 0], words));
         let comm = settings.filter.comm.as_ref();
         let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
         let block = types.block.ok().filter(|_| settings.io);

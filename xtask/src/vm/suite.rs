@@ -49,10 +49,16 @@ pub(super) static PROGRAMS: [Program; 18] = [
     },
     Program {
         name: "unbreakable",
-        without: &[(
-            "ten_thousand_threads",
-            "takes an emulated machine longer than the test waits",
-        )],
+        without: &[
+            (
+                "ten_thousand_threads",
+                "takes an emulated machine longer than the test waits",
+            ),
+            (
+                "a_tracer_that_is_killed_leaves_nothing_behind",
+                "looks at what was saved, and on an emulated machine nothing is",
+            ),
+        ],
     },
 ];
 
@@ -67,6 +73,8 @@ enum Lack {
     Evictions,
     /// Tracepoints at the beginnings of faults, which x86 alone has; and with them `--light`.
     BeginTracepoints,
+    /// Memory that a workload takes all of: this guest has more left than it does.
+    ScarceMemory,
     /// Tracepoint `mm_filemap_fault`, which came with 6.12: without it there is no `--light`, and what faults
     /// without an exception read is not known.
     FileFaults,
@@ -74,7 +82,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 21] = [
+const LACKING: [(Lack, &str, &str); 23] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -172,6 +180,16 @@ const LACKING: [(Lack, &str, &str); 21] = [
         "rungs",
         "beginnings_told_by_the_event_are_those_of_the_tracepoints",
     ),
+    (
+        Lack::ScarceMemory,
+        "scarce",
+        "pages_are_evicted_by_kswapd_or_by_who_wants_memory",
+    ),
+    (
+        Lack::ScarceMemory,
+        "scarce",
+        "who_makes_room_waits_in_direct_reclaim",
+    ),
 ];
 
 /// What a guest is, as far as tests depend on it.
@@ -189,7 +207,7 @@ impl Machine {
             Lack::PopulateMajors | Lack::Evictions | Lack::FileFaults => {
                 ["5.10", "6.1"].contains(&self.series)
             }
-            Lack::BeginTracepoints => self.series == "arm64",
+            Lack::BeginTracepoints | Lack::ScarceMemory => self.series == "arm64",
         }
     }
 
