@@ -42,6 +42,7 @@ pub fn seed(path: &Path) {
             facts: facts(1),
             elapsed_ns: 1_000_000,
             report: 1,
+            io: None,
         })),
         Record::Lost(Lost {
             class: LossClass::Lost,
