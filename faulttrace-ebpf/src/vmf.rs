@@ -155,7 +155,8 @@ fn mapping_of(vmf: *const u8, mm: u64) -> Option<*const u8> {
 fn enter(vmf: *const u8, vma: *const u8, entry: &mut Inflight) {
     let flags: u32 = member(vmf, &config::OFF_VMF_FLAGS);
     let file: u64 = member(vma, &config::OFF_VMA_FILE);
-    if entry.flags & flag::HAS_ADDRESS == 0 {
+    // Of an event, exact to the byte on every kernel.
+    if config::BEGINS_BY_EVENT.load() == 0 || entry.flags & flag::HAS_ADDRESS == 0 {
         entry.address = member(vmf, &config::OFF_VMF_REAL_ADDRESS);
     }
     entry.error = error_of(flags);
