@@ -120,6 +120,9 @@ impl Chosen {
         enricher: &mut Enricher,
         accounts: &mut Accounts,
     ) -> Result<(), probe::Error> {
+        if self.comm.is_none() {
+            return Ok(());
+        }
         let now = self.having_the_name();
         let started = |pid| threads::start_time(pid).ok();
         let missed = Missed::between(&self.matched, &now, started);
