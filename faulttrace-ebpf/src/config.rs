@@ -54,7 +54,7 @@ globals! {
     EVICTIONS: u32 = 0;
     /// How many entries map `PAGES` holds before it may forget some.
     PAGES_KEPT: u64 = 0;
-    /// The program `fault::async_readahead` is there.
+    /// The program `filemap::async_readahead` is there.
     READ_AHEAD_TOLD: u32 = 0;
     /// Reads that faults begin are followed to their devices.
     IO: u32 = 0;

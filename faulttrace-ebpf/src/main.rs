@@ -17,6 +17,8 @@ mod end;
 #[cfg(target_arch = "bpf")]
 mod fault;
 #[cfg(target_arch = "bpf")]
+mod filemap;
+#[cfg(target_arch = "bpf")]
 mod found;
 #[cfg(target_arch = "bpf")]
 mod go;
@@ -51,7 +53,7 @@ mod entry {
         BtfTracePointContext, FExitContext, PerfEventContext, RawTracePointContext,
     };
 
-    use super::{cache, device, fault, found, handled, io, sched, task};
+    use super::{cache, device, fault, filemap, found, handled, io, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -71,8 +73,8 @@ mod entry {
     tracepoints! {
         page_fault_user / page_fault_user_raw => fault::user_fault;
         page_fault_kernel / page_fault_kernel_raw => fault::kernel_fault;
-        filemap_fault / filemap_fault_raw => fault::file_page;
-        async_readahead / async_readahead_raw => fault::async_readahead;
+        filemap_fault / filemap_fault_raw => filemap::file_page;
+        async_readahead / async_readahead_raw => filemap::async_readahead;
         rseq_update / rseq_update_raw => fault::back_to_user;
         sched_switch / sched_switch_raw => sched::switch;
         sched_waking / sched_waking_raw => sched::waking;

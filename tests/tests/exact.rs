@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use faulttrace_tests::harness::disk::evict;
 use faulttrace_tests::harness::record::Fault;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::start;
@@ -82,4 +83,46 @@ fn check_fault(fault: &Fault, worker: &Worker, touch: &Touch) {
         "{fault:?} in {touch:?}"
     );
     fault.check_parts();
+}
+
+/// On some kernels an idle CPU now and then takes up a thread without any tracepoint telling. When such a
+/// thread comes to the file's fault handler again, that is not the beginning of another fault.
+#[test]
+fn a_retry_is_no_second_fault() {
+    const THREADS: usize = 2;
+    const TOUCHES: usize = 1_500;
+    let bench = start();
+    let options = Options {
+        delay_us: 3_000,
+        pages: THREADS * TOUCHES,
+        ..Options::default()
+    };
+    let slow = SlowFs::mount(&bench, &options);
+    let path = slow.file().to_str().expect("our own path").to_owned();
+    let threads = format!("--threads={THREADS}");
+    let touches = format!("--touches={TOUCHES}");
+    for how in ["--verify", "--copy"] {
+        evict(slow.file());
+        let mut work = Work::start(["touch", &path, &threads, &touches, how]);
+        let tracer = Tracer::of(work.pid());
+        let done = work.run();
+        let trace = tracer.stop();
+        trace.check_nothing_lost();
+        let touched = done.threads.iter().flat_map(|worker| &worker.touches);
+        let mut faults: HashMap<u64, usize> = touched.map(|touch| (touch.offset, 0)).collect();
+        assert_eq!(faults.len(), THREADS * TOUCHES);
+        for fault in trace.faults(work.pid()) {
+            if fault.facts.path.as_deref() == Some(&path) {
+                *faults
+                    .entry(fault.facts.offset.expect("of a file"))
+                    .or_default() += 1;
+            }
+        }
+        faults.retain(|_, count| *count != 1);
+        trace.check(faults.is_empty(), || {
+            format!("{how}: faults of pages touched once: {faults:?}")
+        });
+        assert_eq!(trace.summary(work.pid()).maj_flt_remainder, Some(0));
+        work.exit();
+    }
 }

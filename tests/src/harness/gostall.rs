@@ -236,8 +236,23 @@ impl Run {
         }
         let readers = self.told.readers.iter();
         let truth: BTreeMap<u64, usize> = readers.map(|one| (one.goroutine, one.touches)).collect();
-        self.trace
-            .check(found == truth, || format!("{found:?}, not {truth:?}"));
+        self.trace.check(found == truth, || {
+            format!("{found:?}, not {truth:?}: {:#?}", self.repeated(slow))
+        });
+    }
+
+    /// Faults on the slow file on a page that has another: each page is touched once.
+    fn repeated(&self, slow: &SlowFs) -> Vec<&Fault> {
+        let faults = self.faults(slow);
+        let times = |one: &&&Fault| {
+            let same = |other: &&&Fault| other.facts.offset == one.facts.offset;
+            faults.iter().filter(same).count()
+        };
+        faults
+            .iter()
+            .filter(|one| times(one) > 1)
+            .copied()
+            .collect()
     }
 }
 
