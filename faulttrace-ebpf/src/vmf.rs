@@ -3,11 +3,14 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel_buf;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
 use faulttrace_ebpf::{Inflight, STACK_SLOTS, flag};
 
 use crate::config::{self, current_task, member};
 use crate::maps;
 use crate::registers;
+use crate::stack::{note, seen};
 
 /// How far below the registers of user mode it is looked for, in words: the frames of a fault, or of
 /// a system call and a fault in it.
@@ -22,17 +25,36 @@ const FLAG_INSTRUCTION: u32 = 1 << 8;
 const ERROR_WRITE: u32 = 1 << 1;
 const ERROR_INSTRUCTION: u32 = 1 << 4;
 
+/// Where [`search`] found it, in words below the registers.
+#[map]
+static VM_FAULT_FOUND: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Looks for the fault of a task that sleeps in one, whose registers of user mode lie at
 /// `registers`, and enters it. From the outermost frame inwards, so that of faults within faults the
 /// one that counts is found.
 #[inline(always)]
 pub fn search(registers: u64, mm: u64, entry: &mut Inflight) {
+    let Some(found) = VM_FAULT_FOUND.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the value lives as long as the map, and the iterator runs once.
+    let found = unsafe { &mut *found };
+    // In memory of a map, so that the verifier follows what comes after the loop once, and not for each
+    // word: up to Linux 6.1 that is more than it takes on.
+    note(found, 0);
     for word in 1..WORDS {
-        let vmf = at(registers - word * 8);
-        if let Some(vma) = mapping_of(vmf, mm) {
-            enter(vmf, vma, entry);
-            return;
+        if mapping_of(at(registers - word * 8), mm).is_some() {
+            note(found, word);
+            break;
         }
+    }
+    let word = seen(found);
+    if word == 0 {
+        return;
+    }
+    let vmf = at(registers - word * 8);
+    if let Some(vma) = mapping_of(vmf, mm) {
+        enter(vmf, vma, entry);
     }
 }
 
@@ -130,15 +152,25 @@ fn at(address: u64) -> *const u8 {
 /// very process, and its address must lie in it.
 #[inline(always)]
 fn mapping_of(vmf: *const u8, mm: u64) -> Option<*const u8> {
+    let vma = vm_fault_mapping(vmf as u64, mm);
+    (vma != 0).then_some(vma as *const u8)
+}
+
+/// The address of that mapping, or 0. A function of its own with global linkage: the verifier follows it once
+/// (kernel commit 51c39bb1d5d1, 5.6), and not for each word of a stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn vm_fault_mapping(vmf: u64, mm: u64) -> u64 {
+    let vmf = vmf as *const u8;
     let vma: u64 = member(vmf, &config::OFF_VMF_VMA);
     // Kernel pointers have the top bit set, and structures are aligned.
     if vma >> 63 == 0 || vma & 7 != 0 {
-        return None;
+        return 0;
     }
     let vma = vma as *const u8;
     let of: u64 = member(vma, &config::OFF_VMA_MM);
     if of != mm || mm == 0 {
-        return None;
+        return 0;
     }
     let address: u64 = member(vmf, &config::OFF_VMF_ADDRESS);
     let start: u64 = member(vma, &config::OFF_VMA_START);
@@ -148,7 +180,7 @@ fn mapping_of(vmf: *const u8, mm: u64) -> Option<*const u8> {
         && address < end
         && address.is_multiple_of(PAGE)
         && exact & !(PAGE - 1) == address;
-    fits.then_some(vma)
+    if fits { vma as u64 } else { 0 }
 }
 
 #[inline(always)]
