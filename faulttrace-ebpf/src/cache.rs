@@ -10,9 +10,10 @@ use faulttrace_ebpf::{
     FileKey, Fill, MAX_FRAMES, NO_SYSCALL, PageRemoval, STACK_SLOTS, cache_total, removal,
 };
 
+use crate::ahead;
 use crate::config::{self, REMOVER_RANGES, argument, current, current_task, member};
 use crate::maps;
-use crate::pages;
+use crate::pages::{self, Noting};
 use crate::registers;
 use crate::stack::{capture_into, note, seen, within};
 
@@ -47,11 +48,22 @@ pub fn added(ctx: *mut c_void) {
     count(cache_total::ADDED, pages);
     fill(pages);
     let file = file_of(folio);
-    if !pages::is_watched(&file) {
+    let Some(watch) = pages::watched(&file) else {
         return;
-    }
-    if prepare(folio, file, false) {
+    };
+    if let Some(noting) = prepare(folio, file, false) {
+        let (first, asked) = (noting.key.index, ahead::asked_for(&file));
+        let is_huge = pages >= ahead::HUGE_PAGES;
+        noting.asked = if is_huge { pages::NOT_ASKED } else { asked };
         pages::note_added(pages);
+        if asked != pages::NOT_ASKED {
+            let asked_here = asked >= first && asked - first < pages;
+            let read = pages - u64::from(asked_here);
+            maps::add(&mut watch.ahead, read);
+            if is_huge {
+                maps::add(&mut watch.unknown, read);
+            }
+        }
     }
 }
 
@@ -67,21 +79,22 @@ pub fn removed(ctx: *mut c_void) {
         grow(lru_of(folio), pages);
     }
     let file = file_of(folio);
-    if !pages::is_watched(&file) {
+    let Some(watch) = pages::watched(&file) else {
         return;
-    }
-    if prepare(folio, file, true) {
+    };
+    if let Some(noting) = prepare(folio, file, true) {
         note_remover(ctx, reclaim != 0);
         pages::note_removed(pages);
+        if noting.were_ahead != 0 {
+            maps::add(&mut watch.dropped, noting.were_ahead);
+        }
     }
 }
 
-/// Prepares what is to be noted of the pages of a folio; `false` if there is no room.
+/// Prepares what is to be noted of the pages of a folio.
 #[inline(always)]
-fn prepare(folio: *const u8, file: FileKey, removed: bool) -> bool {
-    let Some(noting) = pages::noting() else {
-        return false;
-    };
+fn prepare(folio: *const u8, file: FileKey, removed: bool) -> Option<&'static mut Noting> {
+    let noting = pages::noting()?;
     noting.key.file = file;
     noting.key.index = member(folio, &config::OFF_FOLIO_INDEX);
     noting.lru = lru_of(folio);
@@ -89,6 +102,7 @@ fn prepare(folio: *const u8, file: FileKey, removed: bool) -> bool {
     noting.age = AGES.get_ptr(noting.lru).map_or(0, |age| unsafe { *age });
     // SAFETY: a helper without arguments.
     noting.now_ns = unsafe { bpf_ktime_get_ns() };
+    noting.were_ahead = 0;
     if removed {
         let (tgid, tid) = current();
         noting.removal = PageRemoval {
@@ -101,7 +115,7 @@ fn prepare(folio: *const u8, file: FileKey, removed: bool) -> bool {
             comm: bpf_get_current_comm().unwrap_or_default(),
         };
     }
-    true
+    Some(noting)
 }
 
 /// Adds how the page is removed, and in which system call.

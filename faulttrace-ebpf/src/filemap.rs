@@ -7,7 +7,7 @@ use faulttrace_ebpf::{Inflight, flag};
 
 use crate::config::{self, argument, current, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::{fault, pages, vmf};
+use crate::{ahead, fault, pages, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
 /// fault handler is entered again (a retry follows within microseconds).
@@ -22,6 +22,9 @@ pub fn file_page(ctx: *mut c_void) {
     let page_offset = argument(ctx, 1);
     if (light || config::BEGINS_BY_EVENT.load() != 0) && tgid == config::SELF_TGID.load() {
         vmf::learn(page_offset);
+    }
+    if config::EVICTIONS.load() != 0 {
+        ahead::mapped(file_of(ctx), page_offset, page_offset);
     }
     if !traced(tgid, tid) {
         return;
@@ -169,7 +172,7 @@ fn forget_completed(slot: &mut Slot, tid: u32, completed: u32, page_offset: u64,
 
 /// Inode and device of the file whose mapping is the tracepoint's first argument.
 #[inline(always)]
-fn file_of(ctx: *mut c_void) -> (u64, u32) {
+pub fn file_of(ctx: *mut c_void) -> (u64, u32) {
     let host: u64 = member(argument(ctx, 0) as *const u8, &config::OFF_MAPPING_HOST);
     config::file_id(host)
 }

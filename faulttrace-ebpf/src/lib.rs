@@ -339,8 +339,22 @@ pub struct PageState {
     /// Pages that reclaim took from the same memory cgroup between the removal and the adding that
     /// followed; [`NO_DISTANCE`] if that is not known.
     pub distance: u64,
+    /// Whether it was read ahead of a fault: one of `ahead`.
+    pub ahead: u32,
+    /// Pages of the folio that it was last added with; a folio lies at a multiple of its size.
+    pub folio_pages: u32,
     /// The removal.
     pub removal: PageRemoval,
+}
+
+/// Values of [`PageState::ahead`].
+pub mod ahead {
+    /// It is not in the page cache, or not because of a traced thread's fault on another page.
+    pub const NO: u32 = 0;
+    /// A traced thread's fault on another page had it read; no fault has mapped it since.
+    pub const UNMAPPED: u32 = 1;
+    /// The same, and a fault of some process has mapped it.
+    pub const MAPPED: u32 = 2;
 }
 
 /// In place of a distance.
@@ -374,6 +388,24 @@ pub struct Fill {
     pub pages: u64,
     /// Name of the thread that was first to.
     pub comm: [u8; COMM_LEN],
+}
+
+/// What is known of a watched file, value of map `FILES`. Pages that the faults of traced threads had read
+/// besides the one that they asked for are read ahead.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct FileWatch {
+    /// Since when its pages are watched, `CLOCK_MONOTONIC`, ns.
+    pub since_ns: u64,
+    /// Pages read ahead.
+    pub ahead: u64,
+    /// Of these: mapped by a fault of some process.
+    pub mapped: u64,
+    /// Removed from the page cache before a fault mapped them.
+    pub dropped: u64,
+    /// Not known whether they were mapped: read ahead in a huge page, which a fault maps without a word; or
+    /// mapped, and it is not remembered whether they had been read ahead.
+    pub unknown: u64,
 }
 
 /// Which file: key of map `FILES`.
@@ -452,7 +484,7 @@ const _: () = {
     assert!(size_of::<TaskEvent>() == 4 * 4 + 2 * 8 + COMM_LEN);
     assert!(size_of::<UserRegisters>() == 2 * 4 + 6 * 8);
     assert!(size_of::<PageRemoval>() == 4 * 4 + 8 + COMM_LEN);
-    assert!(size_of::<PageState>() == 6 * 8 + size_of::<PageRemoval>());
+    assert!(size_of::<PageState>() == 7 * 8 + size_of::<PageRemoval>());
     assert!(size_of::<HistoryEvent>() == 4 * 4 + 2 * 8 + size_of::<PageState>());
     assert!(size_of::<Fill>() == 8 + COMM_LEN);
     assert!(size_of::<FileKey>() == 16);

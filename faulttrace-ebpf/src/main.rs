@@ -7,6 +7,8 @@
 fn main() {}
 
 #[cfg(target_arch = "bpf")]
+mod ahead;
+#[cfg(target_arch = "bpf")]
 mod cache;
 #[cfg(target_arch = "bpf")]
 mod config;
@@ -53,7 +55,7 @@ mod entry {
         BtfTracePointContext, FExitContext, PerfEventContext, RawTracePointContext,
     };
 
-    use super::{cache, device, fault, filemap, found, handled, io, sched, task};
+    use super::{ahead, cache, device, fault, filemap, found, handled, io, sched, task};
 
     macro_rules! tracepoints {
         ($($typed:ident / $raw:ident => $handler:path;)*) => {$(
@@ -83,6 +85,7 @@ mod entry {
         process_exit / process_exit_raw => task::exit;
         task_rename / task_rename_raw => task::rename;
         page_cached / page_cached_raw => cache::added;
+        pages_mapped / pages_mapped_raw => ahead::around;
         page_uncached / page_uncached_raw => cache::removed;
         block_bio_queue / block_bio_queue_raw => io::queued;
         block_split / block_split_raw => io::split;

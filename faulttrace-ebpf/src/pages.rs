@@ -1,12 +1,13 @@
 //! What has happened to single pages of the files that traced threads fault on: when each was added
 //! to the page cache and removed from it, and by whom. Only with `EVICTIONS`.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use faulttrace_ebpf::{
-    COMM_LEN, FileKey, HistoryEvent, NO_DISTANCE, NO_SYSCALL, PageRemoval, PageState, counter,
-    kind, removal,
+    COMM_LEN, FileKey, FileWatch, HistoryEvent, NO_DISTANCE, NO_SYSCALL, PageRemoval, PageState,
+    ahead, counter, kind, removal,
 };
 
 use crate::config;
@@ -33,12 +34,23 @@ pub struct Noting {
     pub age: u64,
     pub lru: u64,
     pub now_ns: u64,
+    /// The page that the fault asked for which has these read; [`NOT_ASKED`] without one.
+    pub asked: u64,
+    /// Pages of the folio that is added.
+    pub folio_pages: u32,
+    /// How many of them were read ahead and are so no more: mapped now, or removed.
+    pub were_ahead: u64,
+    /// Of how many it is not remembered whether they were read ahead.
+    pub unknown: u64,
     pub removal: PageRemoval,
 }
 
+/// In place of the page that a fault asked for.
+pub const NOT_ASKED: u64 = u64::MAX;
+
 /// Files whose pages are watched, and since when.
 #[map]
-static FILES: HashMap<FileKey, u64> = HashMap::with_max_entries(16384, 0);
+static FILES: HashMap<FileKey, FileWatch> = HashMap::with_max_entries(16384, 0);
 #[map]
 static PAGES: LruHashMap<PageKey, PageState> = LruHashMap::with_max_entries(262_144, 0);
 /// How many entries `PAGES` was given: with more than it keeps, it has forgotten some.
@@ -55,6 +67,8 @@ const UNSEEN: PageState = PageState {
     age: 0,
     lru: 0,
     distance: NO_DISTANCE,
+    ahead: ahead::NO,
+    folio_pages: 0,
     removal: PageRemoval {
         how: removal::UNKNOWN,
         syscall: NO_SYSCALL,
@@ -72,10 +86,11 @@ pub fn noting() -> Option<&'static mut Noting> {
     NOTING.get_ptr_mut(0).map(|noting| unsafe { &mut *noting })
 }
 
-/// Whether the pages of a file are watched.
+/// What is known of a file whose pages are watched.
 #[inline(always)]
-pub fn is_watched(file: &FileKey) -> bool {
-    FILES.get_ptr(file).is_some()
+pub fn watched(file: &FileKey) -> Option<&'static mut FileWatch> {
+    // SAFETY: entries are never removed; their members are only added to, with `maps::add`.
+    FILES.get_ptr_mut(file).map(|watch| unsafe { &mut *watch })
 }
 
 /// A traced thread faults on this file: watches its pages from now on.
@@ -89,16 +104,40 @@ pub fn watch((inode, device): (u64, u32)) {
     if FILES.get_ptr(&file).is_some() {
         return;
     }
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if FILES.insert(&file, &now, 0).is_err() {
-        maps::count(counter::FILES_FULL);
+    let watch = FileWatch {
+        // SAFETY: a helper without arguments.
+        since_ns: unsafe { bpf_ktime_get_ns() },
+        ahead: 0,
+        mapped: 0,
+        dropped: 0,
+        unknown: 0,
+    };
+    match FILES.insert(&file, &watch, u64::from(BPF_NOEXIST)) {
+        Ok(()) | Err(maps::EXISTS) => {}
+        Err(_) => maps::count(counter::FILES_FULL),
     }
+}
+
+/// The folio that the page of [`Noting::key`] was last added with: its first page, and behind its last.
+/// `None` if that is not known.
+#[inline(always)]
+pub fn folio_of(noting: &Noting) -> Option<(u64, u64)> {
+    // SAFETY: as in `added_one`.
+    let page = PAGES.get_ptr(&noting.key).map(|page| unsafe { &*page })?;
+    let pages = u64::from(page.folio_pages);
+    if pages == 0 {
+        return None;
+    }
+    let first = noting.key.index & !(pages - 1);
+    Some((first, first + pages))
 }
 
 /// The page of [`Noting::key`] and those that follow were added to the page cache.
 #[inline(always)]
 pub fn note_added(pages: u64) {
+    if let Some(noting) = noting() {
+        noting.folio_pages = pages as u32;
+    }
     each(pages, |index| {
         added_one(index);
     });
@@ -112,7 +151,15 @@ pub fn note_removed(pages: u64) {
     });
 }
 
-/// Folios have 512 pages at most (a huge page).
+/// A fault may have mapped the page of [`Noting::key`] and those that follow.
+#[inline(always)]
+pub fn note_mapped(pages: u64) {
+    each(pages, |index| {
+        mapped_one(index);
+    });
+}
+
+/// Folios have 512 pages at most (a huge page); no more are mapped by one fault.
 #[inline(always)]
 fn each(pages: u64, note: impl Fn(u64)) {
     const MOST: u64 = 512;
@@ -135,11 +182,18 @@ fn each(pages: u64, note: impl Fn(u64)) {
 extern "C" fn added_one(index: u64) -> u32 {
     let Some(noting) = noting() else { return 0 };
     noting.key.index = index;
+    let ahead = if noting.asked == NOT_ASKED || noting.asked == index {
+        ahead::NO
+    } else {
+        ahead::UNMAPPED
+    };
     if let Some(page) = PAGES.get_ptr_mut(&noting.key) {
         // SAFETY: values of an LRU map stay mapped while a program runs; one that is taken for another
         // page in this moment gets wrong numbers at worst.
         let page = unsafe { &mut *page };
         page.added_ns = noting.now_ns;
+        page.ahead = ahead;
+        page.folio_pages = noting.folio_pages;
         page.distance = if page.lru == noting.lru && noting.age >= page.age {
             noting.age - page.age
         } else {
@@ -149,6 +203,8 @@ extern "C" fn added_one(index: u64) -> u32 {
     }
     noting.fresh = UNSEEN;
     noting.fresh.added_ns = noting.now_ns;
+    noting.fresh.ahead = ahead;
+    noting.fresh.folio_pages = noting.folio_pages;
     enter(noting)
 }
 
@@ -168,6 +224,10 @@ extern "C" fn removed_one(index: u64) -> u32 {
     };
     // SAFETY: as above.
     let page = unsafe { &mut *page };
+    if page.ahead == ahead::UNMAPPED {
+        noting.were_ahead += 1;
+    }
+    page.ahead = ahead::NO;
     page.cached_ns = page.added_ns;
     page.added_ns = 0;
     page.removed_ns = noting.now_ns;
@@ -175,6 +235,25 @@ extern "C" fn removed_one(index: u64) -> u32 {
     page.lru = noting.lru;
     page.distance = NO_DISTANCE;
     page.removal = noting.removal;
+    1
+}
+
+/// See [`added_one`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn mapped_one(index: u64) -> u32 {
+    let Some(noting) = noting() else { return 0 };
+    noting.key.index = index;
+    let Some(page) = PAGES.get_ptr_mut(&noting.key) else {
+        noting.unknown += u64::from(has_forgotten());
+        return 0;
+    };
+    // SAFETY: as above.
+    let page = unsafe { &mut *page };
+    if page.ahead == ahead::UNMAPPED {
+        page.ahead = ahead::MAPPED;
+        noting.were_ahead += 1;
+    }
     1
 }
 
@@ -214,7 +293,7 @@ extern "C" fn send_history(inode: u64, device: u32, index: u64, tid: u32, start_
         (*event).start_ns = start_ns;
         (*event).forgotten = u32::from(has_forgotten());
         (*event).watched_ns = match FILES.get_ptr(&key.file) {
-            Some(since) => *since,
+            Some(watch) => (*watch).since_ns,
             None => 0,
         };
         match PAGES.get_ptr(&key) {

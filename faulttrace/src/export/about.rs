@@ -41,6 +41,7 @@ impl About {
             Record::ProcessEnd(end) => self.span(end.time_ns, end.time_ns),
             Record::Sample(sample) => self.span(sample.time_ns, sample.time_ns),
             Record::CacheFill(fill) => self.span(fill.end_ns, fill.end_ns),
+            Record::ReadAhead(ahead) => self.span(ahead.end_ns, ahead.end_ns),
             Record::Go(_)
             | Record::Lost(_)
             | Record::Process(_)

@@ -336,6 +336,7 @@ impl Analysis {
             }
             Record::Fault(fault) => self.whole_fault(fault),
             Record::CacheFill(fill) => self.seen.span(fill.end_ns, fill.end_ns),
+            Record::ReadAhead(ahead) => self.seen.span(ahead.end_ns, ahead.end_ns),
             Record::Go(_)
             | Record::Lost(_)
             | Record::Process(_)

@@ -11,6 +11,7 @@ mod history;
 mod io;
 mod names;
 pub mod ps;
+mod read_ahead;
 mod sample;
 mod site;
 pub mod stall;
@@ -24,6 +25,7 @@ pub use cause::Cause;
 pub use goroutine::{GoLabels, GoProcess, Goroutine, LayoutSource};
 pub use history::{CacheFill, Filled, FilledBy, History, How, Past, Removal, Task};
 pub use io::{Device, DeviceTotals, Devices, Io, Served, Verdict as DeviceVerdict};
+pub use read_ahead::{AheadPages, ReadAhead};
 pub(crate) use sample::{NOT_SAMPLED, SAMPLED_LATE};
 pub use sample::{Pressure, PressureOf, ProcessCounters, Sample, SystemCounters, Waits};
 pub use site::{Measure, Site};
@@ -58,6 +60,8 @@ pub enum Record {
     Sample(Arc<Sample>),
     /// Who filled the page cache (`--evictions`).
     CacheFill(Arc<CacheFill>),
+    /// What faults had read of a file ahead, with `--evictions`.
+    ReadAhead(Arc<ReadAhead>),
     /// A traced process runs a Go program; again when its GOMAXPROCS is seen to have changed.
     Go(Arc<GoProcess>),
     /// Many threads of a process were, or are, in blocking faults at once. Told by the fold over the

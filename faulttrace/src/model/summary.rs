@@ -7,6 +7,7 @@
 mod backward;
 mod pasts;
 mod process;
+mod read_aheads;
 mod remainder;
 mod room;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::{Devices, Fault, LossClass, Lost, ProcessInfo, Record, Sample, Stuck,
 pub(crate) use backward::Later;
 pub use pasts::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
 pub use process::{ProcessSummary, StillStuck};
+pub use read_aheads::ReadAheads;
 pub use remainder::Remainder;
 use room::Room;
 pub use table::{
@@ -77,6 +79,7 @@ pub struct Summary {
     transport: Option<Transport>,
     stalls: Stalls,
     fills: Fills,
+    read_ahead: ReadAheads,
     /// Reads that faults begin are followed to their devices.
     follows_io: bool,
 }
@@ -121,6 +124,7 @@ impl Summary {
             }
             Record::Transport(transport) => self.transport = Some(*transport),
             Record::CacheFill(fill) => self.fills.add(fill),
+            Record::ReadAhead(ahead) => self.read_ahead.add(ahead),
             Record::Go(go) => {
                 let process = self.process(go.pid);
                 process.go = Some(Arc::clone(go));
@@ -164,6 +168,11 @@ impl Summary {
     /// Who filled the page cache.
     pub fn fills(&self) -> &Fills {
         &self.fills
+    }
+
+    /// What faults had read of files ahead.
+    pub fn read_ahead(&self) -> &ReadAheads {
+        &self.read_ahead
     }
 
     /// The stalls of each process.

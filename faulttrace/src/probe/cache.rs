@@ -2,10 +2,10 @@
 
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap};
 use aya::{Ebpf, EbpfLoader, Pod};
-use faulttrace_ebpf::{COMM_LEN, FileKey, Fill, cache_total};
+use faulttrace_ebpf::{COMM_LEN, FileKey, FileWatch, Fill, cache_total};
 
 use super::jobs::FILE_FAULT;
-use super::maps::{Plain, refused, take};
+use super::maps::{BPF_NOEXIST, Plain, refused, take};
 use super::{Error, KernelTypes, Need};
 
 /// How many pages the programs remember before they may forget some.
@@ -47,12 +47,14 @@ pub fn evictions_lack(types: &KernelTypes) -> Option<String> {
 unsafe impl Pod for Plain<FileKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Fill> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<FileWatch> {}
 
 /// The maps of `--evictions`.
 pub struct PageCache {
     fills: PerCpuHashMap<MapData, u32, Plain<Fill>>,
     totals: PerCpuArray<MapData, u64>,
-    files: HashMap<MapData, Plain<FileKey>, u64>,
+    files: HashMap<MapData, Plain<FileKey>, Plain<FileWatch>>,
 }
 
 /// Pages that came into the page cache and left it since the programs were attached.
@@ -89,14 +91,27 @@ impl PageCache {
         })
     }
 
-    /// Watches the pages of a file from this moment on. `false` if there is no room.
+    /// Watches the pages of a file from this moment on, or longer. `false` if there is no room.
     pub fn watch(&mut self, inode: u64, device: u32, now_ns: u64) -> bool {
         let key = FileKey {
             inode,
             device,
             padding: 0,
         };
-        self.files.insert(Plain(key), now_ns, 0).is_ok()
+        let watch = FileWatch {
+            since_ns: now_ns,
+            ..FileWatch::default()
+        };
+        let watched = self.files.insert(Plain(key), Plain(watch), BPF_NOEXIST);
+        // A program may have been first.
+        watched.is_ok() || self.files.get(&Plain(key), 0).is_ok()
+    }
+
+    /// Files of which something was read ahead, with what became of it.
+    pub fn read_ahead(&self) -> Vec<(FileKey, FileWatch)> {
+        let entries = self.files.iter().filter_map(Result::ok);
+        let files = entries.map(|(Plain(key), Plain(watch))| (key, watch));
+        files.filter(|(_, watch)| watch.ahead != 0).collect()
     }
 
     /// What came and went, on all CPUs together.

@@ -119,7 +119,7 @@ pub const HANDLER: &str = "handle_mm_fault";
 
 /// Every tracepoint, in the order of attaching: what makes entries comes after what ends them, so
 /// that nothing is left behind by a fault that straddles the attaching.
-pub const JOBS: [Job; 18] = [
+pub const JOBS: [Job; 19] = [
     job(
         "io_completed",
         "block_rq_complete",
@@ -184,6 +184,12 @@ pub const JOBS: [Job; 18] = [
         "page_uncached",
         "mm_filemap_delete_from_page_cache",
         ("page_uncached", "page_uncached_raw"),
+        Need::Evictions,
+    ),
+    job(
+        "pages_mapped",
+        "mm_filemap_map_pages",
+        ("pages_mapped", "pages_mapped_raw"),
         Need::Evictions,
     ),
     job(

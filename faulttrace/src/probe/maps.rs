@@ -12,6 +12,9 @@ use super::Error;
 /// The kernel rounds a mapping up to whole pages.
 const MAPPED_BYTES: usize = size_of::<u64>();
 
+/// An entry that is there stays as it is (include/uapi/linux/bpf.h).
+pub(super) const BPF_NOEXIST: u64 = 1;
+
 /// A key or value of a map by the wire format. aya asks that the type promises to be plain bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -133,7 +136,6 @@ impl InflightMap {
 
     /// Whether there was room and no entry of this thread yet.
     pub(super) fn insert(&mut self, entry: Inflight) -> Result<bool, Error> {
-        const BPF_NOEXIST: u64 = 1;
         match self.0.insert(entry.tid, Plain(entry), BPF_NOEXIST) {
             Ok(()) => Ok(true),
             Err(MapError::SyscallError(error))

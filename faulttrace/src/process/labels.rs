@@ -193,6 +193,11 @@ impl Labels {
         self.mapped.replace(Vec::new()).unwrap_or_default()
     }
 
+    /// The path of a file that was seen to be mapped.
+    pub fn path_of(&self, file: FileId) -> Option<&Name> {
+        self.paths.get(&file)
+    }
+
     /// What could not be told since the last time.
     pub fn take_counts(&mut self) -> Vec<Lost> {
         let lost = |(reason, count): (&'static str, u64)| Lost {

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::{Pattern, Select};
 use crate::model::summary::FILTERED_MAJORS;
-use crate::model::{Facts, LossClass, Lost, Measure, Record, Site};
+use crate::model::{Facts, LossClass, Lost, Measure, Name, Record, Site};
 use crate::trace::{Item, Meta};
 use crate::view::escape::Escaped;
 
@@ -111,17 +111,20 @@ impl<'a> Filter<'a> {
     }
 
     fn takes_facts(&self, facts: &Facts) -> bool {
-        let Select { threads, files, .. } = self.select;
+        let threads = &self.select.threads;
         let of_thread = |pattern: &Pattern| {
             pattern.text() == facts.tid.to_string().as_bytes()
                 || pattern.matches(facts.thread.as_bytes())
         };
-        let path = facts.place.path.as_ref();
-        let on_file =
-            |pattern: &Pattern| path.is_some_and(|path| pattern.matches_path(path.as_bytes()));
         self.takes_pid(facts.pid)
             && (threads.is_empty() || threads.iter().any(of_thread))
-            && (files.is_empty() || files.iter().any(on_file))
+            && self.takes_path(facts.place.path.as_ref())
+    }
+
+    fn takes_path(&self, path: Option<&Name>) -> bool {
+        let on_file =
+            |pattern: &Pattern| path.is_some_and(|path| pattern.matches_path(path.as_bytes()));
+        self.select.files.is_empty() || self.select.files.iter().any(on_file)
     }
 
     fn takes_pid(&self, pid: u32) -> bool {
@@ -146,6 +149,11 @@ impl<'a> Filter<'a> {
             }
             Record::CacheFill(fill) => {
                 fill.end_ns >= self.since_ns && fill.begin_ns <= self.until_ns
+            }
+            Record::ReadAhead(ahead) => {
+                ahead.end_ns >= self.since_ns
+                    && ahead.begin_ns <= self.until_ns
+                    && self.takes_path(ahead.path.as_ref())
             }
             // What it was before is still true.
             Record::Go(go) => self.takes_pid(go.pid) && go.time_ns <= self.until_ns,

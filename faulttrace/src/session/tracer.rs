@@ -1,6 +1,7 @@
 //! The tracer's thread: drains the ring, watches stuck threads, counts losses, notices the end of
 //! what is traced.
 
+mod ahead;
 mod cache;
 mod ends;
 pub(super) mod go;
@@ -138,6 +139,7 @@ struct Progress {
     reused: u64,
     swept_at: Option<Instant>,
     watched: HashMap<u32, PerfEventLinkId>,
+    ahead: ahead::Ahead,
     cache: cache::Cache,
     /// Awaited processes whose last thread was seen to end, with the programs' time of that. Others of
     /// their threads, counted off before it, may tell of their end later.
@@ -179,6 +181,7 @@ impl Tracer {
             }
             self.sample(now);
             self.look_at_cache(&mut progress)?;
+            self.look_at_read_ahead(&mut progress)?;
             self.take_go(&mut progress);
             self.settle(&mut progress)?;
             self.hand_over(&mut progress);
@@ -212,6 +215,7 @@ impl Tracer {
             }
         }
         self.ask_fills(&mut progress)?;
+        self.ask_read_ahead(&mut progress)?;
         let now = Now::new(&still, &self.stuck, self.end_ns);
         self.samples.take_last(&now);
         self.release_samples(0, &mut progress);

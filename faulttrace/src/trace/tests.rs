@@ -140,6 +140,7 @@ fn records() -> Vec<Record> {
         samples::process_end(),
         samples::lost(LossClass::Unreadable, "symbols_late", 1),
         samples::cache_fill(),
+        samples::read_ahead(),
         samples::go_process(),
         samples::unknown_go_process(),
         samples::accounting(4700, Some(5)),
@@ -194,7 +195,7 @@ fn records_come_back_as_they_were() {
     assert_eq!(trace.meta().written_ns, samples::T0 + 3);
     let found = read(&trace, Order::OldestFirst);
     assert_eq!(json(&found), json(&written));
-    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[14], &found[15]) else {
+    let (Record::Accounting(known), Record::Accounting(unknown)) = (&found[15], &found[16]) else {
         panic!("{found:?}")
     };
     assert_eq!(

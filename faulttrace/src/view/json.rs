@@ -4,6 +4,7 @@
 pub(in crate::view) mod go;
 pub(in crate::view) mod history;
 pub(in crate::view) mod io;
+pub(in crate::view) mod read_ahead;
 pub(in crate::view) mod record;
 mod sample;
 pub(in crate::view) mod scalar;
@@ -22,6 +23,7 @@ use crate::model::summary::Summary;
 use crate::model::{LossClass, Record};
 use go::{GoLine, PStallLine};
 use history::CacheFillLine;
+use read_ahead::ReadAheadLine;
 use record::{FaultLine, LostLine, ProcessEndLine, ProcessLine, StartLine, StuckLine};
 use sample::SampleLine;
 use stacks::StackCache;
@@ -69,6 +71,7 @@ impl View for Json {
             Record::ProcessEnd(end) => failed.line(&ProcessEndLine::new(end), out),
             Record::Sample(sample) => failed.line(&SampleLine::new(sample), out),
             Record::CacheFill(fill) => failed.line(&CacheFillLine::new(fill), out),
+            Record::ReadAhead(ahead) => failed.line(&ReadAheadLine::new(ahead), out),
             Record::Stall(stall) => failed.line(&StallLine::new(stall), out),
             Record::Go(go) => failed.line(&GoLine::new(go), out),
             Record::PStall(stall) => failed.line(&PStallLine::new(stall), out),

@@ -207,7 +207,8 @@ impl View for Text {
             Record::Accounting(_)
             | Record::Transport(_)
             | Record::Sample(_)
-            | Record::CacheFill(_) => {}
+            | Record::CacheFill(_)
+            | Record::ReadAhead(_) => {}
         }
     }
 

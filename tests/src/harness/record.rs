@@ -17,6 +17,7 @@ pub enum Record {
     Stall(Box<Stall>),
     Go(GoProgram),
     PStall(Box<PStall>),
+    ReadAhead(ReadAhead),
     Summary(Summary),
     #[serde(other)]
     Other,
@@ -300,6 +301,16 @@ pub struct Lost {
     pub class: String,
     pub reason: String,
     pub count: u64,
+}
+
+/// What was read of a file ahead, and what became of it.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ReadAhead {
+    pub path: Option<String>,
+    pub read_pages: u64,
+    pub mapped_pages: u64,
+    pub dropped_pages: u64,
+    pub unknown_pages: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -17,11 +17,12 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 18] = [
+pub(super) static PROGRAMS: [Program; 19] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
     whole("readahead"),
+    whole("ahead"),
     whole("stuck"),
     whole("stalls"),
     whole("kernel_mode"),
@@ -82,7 +83,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 23] = [
+const LACKING: [(Lack, &str, &str); 25] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -133,6 +134,12 @@ const LACKING: [(Lack, &str, &str); 23] = [
         Lack::Evictions,
         "scarce",
         "pages_are_evicted_by_kswapd_or_by_who_wants_memory",
+    ),
+    (Lack::Evictions, "ahead", "what_is_read_in_order_is_used"),
+    (
+        Lack::Evictions,
+        "ahead",
+        "what_is_read_in_vain_is_told_and_saved",
     ),
     (
         Lack::FileFaults,

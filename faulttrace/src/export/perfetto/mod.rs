@@ -206,8 +206,8 @@ impl Export for Perfetto {
                 let stall = Lasting::Threads(Arc::clone(stall));
                 self.stalls.stall(stall, stream, out)
             }
-            // It is about other processes than those that have tracks.
-            Record::CacheFill(_) => Ok(()),
+            // They are not about the processes that have tracks.
+            Record::CacheFill(_) | Record::ReadAhead(_) => Ok(()),
             Record::PStall(stall) => {
                 tracks.process(stall.pid, None, stream, out)?;
                 let stall = Lasting::Ps(Arc::clone(stall));

@@ -162,6 +162,7 @@ impl Stalls {
             Record::ProcessEnd(end) => self.ended(end.pid, false),
             Record::Lost(_)
             | Record::CacheFill(_)
+            | Record::ReadAhead(_)
             | Record::Go(_)
             | Record::Process(_)
             | Record::Accounting(_)

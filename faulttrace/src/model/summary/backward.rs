@@ -111,7 +111,10 @@ impl Summary {
             Record::Transport(transport) => {
                 self.transport.get_or_insert(*transport);
             }
-            Record::Lost(_) | Record::Accounting(_) | Record::CacheFill(_) => self.add(record),
+            Record::Lost(_)
+            | Record::Accounting(_)
+            | Record::CacheFill(_)
+            | Record::ReadAhead(_) => self.add(record),
             // Stalls are found backwards elsewhere.
             Record::Go(go) => {
                 let process = self.process(go.pid);

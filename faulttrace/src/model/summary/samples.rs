@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Accounting, CacheFill, Cause, Device, End, Facts, Fault, Filled, FilledBy, Frame,
-    GoLabels, GoProcess, Goroutine, History, How, Io, LayoutSource, LossClass, Lost, MappingKind,
-    Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters, ProcessEnd, ProcessInfo,
-    Record, Removal, Sample, Served, Sleep, Stack, Start, Stuck, SystemCounters, Task, Waits,
-    Waker,
+    Access, Accounting, AheadPages, CacheFill, Cause, Device, End, Facts, Fault, Filled, FilledBy,
+    Frame, GoLabels, GoProcess, Goroutine, History, How, Io, LayoutSource, LossClass, Lost,
+    MappingKind, Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters, ProcessEnd,
+    ProcessInfo, ReadAhead, Record, Removal, Sample, Served, Sleep, Stack, Start, Stuck,
+    SystemCounters, Task, Waits, Waker,
 };
 
 /// 2025-07-11 14:03:07.123 UTC.
@@ -196,6 +196,20 @@ pub(crate) fn cache_fill() -> Record {
         removed_pages: 900,
         reclaimed_pages: 800,
         by: vec![by(5100, "grep", 700), by(0, "outside", 250)],
+    }))
+}
+
+pub(crate) fn read_ahead() -> Record {
+    Record::ReadAhead(Arc::new(ReadAhead {
+        begin_ns: T0 - 1_000 * MS,
+        end_ns: T0 - 500 * MS,
+        path: Some(Name::from("/var/lib/db/data.mdb")),
+        pages: AheadPages {
+            read: 3_100,
+            mapped: 1_500,
+            dropped: 700,
+            unknown: 20,
+        },
     }))
 }
 

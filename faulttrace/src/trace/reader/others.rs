@@ -11,8 +11,8 @@ use super::scan::Scan;
 use super::sites::Sites;
 use super::{Errors, Order, goroutines, ios, samples};
 use crate::model::{
-    Accounting, CacheFill, GoProcess, LayoutSource, LossClass, Lost, Name, ProcessEnd, ProcessInfo,
-    Record, Stuck, Transport,
+    Accounting, AheadPages, CacheFill, GoProcess, LayoutSource, LossClass, Lost, Name, ProcessEnd,
+    ProcessInfo, ReadAhead, Record, Stuck, Transport,
 };
 use crate::trace::Result;
 use crate::trace::rows::absolute;
@@ -24,7 +24,7 @@ const MAX_NAME: usize = 64 << 10;
 type Table = (&'static str, &'static str, Read);
 
 /// The tables.
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 10] = [
     ("stuck", "site, begin_rel_ns, elapsed_ns, report, at", stuck),
     ("processes", "pid, name, exe", process),
     ("process_ends", "pid, time_rel_ns", process_end),
@@ -36,6 +36,11 @@ const TABLES: [Table; 9] = [
         "cache_fills",
         "begin_rel_ns, end_rel_ns, added_pages, removed_pages, reclaimed_pages",
         cache_fill,
+    ),
+    (
+        "read_aheads",
+        "begin_rel_ns, end_rel_ns, path, read_pages, mapped_pages, dropped_pages, unknown_pages",
+        read_ahead,
     ),
     (
         "go_processes",
@@ -72,6 +77,12 @@ pub(super) enum Other {
         end: i64,
         /// Added, removed, reclaimed.
         pages: [u64; 3],
+    },
+    ReadAhead {
+        begin: i64,
+        end: i64,
+        path: Option<Name>,
+        pages: AheadPages,
     },
 }
 
@@ -218,6 +229,17 @@ fn complete(id: i64, other: Other, sites: &mut Sites<'_>, base_ns: u64) -> Resul
                 by: sites.filled_by(id)?,
             }))
         }
+        Other::ReadAhead {
+            begin,
+            end,
+            path,
+            pages,
+        } => Record::ReadAhead(Arc::new(ReadAhead {
+            begin_ns: absolute(begin, base_ns),
+            end_ns: absolute(end, base_ns),
+            path,
+            pages,
+        })),
         Other::ProcessEnd { pid, time } => Record::ProcessEnd(ProcessEnd {
             pid,
             time_ns: absolute(time, base_ns),
@@ -266,6 +288,21 @@ fn cache_fill(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
         begin: row.get(1)?,
         end: row.get(2)?,
         pages: [pages(3)?, pages(4)?, pages(5)?],
+    }))
+}
+
+fn read_ahead(row: &Row<'_>) -> rusqlite::Result<Option<Other>> {
+    let pages = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    Ok(Some(Other::ReadAhead {
+        begin: row.get(1)?,
+        end: row.get(2)?,
+        path: name(row, 3)?,
+        pages: AheadPages {
+            read: pages(4)?,
+            mapped: pages(5)?,
+            dropped: pages(6)?,
+            unknown: pages(7)?,
+        },
     }))
 }
 

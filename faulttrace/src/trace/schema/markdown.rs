@@ -49,6 +49,7 @@ columns or views, and is read without them. Older files are read.
 | 1.2 | tables `histories`, `cache_fills`, `cache_fill_by`, `devices`, `fault_io`; `faults.waker_syscall`, and the same in `fault_details` |
 | 1.3 | `histories.remover_cgroup` |
 | 1.4 | tables `go_processes`, `goroutines`, `fault_goroutines`; view `goroutine_totals`; `goroutine`, `goroutine_start` and `p` in `fault_details` |
+| 1.5 | table `read_aheads` |
 ";
 
 /// The document.

@@ -10,7 +10,7 @@ mod samples;
 mod sites;
 
 use super::{Column, Table};
-use cache::{CACHE_FILL_BY, CACHE_FILLS, HISTORIES};
+use cache::{CACHE_FILL_BY, CACHE_FILLS, HISTORIES, READ_AHEADS};
 use go::{FAULT_GOROUTINES, GO_PROCESSES, GOROUTINE_LABELS, GOROUTINES};
 use samples::SAMPLES;
 use sites::SITES;
@@ -322,6 +322,7 @@ pub const TABLES: &[Table] = &[
     HISTORIES,
     CACHE_FILLS,
     CACHE_FILL_BY,
+    READ_AHEADS,
     GO_PROCESSES,
     GOROUTINES,
     GOROUTINE_LABELS,

@@ -17,7 +17,7 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
     // Whatever has the name of a table that was not there yet is not looked at.
     db.execute_batch(
         "DROP TABLE samples; CREATE VIEW samples AS SELECT 1; DROP TABLE histories; \
-         DROP TABLE cache_fills; DROP TABLE cache_fill_by; DROP TABLE fault_io; \
+         DROP TABLE cache_fills; DROP TABLE cache_fill_by; DROP TABLE read_aheads; DROP TABLE fault_io; \
          CREATE VIEW fault_io AS SELECT 1; DROP TABLE go_processes; DROP TABLE goroutines; \
          DROP TABLE goroutine_labels; \
          DROP TABLE fault_goroutines; PRAGMA user_version = 1000",
@@ -29,7 +29,7 @@ fn a_file_of_the_first_version_lacks_what_came_later() {
     expected.retain(|record| {
         !matches!(
             record,
-            Record::Sample(_) | Record::CacheFill(_) | Record::Go(_)
+            Record::Sample(_) | Record::CacheFill(_) | Record::ReadAhead(_) | Record::Go(_)
         )
     });
     for record in &mut expected {
@@ -69,7 +69,7 @@ fn a_file_without_goroutines_has_everything_else() {
     drop(db);
     let trace = Trace::open(&path).expect("opened");
     let mut expected = records();
-    expected.retain(|record| !matches!(record, Record::Go(_)));
+    expected.retain(|record| !matches!(record, Record::Go(_) | Record::ReadAhead(_)));
     for record in &mut expected {
         match record {
             Record::Fault(fault) => Arc::make_mut(fault).facts.goroutine = None,

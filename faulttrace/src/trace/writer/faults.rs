@@ -73,6 +73,7 @@ impl Faults {
             Record::CacheFill(fill) => {
                 histories::cache_fill(fill, id, self.base_ns, dictionary, rows)
             }
+            Record::ReadAhead(ahead) => histories::read_ahead(ahead, id, self.base_ns, rows),
         }
     }
 

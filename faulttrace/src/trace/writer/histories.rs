@@ -1,8 +1,8 @@
-//! The pasts of pages, and who filled the page cache, to rows.
+//! The pasts of pages, who filled the page cache, and what was read ahead, to rows.
 
 use super::dictionary::Dictionary;
 use super::statements::Statements;
-use crate::model::{CacheFill, History, Name};
+use crate::model::{CacheFill, History, Name, ReadAhead};
 use crate::trace::rows::relative;
 
 /// Writes the past of the page of the fault of this number.
@@ -67,4 +67,23 @@ pub(super) fn cache_fill(
             .row([id.into(), position.into(), process.into(), by.pages.into()])?;
     }
     Ok(())
+}
+
+/// Writes what was read of a file ahead, under this number.
+pub(super) fn read_ahead(
+    ahead: &ReadAhead,
+    id: i64,
+    base_ns: u64,
+    rows: &mut Statements<'_>,
+) -> rusqlite::Result<()> {
+    rows.read_ahead.row([
+        id.into(),
+        relative(ahead.begin_ns, base_ns).into(),
+        relative(ahead.end_ns, base_ns).into(),
+        ahead.path.as_ref().map(Name::as_bytes).into(),
+        ahead.pages.read.into(),
+        ahead.pages.mapped.into(),
+        ahead.pages.dropped.into(),
+        ahead.pages.unknown.into(),
+    ])
 }

@@ -23,7 +23,7 @@ pub(super) struct Limit {
 
 /// What is left out of processes and losses when the faults of their time are gone: processes that
 /// have ended; losses are added up, so that none is forgotten.
-const FORGET_BEFORE: [&str; 12] = [
+const FORGET_BEFORE: [&str; 13] = [
     "DELETE FROM sleeps WHERE fault <= ?1",
     "DELETE FROM fault_io WHERE fault <= ?1",
     "DELETE FROM fault_goroutines WHERE record <= ?1",
@@ -35,6 +35,7 @@ const FORGET_BEFORE: [&str; 12] = [
     "DELETE FROM histories WHERE fault <= ?1",
     "DELETE FROM cache_fill_by WHERE fill <= ?1",
     "DELETE FROM cache_fills WHERE id <= ?1",
+    "DELETE FROM read_aheads WHERE id <= ?1",
     "DELETE FROM processes WHERE id <= ?1 AND EXISTS (SELECT 1 FROM process_ends e
        WHERE e.pid = processes.pid AND e.id > processes.id AND e.id <= ?1)",
     "DELETE FROM process_ends WHERE id <= ?1",

@@ -121,6 +121,7 @@ fn all_known() -> Vec<Record> {
         samples::process_end(),
         Record::Sample(Arc::new(samples::sample(4700, 1_000_000_000))),
         samples::cache_fill(),
+        samples::read_ahead(),
         samples::go_process(),
     ]
 }
@@ -143,6 +144,7 @@ fn every_record_has_the_documented_fields() {
             "process_end",
             "sample",
             "cache_fill",
+            "read_ahead",
             "go"
         ]
     );

@@ -13,6 +13,7 @@ use crate::view::escape::Escaped;
 use crate::view::json::history::FillsPart;
 use crate::view::json::io::{DeviceRow, UnseenPart};
 use crate::view::json::one_line;
+use crate::view::json::read_ahead::ReadAheadsPart;
 use crate::view::json::record::StartLine;
 use crate::view::json::stacks::StackCache;
 use crate::view::json::summary::{Common, StuckPart, TallyPart, others};
@@ -46,6 +47,7 @@ struct ReportLine<'a> {
     common: Common,
     quality: QualityPart,
     cache_fills: Option<FillsPart<'a>>,
+    read_ahead: Option<ReadAheadsPart<'a>>,
     advice: Option<AdvisedPart<'a>>,
 }
 
@@ -88,6 +90,7 @@ impl<'a> ReportLine<'a> {
             common: Common::new(summary, 0),
             quality: QualityPart::new(&report.quality),
             cache_fills: FillsPart::of(summary.fills()),
+            read_ahead: ReadAheadsPart::of(summary.read_ahead()),
             advice: AdvisedPart::of(report),
         }
     }

@@ -64,6 +64,7 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
         sections(&entries, report, &labels, lost, out);
     }
     history::fills(page, report.summary.fills(), out);
+    history::read_ahead(page, report.summary.read_ahead(), report.options.top, out);
     if let Some(found) = report.summary.devices(&report.total) {
         device_totals::devices(page, found, report.options.top, out);
     }

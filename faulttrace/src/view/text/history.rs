@@ -3,11 +3,11 @@
 use super::line::{Page, Paint};
 use super::words::{self, duration, plural};
 use crate::model::analysis::PAGE_BYTES;
-use crate::model::summary::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
-use crate::model::{Fault, History, How, Name, Past, Removal};
+use crate::model::summary::{AVOIDED, Fills, Pasts, ReadAheads, Remover, Sums, Waited, Who};
+use crate::model::{AheadPages, Fault, History, How, MappingKind, Name, Past, Removal};
 
 /// Lines of a table.
-const TOP: usize = 10;
+pub(super) const TOP: usize = 10;
 
 /// What a fault's page was before; `None` if nothing is known.
 pub(super) fn past(fault: &Fault) -> Option<String> {
@@ -197,4 +197,36 @@ pub(in crate::view) fn fills(page: Page, fills: &Fills, out: &mut Vec<u8>) {
         let line = page.line().add(&format!("{:>10}  ", bytes(pages)));
         line.add(&named(who)).end(out);
     }
+}
+
+/// What faults had read of files besides what they asked for, and how much of that can have been used.
+pub(in crate::view) fn read_ahead(page: Page, all: &ReadAheads, rows: usize, out: &mut Vec<u8>) {
+    if all.is_empty() {
+        return;
+    }
+    page.say("", out);
+    let head = "read ahead of faults, besides the pages they asked for";
+    page.line().paint(Paint::Bold, head).end(out);
+    let (files, others) = all.top(rows);
+    for (path, pages) in files {
+        let at = words::file(path.and(Some(MappingKind::File)), path, false);
+        let line = page.line().add(&used(pages));
+        line.path(&at.path, &at.suffix).end(out);
+    }
+    if others.read > 0 {
+        page.line().add(&used(&others)).add("other files").end(out);
+    }
+}
+
+/// How much was read, and how much of it was used at most.
+fn used(pages: &AheadPages) -> String {
+    let mut text = format!(
+        "{:>10}  at most {:>5} used",
+        bytes(pages.read),
+        words::percent(pages.used_at_most(), pages.read)
+    );
+    if pages.dropped > 0 {
+        text += &format!(", {} gone unused", bytes(pages.dropped));
+    }
+    text + "  "
 }

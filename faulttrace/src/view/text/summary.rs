@@ -91,6 +91,7 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
     tables(page, &Labels::new(summary, show_pids), &total, out);
     history::pasts(page, &total.pasts, out);
     history::fills(page, summary.fills(), out);
+    history::read_ahead(page, summary.read_ahead(), history::TOP, out);
     if let Some(found) = summary.devices(&total) {
         device_totals::devices(page, found, TOP_DEVICES, out);
     }

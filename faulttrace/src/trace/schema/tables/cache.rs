@@ -27,6 +27,16 @@ pub(super) const CACHE_FILL_BY: Table = Table {
     constraint: (",\n  PRIMARY KEY (fill, position)", " WITHOUT ROWID"),
 };
 
+pub(super) const READ_AHEADS: Table = Table {
+    name: "read_aheads",
+    since: 5,
+    meaning: "What faults of user mode of the traced processes had read of a file besides the pages that \
+              they asked for, in some time, and what became in that time of that and of what had been \
+              read ahead before (`--evictions`).",
+    columns: READ_AHEAD,
+    constraint: NONE,
+};
+
 /// The past of a fault's page.
 const HISTORY: &[Column] = &[
     column("fault", ID, "`faults.id`"),
@@ -119,4 +129,38 @@ const FILL_BY: &[Column] = &[
         "`threads.id` of a thread of the process, without its thread id",
     ),
     column("pages", "INTEGER NOT NULL", "Pages it added"),
+];
+
+/// What was read ahead.
+const READ_AHEAD: &[Column] = &[
+    column("id", ID, RECORD),
+    column(
+        "begin_rel_ns",
+        "INTEGER NOT NULL",
+        "From when, ns since `meta.base_ns`",
+    ),
+    column(
+        "end_rel_ns",
+        "INTEGER NOT NULL",
+        "Until when, ns since `meta.base_ns`",
+    ),
+    column("path", "TEXT", "The file; NULL if its path is not known"),
+    column("read_pages", "INTEGER NOT NULL", "Pages read ahead"),
+    column(
+        "mapped_pages",
+        "INTEGER NOT NULL",
+        "Of what was read ahead: mapped for the first time since, by a fault of some process on that \
+         page or near it",
+    ),
+    column(
+        "dropped_pages",
+        "INTEGER NOT NULL",
+        "Removed from the page cache before a fault mapped them",
+    ),
+    column(
+        "unknown_pages",
+        "INTEGER NOT NULL",
+        "Not known whether they were mapped: read ahead in a huge page (2 MiB), whose mapping the kernel \
+         does not tell; or mapped, and it is not remembered whether they had been read ahead",
+    ),
 ];

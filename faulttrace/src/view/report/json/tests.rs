@@ -39,6 +39,14 @@ fn written(report: &Report) -> Value {
     }
     check(&value["quality"], &fields("quality"));
     maybe(&value["cache_fills"], "cache_fills");
+    maybe(&value["read_ahead"], "read_ahead");
+    for file in value["read_ahead"]["files"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        check(file, &documented("read_ahead_file"));
+    }
     check_advice(&value["advice"]);
     maybe(&value["processes_others"], "totals");
     check_section(&value["total"]);
