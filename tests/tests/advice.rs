@@ -201,6 +201,42 @@ const FAR: [&str; 3] = ["--touches=200", "--stride=160", "--shuffle=1"];
 const LARGE_KIB: usize = 512;
 
 #[test]
+fn what_readahead_brought_in_vain_is_evidence() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 320, 128);
+    let file = disk.path().join("data");
+    create(&file, 65_536);
+    let path = file.to_str().expect("our own path");
+    evict(&file);
+    let mut work = Work::start(["touch", path].iter().chain(&FAR).chain(&["--advise=none"]));
+    let tracer = Tracer::of_with(work.pid(), &["--evictions", "--no-symbols"]);
+    work.run();
+    let trace = tracer.stop();
+    work.exit();
+    let found = advice(&trace, &[]);
+    let one = piece(&found, "random_access");
+    let evidence = one["evidence"].as_array().expect("a list");
+    let told = evidence.iter().filter_map(Value::as_str);
+    let told = told
+        .filter(|text| text.contains("read besides the pages that faults asked for"))
+        .collect::<Vec<_>>();
+    eprintln!("{told:?}; only if {}", one["only_if"]);
+    // 200 times 31 pages; around each page, 15 more were mapped.
+    let [told] = told[..] else {
+        trace.fail(&format!("{one}"));
+    };
+    assert!(
+        told.starts_with("24.2 MiB read") && told.contains("at most 48 % of it was used"),
+        "{told}"
+    );
+    let condition = one["only_if"].as_str().expect("a condition");
+    assert!(
+        condition.contains("of each, at most 16.00 are"),
+        "{condition}"
+    );
+}
+
+#[test]
 fn here_and_there_readahead_may_be_in_vain() {
     let bench = start();
     let disk = LoopDisk::new(&bench, 320, LARGE_KIB);

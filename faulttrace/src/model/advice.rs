@@ -17,8 +17,8 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use super::Device;
 use super::summary::FileKey;
+use super::{AheadPages, Device};
 
 pub use findings::{FileFindings, Findings, ProcessFindings, RemovedFindings, StallFindings};
 pub(crate) use gather::{Gather, Space};
@@ -258,6 +258,13 @@ pub enum Evidence {
         /// Faults there.
         faults: u64,
     },
+    /// What faults had read of the file ahead (`--evictions`).
+    ReadAhead {
+        /// Pages.
+        pages: AheadPages,
+        /// Size of a page, bytes.
+        page_bytes: u64,
+    },
     /// Nearly all of the waits ended early in the trace.
     Early {
         /// Within this from its beginning, ns.
@@ -311,6 +318,9 @@ pub enum Condition {
     FewUsed {
         /// In hundredths.
         pages_percent: Option<u64>,
+        /// At most so many are, in hundredths of a page for each read; `None` if that is not known
+        /// (`--evictions`).
+        at_most_percent: Option<u64>,
     },
     /// Nobody dropped or replaced the file on purpose.
     NotOnPurpose,

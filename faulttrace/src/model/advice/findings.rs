@@ -13,7 +13,7 @@ use crate::model::analysis::{
     Evidence as Steps, HotRange, PAGE_BYTES, Part, Report, SLICES, SeriesKey,
 };
 use crate::model::summary::{FileKey, ProcessSummary, Remover, Tally, Waited, Who};
-use crate::model::{Cause, Device, DeviceTotals, DeviceVerdict, Devices, LossClass};
+use crate::model::{AheadPages, Cause, Device, DeviceTotals, DeviceVerdict, Devices, LossClass};
 
 /// All that the rules look at.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +57,8 @@ pub struct FileFindings {
     pub nfs: Tally,
     /// Pages that came again.
     pub again: Again,
+    /// What faults had read of it ahead; `None` if that was not told (`--evictions`).
+    pub ahead: Option<AheadPages>,
     /// How threads and goroutines went through it; `None` if that is not known.
     pub steps: Option<Steps>,
     /// Where the faults were; `None` if that is not known.
@@ -235,6 +237,11 @@ impl FileFindings {
             fuse: of.fuse,
             nfs: of.nfs,
             again,
+            ahead: file
+                .path
+                .as_ref()
+                .and_then(|path| report.summary.read_ahead().of(path))
+                .copied(),
             steps: access.map(|access| access.evidence),
             range: offsets.map(|offsets| offsets.whole),
             held_ns: of.held_ns,

@@ -226,7 +226,7 @@ fn used(pages: &AheadPages) -> String {
         words::percent(pages.used_at_most(), pages.read)
     );
     if pages.dropped > 0 {
-        text += &format!(", {} gone unused", bytes(pages.dropped));
+        text += &format!(", {} left memory unused", bytes(pages.dropped));
     }
     text + "  "
 }

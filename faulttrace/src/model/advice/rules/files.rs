@@ -7,7 +7,7 @@ use crate::model::advice::{
     Action, Advice, Condition, Evidence, FileFindings, Findings, Gain, How, MIN_FAULTS, Reads,
     Rule, Unit, WINDOW_BYTES,
 };
-use crate::model::analysis::{MIN_STEPS, Pattern, WINDOW_BYTES as NEAR_BYTES};
+use crate::model::analysis::{MIN_STEPS, PAGE_BYTES, Pattern, WINDOW_BYTES as NEAR_BYTES};
 use crate::model::summary::Tally;
 
 /// Steps forward within readahead's reach that make a way through a file one that goes forward, %.
@@ -137,8 +137,24 @@ fn random(file: &FileFindings) -> Option<Advice> {
     };
     let actions = vec![Action::MadvRandom, Action::LowerReadAhead];
     let mut advice = advice(file, Rule::RandomAccess, &ahead, gain, actions);
-    advice.only_if = Some(Condition::FewUsed { pages_percent });
+    advice.only_if = few_used(file, &ahead, pages_percent);
     Some(advice)
+}
+
+/// What must be so of the pages that reads bring in, unless the trace tells that it is: `pages_percent` of a
+/// page are used of each in the mean, at most. The page that was asked for is.
+fn few_used(file: &FileFindings, reads: &Tally, pages_percent: Option<u64>) -> Option<Condition> {
+    let used = file.ahead.map(|ahead| ahead.used_at_most());
+    let of_each = |used: u64| used.saturating_mul(100).checked_div(reads.faults);
+    let at_most_percent = used.and_then(of_each).map(|more| more.saturating_add(100));
+    let known = pages_percent.zip(at_most_percent);
+    let condition = Condition::FewUsed {
+        pages_percent,
+        at_most_percent,
+    };
+    known
+        .is_none_or(|(limit, most)| most >= limit)
+        .then_some(condition)
 }
 
 /// Pages that were in memory before.
@@ -255,6 +271,12 @@ fn evidence(file: &FileFindings) -> Vec<Evidence> {
             from: range.from,
             to: range.to,
             faults: range.faults,
+        });
+    }
+    if let Some(pages) = file.ahead.filter(|pages| pages.read > 0) {
+        evidence.push(Evidence::ReadAhead {
+            pages,
+            page_bytes: PAGE_BYTES,
         });
     }
     if let Some((within_ns, wall_ns)) = file.early {

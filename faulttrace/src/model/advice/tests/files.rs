@@ -1,9 +1,9 @@
 //! How files are read.
 
 use super::*;
-use crate::model::Goroutine;
 use crate::model::advice::{About, Condition, Evidence, How, NoAdvice, WINDOW_BYTES};
 use crate::model::summary::samples::goroutine;
+use crate::model::{AheadPages, Goroutine, ReadAhead};
 
 const BLOCKED: u64 = MS - 1;
 
@@ -159,10 +159,61 @@ fn reads_here_and_there_with_readahead_may_want_none() {
     assert_eq!(one.rule, Rule::RandomAccess);
     assert_eq!((one.gain.at_most_ns, one.gain.how), (None, How::Unknown));
     let pages_percent = None;
-    assert_eq!(one.only_if, Some(Condition::FewUsed { pages_percent }));
+    assert_eq!(
+        one.only_if,
+        Some(Condition::FewUsed {
+            pages_percent,
+            at_most_percent: None
+        })
+    );
     assert_eq!(one.actions[0], Action::MadvRandom);
     // Too few to tell.
     assert!(advised(far(60, &ahead())).given.is_empty());
+}
+
+/// What faults had read of the file ahead, beside 320 faults of which one in 16 read a page alone.
+fn with_ahead(mapped: u64) -> Advised {
+    let mut faults = far(320, &ahead());
+    for one in faults.iter_mut().step_by(16) {
+        one.facts.kernel_stack = Some(single());
+        one.duration_ns = MS / 4;
+        one.blocked_ns = MS / 4 - one.on_cpu_ns;
+    }
+    let path = faults[0].facts.place.path.clone();
+    let told = Record::ReadAhead(Arc::new(ReadAhead {
+        begin_ns: T0,
+        end_ns: T0 + MS,
+        path,
+        pages: AheadPages {
+            read: 300 * 31,
+            mapped,
+            ..AheadPages::default()
+        },
+    }));
+    with(&[told], faults)
+}
+
+#[test]
+fn what_is_known_to_be_used_is_no_condition() {
+    // A read of one page takes a quarter of the time: worth it if fewer than four pages of a read are used.
+    let known = with_ahead(300 * 2);
+    let one = only(&known);
+    assert_eq!((one.rule, one.only_if), (Rule::RandomAccess, None));
+    let told = |one: &Advice| {
+        let ahead = |evidence: &Evidence| match evidence {
+            Evidence::ReadAhead { pages, .. } => Some(pages.used_at_most()),
+            _ => None,
+        };
+        one.evidence.iter().find_map(ahead)
+    };
+    assert_eq!(told(one), Some(600));
+    // Around each page fifteen more were mapped.
+    let open = with_ahead(300 * 15);
+    let condition = Condition::FewUsed {
+        pages_percent: Some(400),
+        at_most_percent: Some(1_600),
+    };
+    assert_eq!(only(&open).only_if, Some(condition));
 }
 
 #[test]
@@ -194,7 +245,13 @@ fn reads_of_one_page_say_what_is_gained_without_readahead() {
     let each_ns = MS / 4 - 1;
     assert_eq!(one.gain.at_most_ns, Some(300 * (BLOCKED - each_ns)));
     let pages_percent = Some(400);
-    assert_eq!(one.only_if, Some(Condition::FewUsed { pages_percent }));
+    assert_eq!(
+        one.only_if,
+        Some(Condition::FewUsed {
+            pages_percent,
+            at_most_percent: None
+        })
+    );
     // If they take as long, nothing is gained.
     for one in faults.iter_mut().step_by(16) {
         one.duration_ns = MS;

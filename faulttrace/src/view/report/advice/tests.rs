@@ -217,6 +217,7 @@ fn names_stay_within_their_line_and_its_width() {
         }
         one.only_if = Some(Condition::FewUsed {
             pages_percent: Some(u64::MAX),
+            at_most_percent: Some(u64::MAX),
         });
     }
     for width in [40, 80] {

@@ -1,5 +1,6 @@
 //! Advice in words: what was seen, how a gain was computed, what the trace does not tell.
 
+use crate::model::AheadPages;
 use crate::model::advice::{
     Advice, Advised, Again, CallSite, Condition, Evidence, HeldSum, How, NoAdvice, PER_BLOCKED,
     PER_WALL, PsFindings, Reads, RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
@@ -68,6 +69,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             plural(*faults, "fault"),
             about(to.saturating_sub(*from))
         ),
+        Evidence::ReadAhead { pages, page_bytes } => read_ahead(pages, *page_bytes),
         Evidence::Early { within_ns, wall_ns } => format!(
             "95 % of the blocked time lies in the first {} of {}: a start, or a cold cache",
             duration(*within_ns),
@@ -273,22 +275,51 @@ pub(super) fn how(advice: &Advice) -> String {
 /// What must be so.
 pub(super) fn condition(condition: Condition) -> String {
     match condition {
-        Condition::FewUsed { pages_percent } => {
-            let limit = match pages_percent {
-                Some(percent) => format!("fewer than {}.{:02}", percent / 100, percent % 100),
-                None => "few".to_owned(),
-            };
-            format!(
-                "{limit} of the pages that a read brings in are used: this trace does not tell how \
-                 many are. Try it, and compare two traces (faulttrace diff)"
-            )
-        }
+        Condition::FewUsed {
+            pages_percent,
+            at_most_percent,
+        } => few_used(pages_percent, at_most_percent),
         Condition::NotOnPurpose => {
             "nobody dropped the pages on purpose (POSIX_FADV_DONTNEED, drop_caches) or put another \
              file under the same name: this trace does not tell"
                 .to_owned()
         }
     }
+}
+
+fn few_used(pages_percent: Option<u64>, at_most_percent: Option<u64>) -> String {
+    let pages = |percent: u64| format!("{}.{:02}", percent / 100, percent % 100);
+    let limit = match pages_percent {
+        Some(percent) => format!("fewer than {}", pages(percent)),
+        None => "few".to_owned(),
+    };
+    let known = match at_most_percent {
+        Some(percent) => format!(
+            "of each, at most {} are, which is all that this trace tells",
+            pages(percent)
+        ),
+        None => {
+            "this trace does not tell how many are (--evictions tells how many at most)".to_owned()
+        }
+    };
+    format!(
+        "{limit} of the pages that a read brings in are used: {known}. Try it, and compare two traces \
+         (faulttrace diff)"
+    )
+}
+
+/// How much was read besides what was asked for, and used.
+fn read_ahead(pages: &AheadPages, page_bytes: u64) -> String {
+    let size = |pages: u64| about(pages.saturating_mul(page_bytes));
+    let mut text = format!(
+        "{} read besides the pages that faults asked for: at most {} of it was used",
+        size(pages.read),
+        percent(pages.used_at_most(), pages.read)
+    );
+    if pages.dropped > 0 {
+        text += &format!(", {} left memory unused", size(pages.dropped));
+    }
+    text
 }
 
 /// Why there is none.
