@@ -251,15 +251,21 @@ fn leaving(frames: &[u64; STACK_SLOTS], entry: u64, inwards: u64) -> bool {
         return false;
     }
     let index = (entry - inwards) as usize & (STACK_SLOTS - 1);
-    let address = frames[index];
+    is_leaving(frames[index]) != 0
+}
+
+/// Whether an address is in one of the functions that run after a fault. See [`scan_stack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_leaving(address: u64) -> u32 {
     let mut range = 0;
     while range < LEAVE_RANGES {
         if within(address, (config::leave(range, 0), config::leave(range, 1))) {
-            return true;
+            return 1;
         }
         range += 1;
     }
-    false
+    0
 }
 
 /// Stores a stack under its hash, once. Returns that as its id, or 0 if there is no room.

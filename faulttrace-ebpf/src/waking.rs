@@ -105,7 +105,7 @@ fn innermost_interrupt(frames: &[u64; STACK_SLOTS], len: u32) -> u64 {
         if index >= len as usize {
             break;
         }
-        if in_interrupt(frames[index]) {
+        if in_interrupt(frames[index]) != 0 {
             return index as u64 + 1;
         }
         index += 1;
@@ -113,21 +113,22 @@ fn innermost_interrupt(frames: &[u64; STACK_SLOTS], len: u32) -> u64 {
     0
 }
 
-/// Whether an address is in one of the ranges, which ascend.
-#[inline(always)]
-fn in_interrupt(address: u64) -> bool {
+/// Whether an address is in one of the ranges, which ascend. See `stack::scan_stack`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn in_interrupt(address: u64) -> u32 {
     let mut range = 0;
     while range < INTERRUPT_RANGES {
         let (start, end) = config::interrupt(range);
         if end == 0 || address < start {
-            return false;
+            return 0;
         }
         if address < end {
-            return true;
+            return 1;
         }
         range += 1;
     }
-    false
+    0
 }
 
 /// Whether the outermost frame is one where the work of a task begins.
