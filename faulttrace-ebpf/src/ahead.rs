@@ -26,10 +26,12 @@ pub fn asked_for(file: &FileKey) -> u64 {
     let Some(slot) = maps::slot() else {
         return NOT_ASKED;
     };
-    if slot.tid != tid || !registers::entered_by_fault() {
+    if !registers::entered_by_fault() {
         return NOT_ASKED;
     }
-    let told = if slot.what == what::MARK {
+    let told = if slot.tid == tid && slot.what != what::MARK && slot.file_ns != 0 {
+        (slot.inode, slot.device, slot.page_offset)
+    } else {
         // It has slept before.
         match maps::inflight(tid) {
             Some(entry) if entry.flags & flag::HAS_FILE != 0 => {
@@ -37,10 +39,6 @@ pub fn asked_for(file: &FileKey) -> u64 {
             }
             _ => return NOT_ASKED,
         }
-    } else if slot.file_ns != 0 {
-        (slot.inode, slot.device, slot.page_offset)
-    } else {
-        return NOT_ASKED;
     };
     if (told.0, told.1) == (file.inode, file.device) {
         told.2
@@ -89,7 +87,7 @@ pub fn mapped((inode, device): (u64, u32), mut first: u64, last: u64) {
     }
     noting.key.index = first;
     noting.were_ahead = 0;
-    noting.unknown = 0;
+    noting.unknown = (end - first).saturating_sub(pages::MOST);
     pages::note_mapped(end - first);
     if noting.were_ahead != 0 {
         maps::add(&mut watch.mapped, noting.were_ahead);

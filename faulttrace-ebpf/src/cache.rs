@@ -60,8 +60,9 @@ pub fn added(ctx: *mut c_void) {
             let asked_here = asked >= first && asked - first < pages;
             let read = pages - u64::from(asked_here);
             maps::add(&mut watch.ahead, read);
-            if is_huge {
-                maps::add(&mut watch.unknown, read);
+            let unknown = if is_huge { read } else { noting.unknown };
+            if unknown != 0 {
+                maps::add(&mut watch.unknown, unknown);
             }
         }
     }
@@ -103,6 +104,7 @@ fn prepare(folio: *const u8, file: FileKey, removed: bool) -> Option<&'static mu
     // SAFETY: a helper without arguments.
     noting.now_ns = unsafe { bpf_ktime_get_ns() };
     noting.were_ahead = 0;
+    noting.unknown = 0;
     if removed {
         let (tgid, tid) = current();
         noting.removal = PageRemoval {

@@ -18,21 +18,7 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
         }
     }
     if entry.in_ns == 0 {
-        // It still counts as off the CPU: its switch-in was not seen.
-        maps::count(counter::SWITCHES_UNSEEN);
-        // A thread that was only preempted is runnable from the moment it left.
-        let woken = if entry.wake_ns < entry.out_ns || entry.wake_ns > end_ns {
-            end_ns
-        } else {
-            entry.wake_ns
-        };
-        let unseen_ns = woken.saturating_sub(entry.out_ns);
-        entry.blocked_ns += unseen_ns;
-        entry.runqueue_ns += end_ns.saturating_sub(woken);
-        if unseen_ns >= entry.longest_sleep_ns {
-            // Where the longest sleep ended is not known.
-            entry.longest_out_ns = 0;
-        }
+        back_unseen(entry, end_ns);
     }
     if entry.flags & flag::GUP != 0 {
         // No event tells that such a fault was major, but the thread's own count does.
@@ -48,6 +34,26 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     }
     if INFLIGHT.remove(tid).is_ok() {
         maps::inflight_changed(-1);
+    }
+}
+
+/// The thread of an entry got its CPU back at some time until `now`, and no tracepoint told. All of that time
+/// counts as off the CPU.
+#[inline(always)]
+pub fn back_unseen(entry: &mut Inflight, now: u64) {
+    maps::count(counter::SWITCHES_UNSEEN);
+    // A thread that was only preempted is runnable from the moment it left.
+    let woken = if entry.wake_ns < entry.out_ns || entry.wake_ns > now {
+        now
+    } else {
+        entry.wake_ns
+    };
+    let unseen_ns = woken.saturating_sub(entry.out_ns);
+    entry.blocked_ns += unseen_ns;
+    entry.runqueue_ns += now.saturating_sub(woken);
+    if unseen_ns >= entry.longest_sleep_ns {
+        // Where the longest sleep ended is not known.
+        entry.longest_out_ns = 0;
     }
 }
 

@@ -7,7 +7,7 @@ use faulttrace_ebpf::{Inflight, flag};
 
 use crate::config::{self, argument, current, member, traced};
 use crate::maps::{self, Slot, what};
-use crate::{ahead, fault, pages, vmf};
+use crate::{ahead, end, fault, pages, vmf};
 
 /// How long after its last switch-in a fault is believed to be still going on when the file's
 /// fault handler is entered again (a retry follows within microseconds).
@@ -23,14 +23,16 @@ pub fn file_page(ctx: *mut c_void) {
     if (light || config::BEGINS_BY_EVENT.load() != 0) && tgid == config::SELF_TGID.load() {
         vmf::learn(page_offset);
     }
+    let is_traced = traced(tgid, tid);
     if config::EVICTIONS.load() != 0 {
-        ahead::mapped(file_of(ctx), page_offset, page_offset);
+        let file = file_of(ctx);
+        ahead::mapped(file, page_offset, page_offset);
+        if is_traced {
+            pages::watch(file);
+        }
     }
-    if !traced(tgid, tid) {
+    if !is_traced {
         return;
-    }
-    if config::EVICTIONS.load() != 0 {
-        pages::watch(file_of(ctx));
     }
     let Some(slot) = maps::slot() else { return };
     // SAFETY: a helper without arguments.
@@ -55,6 +57,8 @@ pub fn file_page(ctx: *mut c_void) {
     }
     if slot.tid != tid {
         if let Some(entry) = unmarked(tid, page_offset) {
+            end::back_unseen(entry, now);
+            entry.in_ns = now;
             slot.tid = tid;
             slot.what = what::MARK;
             slot.file_ns = now;
@@ -72,10 +76,13 @@ pub fn file_page(ctx: *mut c_void) {
     }
 }
 
-/// The fault of an entry comes to the file's fault handler again.
+/// The fault of an entry comes to the file's fault handler, for the first time or again. Of a fault in a system
+/// call that is over without a word, a later one there would be taken for it: its page is left to its address.
 #[inline(always)]
 fn retried(ctx: *mut c_void, entry: &mut Inflight, page_offset: u64) {
-    if entry.flags & (flag::NO_START | flag::HAS_FILE) == flag::NO_START {
+    let lacks_file = entry.flags & flag::HAS_FILE == 0;
+    let of_user = entry.flags & (flag::KERNEL_MODE | flag::GUP) == 0;
+    if lacks_file && (of_user || entry.flags & flag::NO_START != 0) {
         entry.flags |= flag::HAS_FILE;
         entry.page_offset = page_offset;
         (entry.inode, entry.device) = file_of(ctx);

@@ -339,7 +339,7 @@ pub struct PageState {
     /// Pages that reclaim took from the same memory cgroup between the removal and the adding that
     /// followed; [`NO_DISTANCE`] if that is not known.
     pub distance: u64,
-    /// Whether it was read ahead of a fault: one of `ahead`.
+    /// Whether it was read ahead of a fault: one of `read_ahead`.
     pub ahead: u32,
     /// Pages of the folio that it was last added with; a folio lies at a multiple of its size.
     pub folio_pages: u32,
@@ -348,7 +348,7 @@ pub struct PageState {
 }
 
 /// Values of [`PageState::ahead`].
-pub mod ahead {
+pub mod read_ahead {
     /// It is not in the page cache, or not because of a traced thread's fault on another page.
     pub const NO: u32 = 0;
     /// A traced thread's fault on another page had it read; no fault has mapped it since.

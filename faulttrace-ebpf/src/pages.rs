@@ -7,7 +7,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use faulttrace_ebpf::{
     COMM_LEN, FileKey, FileWatch, HistoryEvent, NO_DISTANCE, NO_SYSCALL, PageRemoval, PageState,
-    ahead, counter, kind, removal,
+    counter, kind, read_ahead, removal,
 };
 
 use crate::config;
@@ -67,7 +67,7 @@ const UNSEEN: PageState = PageState {
     age: 0,
     lru: 0,
     distance: NO_DISTANCE,
-    ahead: ahead::NO,
+    ahead: read_ahead::NO,
     folio_pages: 0,
     removal: PageRemoval {
         how: removal::UNKNOWN,
@@ -159,10 +159,12 @@ pub fn note_mapped(pages: u64) {
     });
 }
 
-/// Folios have 512 pages at most (a huge page); no more are mapped by one fault.
+/// Pages that are noted at once: folios have no more (a huge page), nor does one fault map more, unless the
+/// kernel is told to.
+pub const MOST: u64 = 512;
+
 #[inline(always)]
 fn each(pages: u64, note: impl Fn(u64)) {
-    const MOST: u64 = 512;
     let Some(noting) = noting() else { return };
     let first = noting.key.index;
     let mut page = 0;
@@ -183,9 +185,9 @@ extern "C" fn added_one(index: u64) -> u32 {
     let Some(noting) = noting() else { return 0 };
     noting.key.index = index;
     let ahead = if noting.asked == NOT_ASKED || noting.asked == index {
-        ahead::NO
+        read_ahead::NO
     } else {
-        ahead::UNMAPPED
+        read_ahead::UNMAPPED
     };
     if let Some(page) = PAGES.get_ptr_mut(&noting.key) {
         // SAFETY: values of an LRU map stay mapped while a program runs; one that is taken for another
@@ -224,10 +226,10 @@ extern "C" fn removed_one(index: u64) -> u32 {
     };
     // SAFETY: as above.
     let page = unsafe { &mut *page };
-    if page.ahead == ahead::UNMAPPED {
+    if page.ahead == read_ahead::UNMAPPED {
         noting.were_ahead += 1;
     }
-    page.ahead = ahead::NO;
+    page.ahead = read_ahead::NO;
     page.cached_ns = page.added_ns;
     page.added_ns = 0;
     page.removed_ns = noting.now_ns;
@@ -249,12 +251,35 @@ extern "C" fn mapped_one(index: u64) -> u32 {
         return 0;
     };
     // SAFETY: as above.
-    let page = unsafe { &mut *page };
-    if page.ahead == ahead::UNMAPPED {
-        page.ahead = ahead::MAPPED;
+    if is_first_to_map(unsafe { &mut *page }) {
         noting.were_ahead += 1;
     }
     1
+}
+
+/// Whether what was read ahead becomes mapped by this: faults on two CPUs may map the same pages at once.
+#[inline(always)]
+fn is_first_to_map(page: &mut PageState) -> bool {
+    if page.ahead != read_ahead::UNMAPPED {
+        return false;
+    }
+    // Both words at once: there is an exchange of 64 bits on every CPU.
+    let word = |ahead: u32| u64::from(page.folio_pages) << 32 | u64::from(ahead);
+    let (before, after) = (word(read_ahead::UNMAPPED), word(read_ahead::MAPPED));
+    let mut found = before;
+    let at = &raw mut page.ahead;
+    // SAFETY: an atomic exchange of an aligned word of a map value, of which `folio_pages` is the second half
+    // (little endian, as is all that this is built for). In assembly because the compiler's BPF target has
+    // none. The kernel has it since 5.12 (5ffa25502b5a); programs that note pages need 6.12.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({at} + 0, r0, {after})",
+            at = in(reg) at,
+            after = in(reg) after,
+            inlateout("r0") found,
+        );
+    }
+    found == before
 }
 
 #[inline(always)]
@@ -263,7 +288,11 @@ fn enter(noting: &mut Noting) -> u32 {
         // SAFETY: the value lives as long as the map, and is only ever added to.
         maps::add(unsafe { &mut *entered }, 1);
     }
-    u32::from(PAGES.insert(&noting.key, &noting.fresh, 0).is_ok())
+    let entered = PAGES.insert(&noting.key, &noting.fresh, 0).is_ok();
+    if !entered && noting.fresh.ahead == read_ahead::UNMAPPED {
+        noting.unknown += 1;
+    }
+    u32::from(entered)
 }
 
 /// Tells what is known of the page of a fault, right before the fault itself is told.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use faulttrace::model::{
-    Access, Accounting, Cause, Device, End, Facts, Fault, Filled, Frame, History, How, Io,
-    LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure, PressureOf, ProcessCounters,
-    ProcessEnd, ProcessInfo, Record, Removal, Sample, Served, Sleep, Stack, Start, Stuck,
-    SystemCounters, Task, Transport, Waits, Waker,
+    Access, Accounting, AheadPages, CacheFill, Cause, Device, End, Facts, Fault, Filled, FilledBy,
+    Frame, History, How, Io, LossClass, Lost, MappingKind, Mode, Name, Past, Place, Pressure,
+    PressureOf, ProcessCounters, ProcessEnd, ProcessInfo, ReadAhead, Record, Removal, Sample,
+    Served, Sleep, Stack, Start, Stuck, SystemCounters, Task, Transport, Waits, Waker,
 };
 use faulttrace::trace::{Options, Writer};
 
@@ -58,6 +58,29 @@ pub fn seed(path: &Path) {
             maj_flt_delta: Some(3),
         }),
         Record::Sample(Arc::new(sample())),
+        Record::CacheFill(Arc::new(CacheFill {
+            begin_ns: BEGIN_NS,
+            end_ns: BEGIN_NS + 500_000,
+            added_pages: 9,
+            removed_pages: 2,
+            reclaimed_pages: 1,
+            by: vec![FilledBy {
+                pid: 8,
+                name: Name::from("grep"),
+                pages: 9,
+            }],
+        })),
+        Record::ReadAhead(Arc::new(ReadAhead {
+            begin_ns: BEGIN_NS,
+            end_ns: BEGIN_NS + 5_000_000,
+            path: Some(Name::from("/db/a")),
+            pages: AheadPages {
+                read: 62,
+                mapped: 30,
+                dropped: 16,
+                unknown: 1,
+            },
+        })),
         Record::Transport(Transport {
             emitted: 6,
             received: 6,

@@ -226,7 +226,7 @@ fn what_readahead_brought_in_vain_is_evidence() {
         trace.fail(&format!("{one}"));
     };
     assert!(
-        told.starts_with("24.2 MiB read") && told.contains("at most 48 % of it was used"),
+        told.starts_with("24.2 MiB read") && told.contains("at most 49 % of it was mapped"),
         "{told}"
     );
     let condition = one["only_if"].as_str().expect("a condition");

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use faulttrace_tests::harness::disk::evict;
-use faulttrace_tests::harness::record::Fault;
+use faulttrace_tests::harness::record::{Fault, Record};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
@@ -89,40 +89,51 @@ fn check_fault(fault: &Fault, worker: &Worker, touch: &Touch) {
 /// thread comes to the file's fault handler again, that is not the beginning of another fault.
 #[test]
 fn a_retry_is_no_second_fault() {
-    const THREADS: usize = 2;
-    const TOUCHES: usize = 1_500;
+    const ROUNDS: usize = 6;
     let bench = start();
     let options = Options {
         delay_us: 3_000,
-        pages: THREADS * TOUCHES,
+        pages: RETRIED.0 * RETRIED.1,
         ..Options::default()
     };
     let slow = SlowFs::mount(&bench, &options);
-    let path = slow.file().to_str().expect("our own path").to_owned();
-    let threads = format!("--threads={THREADS}");
-    let touches = format!("--touches={TOUCHES}");
-    for how in ["--verify", "--copy"] {
-        evict(slow.file());
-        let mut work = Work::start(["touch", &path, &threads, &touches, how]);
-        let tracer = Tracer::of(work.pid());
-        let done = work.run();
-        let trace = tracer.stop();
-        trace.check_nothing_lost();
-        let touched = done.threads.iter().flat_map(|worker| &worker.touches);
-        let mut faults: HashMap<u64, usize> = touched.map(|touch| (touch.offset, 0)).collect();
-        assert_eq!(faults.len(), THREADS * TOUCHES);
-        for fault in trace.faults(work.pid()) {
-            if fault.facts.path.as_deref() == Some(&path) {
-                *faults
-                    .entry(fault.facts.offset.expect("of a file"))
-                    .or_default() += 1;
-            }
-        }
-        faults.retain(|_, count| *count != 1);
-        trace.check(faults.is_empty(), || {
-            format!("{how}: faults of pages touched once: {faults:?}")
-        });
-        assert_eq!(trace.summary(work.pid()).maj_flt_remainder, Some(0));
-        work.exit();
+    // As it happens by chance: until it was seen in both ways.
+    for how in ["--copy", "--verify"] {
+        let seen = (0..ROUNDS).any(|_| touched_once(&slow, how));
+        eprintln!("{how}: a switch-in was unseen: {seen}");
     }
+}
+
+/// Threads that touch pages, and how many pages each.
+const RETRIED: (usize, usize) = (2, 1_500);
+
+/// Each touch is one fault. Whether a CPU took up a thread without a word meanwhile.
+fn touched_once(slow: &SlowFs, how: &str) -> bool {
+    let path = slow.file().to_str().expect("our own path").to_owned();
+    let threads = format!("--threads={}", RETRIED.0);
+    let touches = format!("--touches={}", RETRIED.1);
+    evict(slow.file());
+    let mut work = Work::start(["touch", &path, &threads, &touches, how]);
+    let pid = work.pid();
+    let tracer = Tracer::of(pid);
+    let done = work.run();
+    let trace = tracer.stop();
+    work.exit();
+    trace.check_nothing_lost();
+    let touched = done.threads.iter().flat_map(|worker| &worker.touches);
+    let mut faults: HashMap<u64, usize> = touched.map(|touch| (touch.offset, 0)).collect();
+    assert_eq!(faults.len(), RETRIED.0 * RETRIED.1);
+    for fault in trace.faults(pid) {
+        if fault.facts.path.as_deref() == Some(&path) {
+            let offset = fault.facts.offset.expect("of a file");
+            *faults.entry(offset).or_default() += 1;
+        }
+    }
+    faults.retain(|_, count| *count != 1);
+    trace.check(faults.is_empty(), || {
+        format!("{how}: faults of pages touched once: {faults:?}")
+    });
+    assert_eq!(trace.summary(pid).maj_flt_remainder, Some(0));
+    let unseen = |record: &Record| matches!(record, Record::Lost(lost) if lost.reason == "switches_unseen" && lost.count > 0);
+    trace.records.iter().any(unseen)
 }

@@ -92,7 +92,7 @@ fn typed_and_raw_tracepoints_and_the_memory_map_tell_the_same() {
                 "privileges_kept" => continue,
                 // These options give them nothing to do.
                 "process_forks" | "process_renames" => "none",
-                "page_cached" | "page_uncached" => "none",
+                "page_cached" | "page_uncached" | "pages_mapped" => "none",
                 _ if job.starts_with("io_") => "none",
                 // Its tracepoint may be there or not where fexit is.
                 "fault_ends" if jobs[job] == "fexit" && taken == "none" => "none",

@@ -322,6 +322,8 @@ pub enum Condition {
         /// (`--evictions`).
         at_most_percent: Option<u64>,
     },
+    /// Nobody uses the pages but by way of mappings.
+    OnlyMapped,
     /// Nobody dropped or replaced the file on purpose.
     NotOnPurpose,
 }

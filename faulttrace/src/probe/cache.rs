@@ -10,7 +10,7 @@ use super::{Error, KernelTypes, Need};
 
 /// How many pages the programs remember before they may forget some.
 pub(super) const PAGES_KEPT: u32 = PAGES_ROOM - PAGES_ROOM / 8;
-/// How many entries map `PAGES` has: the pages of 1 GiB, in 45 MiB. An LRU map may forget entries a
+/// How many entries map `PAGES` has: the pages of 1 GiB, in 47 MiB. An LRU map may forget entries a
 /// little before it is full (kernel/bpf/bpf_lru_list.c).
 const PAGES_ROOM: u32 = 262_144;
 /// What is of use with `--evictions` alone.
@@ -108,10 +108,13 @@ impl PageCache {
     }
 
     /// Files of which something was read ahead, with what became of it.
-    pub fn read_ahead(&self) -> Vec<(FileKey, FileWatch)> {
-        let entries = self.files.iter().filter_map(Result::ok);
-        let files = entries.map(|(Plain(key), Plain(watch))| (key, watch));
-        files.filter(|(_, watch)| watch.ahead != 0).collect()
+    pub fn read_ahead(&self) -> Result<Vec<(FileKey, FileWatch)>, Error> {
+        let files = self.files.iter().filter_map(|entry| match entry {
+            Ok((_, Plain(watch))) if watch.ahead == 0 => None,
+            Ok((Plain(key), Plain(watch))) => Some(Ok((key, watch))),
+            Err(error) => Some(Err(refused("FILES", &error))),
+        });
+        files.collect()
     }
 
     /// What came and went, on all CPUs together.

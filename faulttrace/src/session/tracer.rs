@@ -215,7 +215,7 @@ impl Tracer {
             }
         }
         self.ask_fills(&mut progress)?;
-        self.ask_read_ahead(&mut progress)?;
+        self.ask_read_ahead(true, &mut progress)?;
         let now = Now::new(&still, &self.stuck, self.end_ns);
         self.samples.take_last(&now);
         self.release_samples(0, &mut progress);

@@ -10,6 +10,8 @@ pub struct Reads {
     pub single: Tally,
     /// Started by the fault, with readahead.
     pub ahead: Tally,
+    /// Faults of these that were in system calls.
+    pub ahead_in_calls: u64,
     /// Started by the fault; with readahead or not is not known.
     pub started: Tally,
     /// Started by another thread, or by readahead.
@@ -55,6 +57,7 @@ fn has(site: &Site, names: &[&str]) -> bool {
 impl Reads {
     /// Counts faults of a site, if they waited for a read.
     pub(super) fn credit(&mut self, site: &Site, sum: &Tally) {
+        let in_call = site.facts.mode != Mode::User;
         let place = match site.facts.cause {
             Some(_) if is_asked_for(site) && is_read(site.facts.cause) => &mut self.asked_for,
             Some(Cause::ReadWait | Cause::FileWait) => &mut self.waited,
@@ -62,7 +65,11 @@ impl Reads {
                 &mut self.single
             }
             Some(Cause::Fuse | Cause::Nfs) => &mut self.served,
-            Some(Cause::FileRead) if has(site, &FOLIOS) => &mut self.ahead,
+            Some(Cause::FileRead) if has(site, &FOLIOS) => {
+                let more = if in_call { sum.faults } else { 0 };
+                self.ahead_in_calls = self.ahead_in_calls.saturating_add(more);
+                &mut self.ahead
+            }
             Some(Cause::FileRead) => &mut self.started,
             _ => return,
         };

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::model::{AheadPages, Name, ReadAhead};
 
-/// Files that are remembered; what is beyond is counted together.
-const MAX_FILES: usize = 1_000;
+/// Files that are remembered, those first told of; what is beyond is counted together. A path may have 64 KiB.
+const MAX_FILES: usize = 256;
 
 /// The sums, by file.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ impl ReadAheads {
             .iter()
             .map(|(path, pages)| (path.as_ref(), pages))
             .collect();
-        let in_vain = |pages: &AheadPages| (pages.read.abs_diff(pages.used_at_most()), pages.read);
+        let in_vain = |pages: &AheadPages| (pages.read - pages.used_at_most(), pages.read);
         all.sort_by(|(a, one), (b, other)| {
             in_vain(other).cmp(&in_vain(one)).then_with(|| a.cmp(b))
         });

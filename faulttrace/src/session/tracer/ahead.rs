@@ -17,24 +17,32 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 /// What was told of it so far.
 #[derive(Default)]
 pub(super) struct Ahead {
-    told: HashMap<FileId, AheadPages>,
+    /// By file, with the Unix time of that.
+    told: HashMap<FileId, (u64, AheadPages)>,
     asked_at: Option<Instant>,
-    /// Unix time of that.
-    asked_ns: Option<u64>,
 }
 
 impl Ahead {
-    /// What was counted of a file since it was last told, if that is anything.
-    fn since_last(&mut self, file: FileId, watch: &FileWatch) -> Option<AheadPages> {
+    /// What was counted of a file since it was last told, if that is anything, and when that was.
+    fn since_last(
+        &mut self,
+        file: FileId,
+        now_ns: u64,
+        watch: &FileWatch,
+    ) -> Option<(Option<u64>, AheadPages)> {
         let now = AheadPages {
             read: watch.ahead,
             mapped: watch.mapped,
             dropped: watch.dropped,
             unknown: watch.unknown,
         };
-        let before = self.told.insert(file, now).unwrap_or_default();
-        let since = now.since(&before);
-        (since != AheadPages::default()).then_some(since)
+        let before = self.told.get(&file).copied();
+        let since = now.since(&before.map(|(_, pages)| pages).unwrap_or_default());
+        if since == AheadPages::default() {
+            return None;
+        }
+        self.told.insert(file, (now_ns, now));
+        Some((before.map(|(told_ns, _)| told_ns), since))
     }
 }
 
@@ -43,31 +51,39 @@ impl Tracer {
     pub(super) fn look_at_read_ahead(&mut self, progress: &mut Progress) -> Result<(), Error> {
         match progress.ahead.asked_at {
             Some(at) if at.elapsed() < ASK_EVERY => Ok(()),
-            _ => self.ask_read_ahead(progress),
+            _ => self.ask_read_ahead(false, progress),
         }
     }
 
-    /// Asks what was read ahead since the last time, and tells it.
-    pub(super) fn ask_read_ahead(&mut self, progress: &mut Progress) -> Result<(), Error> {
+    /// Asks what was read ahead since the last time, and tells it. Files whose path is not known yet are told of
+    /// later, so that all of a file is told under one name; or the `last` time.
+    pub(super) fn ask_read_ahead(
+        &mut self,
+        last: bool,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
         let end_ns = self.enricher.unix_ns(Clock::monotonic_ns());
+        let start_ns = self.enricher.unix_ns(self.begin_ns);
         let Some(pages) = self.probe.page_cache() else {
             return Ok(());
         };
-        let files = pages.read_ahead();
+        let files = pages.read_ahead()?;
         let ahead = &mut progress.ahead;
         ahead.asked_at = Some(Instant::now());
-        let begin_ns = ahead.asked_ns.replace(end_ns).unwrap_or(end_ns);
         for (key, watch) in files {
             let file = FileId {
                 dev: key.device,
                 ino: key.inode,
             };
-            let Some(pages) = ahead.since_last(file, &watch) else {
+            let path = self.enricher.labels().path_of(file).cloned();
+            if path.is_none() && !last {
+                continue;
+            }
+            let Some((since_ns, pages)) = ahead.since_last(file, end_ns, &watch) else {
                 continue;
             };
-            let path = self.enricher.labels().path_of(file).cloned();
             let told = ReadAhead {
-                begin_ns,
+                begin_ns: since_ns.unwrap_or(start_ns),
                 end_ns,
                 path,
                 pages,
@@ -91,11 +107,11 @@ mod tests {
             mapped: 3,
             ..FileWatch::default()
         };
-        let first = ahead.since_last(file, &watch).expect("something");
-        assert_eq!((first.read, first.mapped), (31, 3));
-        assert_eq!(ahead.since_last(file, &watch), None);
+        let (since_ns, first) = ahead.since_last(file, 10, &watch).expect("something");
+        assert_eq!((since_ns, first.read, first.mapped), (None, 31, 3));
+        assert_eq!(ahead.since_last(file, 20, &watch), None);
         watch.dropped = 28;
-        let then = ahead.since_last(file, &watch).expect("something");
-        assert_eq!((then.read, then.mapped, then.dropped), (0, 0, 28));
+        let (since_ns, then) = ahead.since_last(file, 30, &watch).expect("something");
+        assert_eq!((since_ns, then.read, then.dropped), (Some(10), 0, 28));
     }
 }

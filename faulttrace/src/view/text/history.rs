@@ -205,28 +205,31 @@ pub(in crate::view) fn read_ahead(page: Page, all: &ReadAheads, rows: usize, out
         return;
     }
     page.say("", out);
-    let head = "read ahead of faults, besides the pages they asked for";
+    let head = "read ahead of faults of all traced processes, besides the pages they asked for";
     page.line().paint(Paint::Bold, head).end(out);
     let (files, others) = all.top(rows);
     for (path, pages) in files {
         let at = words::file(path.and(Some(MappingKind::File)), path, false);
-        let line = page.line().add(&used(pages));
+        let line = page.line().add(&mapped(pages));
         line.path(&at.path, &at.suffix).end(out);
     }
-    if others.read > 0 {
-        page.line().add(&used(&others)).add("other files").end(out);
+    if others != AheadPages::default() {
+        let line = page.line().add(&mapped(&others));
+        line.add("other files").end(out);
     }
 }
 
-/// How much was read, and how much of it was used at most.
-fn used(pages: &AheadPages) -> String {
-    let mut text = format!(
-        "{:>10}  at most {:>5} used",
-        bytes(pages.read),
-        words::percent(pages.used_at_most(), pages.read)
-    );
-    if pages.dropped > 0 {
-        text += &format!(", {} left memory unused", bytes(pages.dropped));
+/// How much was read, and how much of it was mapped at most.
+fn mapped(pages: &AheadPages) -> String {
+    let most = words::at_most(pages.used_at_most(), pages.read);
+    let mut text = format!("{:>10}  at most {most:>5} mapped", bytes(pages.read));
+    for (count, what) in [
+        (pages.unknown, "not known"),
+        (pages.dropped, "left memory unmapped"),
+    ] {
+        if count > 0 {
+            text += &format!(", {} {what}", bytes(count));
+        }
     }
     text + "  "
 }

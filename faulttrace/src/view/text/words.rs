@@ -319,6 +319,15 @@ pub(in crate::view) fn about(bytes: u64) -> String {
     size(bytes)
 }
 
+/// A part of a whole as a bound: per cent, rounded up.
+pub(in crate::view) fn at_most(part: u64, whole: u64) -> String {
+    let percent = u128::from(part) * 100;
+    match whole {
+        0 => "?".to_owned(),
+        _ => format!("{} %", percent.div_ceil(u128::from(whole))),
+    }
+}
+
 /// A part of a whole: `12 %`. Less than all is never 100 %, more than nothing never 0 %.
 pub(in crate::view) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {

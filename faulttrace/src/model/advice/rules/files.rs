@@ -137,24 +137,28 @@ fn random(file: &FileFindings) -> Option<Advice> {
     };
     let actions = vec![Action::MadvRandom, Action::LowerReadAhead];
     let mut advice = advice(file, Rule::RandomAccess, &ahead, gain, actions);
-    advice.only_if = few_used(file, &ahead, pages_percent);
+    advice.only_if = Some(few_used(file, &file.reads, pages_percent));
     Some(advice)
 }
 
-/// What must be so of the pages that reads bring in, unless the trace tells that it is: `pages_percent` of a
-/// page are used of each in the mean, at most. The page that was asked for is.
-fn few_used(file: &FileFindings, reads: &Tally, pages_percent: Option<u64>) -> Option<Condition> {
-    let used = file.ahead.map(|ahead| ahead.used_at_most());
-    let of_each = |used: u64| used.saturating_mul(100).checked_div(reads.faults);
-    let at_most_percent = used.and_then(of_each).map(|more| more.saturating_add(100));
+/// What must be so of the pages that reads bring in: `pages_percent` of a page are used of each in the mean, at
+/// most. The page that was asked for is.
+fn few_used(file: &FileFindings, reads: &Reads, pages_percent: Option<u64>) -> Condition {
+    // Of what faults in system calls had read nothing is told.
+    let told = file.ahead.filter(|_| reads.ahead_in_calls == 0);
+    let of_each = |used: u64| {
+        let reads = reads.ahead.faults.max(1);
+        used.saturating_mul(100).div_ceil(reads).saturating_add(100)
+    };
+    let at_most_percent = told.map(|ahead| of_each(ahead.used_at_most()));
     let known = pages_percent.zip(at_most_percent);
-    let condition = Condition::FewUsed {
+    if known.is_some_and(|(limit, most)| most < limit) {
+        return Condition::OnlyMapped;
+    }
+    Condition::FewUsed {
         pages_percent,
         at_most_percent,
-    };
-    known
-        .is_none_or(|(limit, most)| most >= limit)
-        .then_some(condition)
+    }
 }
 
 /// Pages that were in memory before.

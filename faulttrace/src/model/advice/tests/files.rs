@@ -172,8 +172,12 @@ fn reads_here_and_there_with_readahead_may_want_none() {
 }
 
 /// What faults had read of the file ahead, beside 320 faults of which one in 16 read a page alone.
-fn with_ahead(mapped: u64) -> Advised {
+fn with_ahead(mapped: u64, of_some: Mode) -> Advised {
     let mut faults = far(320, &ahead());
+    for one in &mut faults {
+        one.facts.mode = Mode::User;
+    }
+    faults[7].facts.mode = of_some;
     for one in faults.iter_mut().step_by(16) {
         one.facts.kernel_stack = Some(single());
         one.duration_ns = MS / 4;
@@ -196,9 +200,10 @@ fn with_ahead(mapped: u64) -> Advised {
 #[test]
 fn what_is_known_to_be_used_is_no_condition() {
     // A read of one page takes a quarter of the time: worth it if fewer than four pages of a read are used.
-    let known = with_ahead(300 * 2);
+    let known = with_ahead(300 * 2, Mode::User);
     let one = only(&known);
-    assert_eq!((one.rule, one.only_if), (Rule::RandomAccess, None));
+    assert_eq!(one.rule, Rule::RandomAccess);
+    assert_eq!(one.only_if, Some(Condition::OnlyMapped));
     let told = |one: &Advice| {
         let ahead = |evidence: &Evidence| match evidence {
             Evidence::ReadAhead { pages, .. } => Some(pages.used_at_most()),
@@ -208,12 +213,19 @@ fn what_is_known_to_be_used_is_no_condition() {
     };
     assert_eq!(told(one), Some(600));
     // Around each page fifteen more were mapped.
-    let open = with_ahead(300 * 15);
+    let open = with_ahead(300 * 15, Mode::User);
     let condition = Condition::FewUsed {
         pages_percent: Some(400),
         at_most_percent: Some(1_600),
     };
     assert_eq!(only(&open).only_if, Some(condition));
+    // What faults in system calls had read is not in it.
+    let partly = with_ahead(300 * 2, Mode::Kernel);
+    let condition = Condition::FewUsed {
+        pages_percent: Some(400),
+        at_most_percent: None,
+    };
+    assert_eq!(only(&partly).only_if, Some(condition));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::model::advice::{
 use crate::view::escape::escaped;
 use crate::view::report::advice::holders;
 use crate::view::text::history;
-use crate::view::text::words::{about, duration, plural, with_id};
+use crate::view::text::words::{about, at_most, duration, plural, with_id};
 use crate::view::text::words::{name, percent};
 
 /// Longest name of a source file, bytes.
@@ -279,6 +279,10 @@ pub(super) fn condition(condition: Condition) -> String {
             pages_percent,
             at_most_percent,
         } => few_used(pages_percent, at_most_percent),
+        Condition::OnlyMapped => {
+            "nobody reads the same pages with read() soon after: this trace tells of mappings alone"
+                .to_owned()
+        }
         Condition::NotOnPurpose => {
             "nobody dropped the pages on purpose (POSIX_FADV_DONTNEED, drop_caches) or put another \
              file under the same name: this trace does not tell"
@@ -295,7 +299,7 @@ fn few_used(pages_percent: Option<u64>, at_most_percent: Option<u64>) -> String 
     };
     let known = match at_most_percent {
         Some(percent) => format!(
-            "of each, at most {} are, which is all that this trace tells",
+            "of each, at most {} are by way of a mapping, which is all that this trace tells",
             pages(percent)
         ),
         None => {
@@ -312,12 +316,13 @@ fn few_used(pages_percent: Option<u64>, at_most_percent: Option<u64>) -> String 
 fn read_ahead(pages: &AheadPages, page_bytes: u64) -> String {
     let size = |pages: u64| about(pages.saturating_mul(page_bytes));
     let mut text = format!(
-        "{} read besides the pages that faults asked for: at most {} of it was used",
+        "{} read besides the pages that faults asked for, of all traced processes: at most {} of it was \
+         mapped since",
         size(pages.read),
-        percent(pages.used_at_most(), pages.read)
+        at_most(pages.used_at_most(), pages.read)
     );
     if pages.dropped > 0 {
-        text += &format!(", {} left memory unused", size(pages.dropped));
+        text += &format!(", {} left memory unmapped", size(pages.dropped));
     }
     text
 }
