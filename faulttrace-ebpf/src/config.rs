@@ -160,6 +160,8 @@ globals! {
     OFF_DISK_FIRST_MINOR: u64 = 0;
     /// Tracepoints of the block layer pass the queue first: before 5.11.
     BLOCK_PASSES_QUEUE: u32 = 0;
+    /// The same of the tracepoints of bios.
+    BIO_PASSES_QUEUE: u32 = 0;
 
     /// sched_switch passes prev_state as an argument: kernel commit fa2c3254d7cf (5.18).
     SWITCH_HAS_STATE: u32 = 1;

@@ -54,17 +54,6 @@ pub fn issued(ctx: *mut c_void) {
     }
 }
 
-/// The tracepoint's argument after the queue, which kernel commits a54895fa057c and e8a676d61c07 (5.11)
-/// took away.
-#[inline(always)]
-pub fn first_own_argument(ctx: *mut c_void) -> u64 {
-    if config::BLOCK_PASSES_QUEUE.load() != 0 {
-        argument(ctx, 1)
-    } else {
-        argument(ctx, 0)
-    }
-}
-
 /// Counts a part of a request in its fault, as far as that was not done when it was issued before.
 #[inline(always)]
 fn note_issued(part: &mut ReadRequest, request: u64, whole: u64) {

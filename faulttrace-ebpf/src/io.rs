@@ -8,7 +8,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, counter};
 
 use crate::config::{self, current, member, traced};
-use crate::device::{self, NOTHING, OP_MASK, OP_READ};
+use crate::device::{NOTHING, OP_MASK, OP_READ};
 use crate::end;
 use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, Slot, what};
 use crate::registers;
@@ -62,7 +62,8 @@ fn read_of_fault(ctx: *mut c_void) -> Option<(u64, u32, u64)> {
     if !traced(tgid, tid) {
         return None;
     }
-    let bio = device::first_own_argument(ctx);
+    let index = usize::from(config::BIO_PASSES_QUEUE.load() != 0);
+    let bio = config::argument_as_number(ctx, index)?;
     let operation: u32 = member(bio as *const u8, &config::OFF_BIO_OPF);
     if operation & OP_MASK != OP_READ {
         return None;

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
 /// `BPF_MAP_CREATE` and `BPF_MAP_TYPE_RINGBUF` of include/uapi/linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
 const TYPE_RINGBUF: u32 = 27;
@@ -17,8 +19,28 @@ struct MapAttributes {
     map_flags: u32,
 }
 
-/// Creates the smallest ring buffer and lets it go.
+/// Creates the smallest ring buffer and lets it go. Before kernel commits 3ac1f01b43b6 and 80ee81e0403c (5.11) maps
+/// count as locked memory of the user, of which another tracer may have used up what is allowed: then as much as
+/// is wanted is allowed for this, as it will be when the programs are loaded.
 pub(super) fn create_ring_buffer() -> io::Result<()> {
+    let is_refused = |result: &io::Result<()>| matches!(result, Err(error) if error.raw_os_error() == Some(libc::EPERM));
+    let first = try_ring_buffer();
+    if !is_refused(&first) {
+        return first;
+    }
+    let memlock = Resource::RLIMIT_MEMLOCK;
+    let Ok((soft, hard)) = getrlimit(memlock) else {
+        return first;
+    };
+    if setrlimit(memlock, RLIM_INFINITY, RLIM_INFINITY).is_err() {
+        return first;
+    }
+    let again = try_ring_buffer();
+    setrlimit(memlock, soft, hard)?;
+    again
+}
+
+fn try_ring_buffer() -> io::Result<()> {
     let attributes = MapAttributes {
         map_type: TYPE_RINGBUF,
         key_size: 0,

@@ -34,6 +34,8 @@ pub struct BlockTypes {
     /// The tracepoints pass the queue first, as before kernel commits a54895fa057c and e8a676d61c07
     /// (5.11).
     pub passes_queue: bool,
+    /// The same of the tracepoints of bios: not all kernels have both changes, or none.
+    pub bio_passes_queue: bool,
 }
 
 /// Where the disk of a request is.
@@ -56,6 +58,9 @@ pub(super) fn block_types(btf: &Btf) -> Result<BlockTypes, &'static str> {
     };
     let device =
         member("bio", "bi_bdev").and_then(|bdev| Ok((bdev, member("block_device", "bd_dev")?)));
+    // void *__data, [queue,] request or bio
+    let passes_queue =
+        |tracepoint| tracepoint_arguments(btf, tracepoint).is_some_and(|count| count >= 3);
     Ok(BlockTypes {
         bio_next: needed("bio", "bi_next", "bio.bi_next")?,
         bio_opf: needed("bio", "bi_opf", "bio.bi_opf")?,
@@ -69,8 +74,8 @@ pub(super) fn block_types(btf: &Btf) -> Result<BlockTypes, &'static str> {
         disk,
         disk_major: needed("gendisk", "major", "gendisk.major")?,
         disk_first_minor: needed("gendisk", "first_minor", "gendisk.first_minor")?,
-        // void *__data, [queue,] request
-        passes_queue: tracepoint_arguments(btf, "block_rq_issue").is_some_and(|count| count >= 3),
+        passes_queue: passes_queue("block_rq_issue"),
+        bio_passes_queue: passes_queue("block_bio_queue"),
     })
 }
 
@@ -115,6 +120,7 @@ pub(super) fn numbers(types: &BlockTypes) -> impl Iterator<Item = (&'static str,
         ("BIO_HAS_BDEV", u32::from(types.bio_device.is_some())),
         ("DISK_OF_QUEUE", u32::from(of_queue)),
         ("BLOCK_PASSES_QUEUE", u32::from(types.passes_queue)),
+        ("BIO_PASSES_QUEUE", u32::from(types.bio_passes_queue)),
         ("IO", 1),
     ]
     .into_iter()
