@@ -73,7 +73,7 @@ fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() 
     let faults = trace.faults(work.pid());
     let ended: Vec<_> = faults
         .iter()
-        .filter(|fault| fault.facts.tid == tid)
+        .filter(|fault| fault.facts.tid == tid && fault.facts.began_before_attach)
         .collect();
     let [fault] = ended[..] else {
         trace.fail(&format!("one fault ended, not {ended:#?}"));
