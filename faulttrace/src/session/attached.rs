@@ -36,7 +36,9 @@ pub(super) fn enter_stuck(
         let traced = |thread: &StuckThread| chosen.traces(thread.pid, thread.tid);
         found.into_iter().filter(traced).collect::<Vec<_>>()
     };
+    let say = |stuck: usize| log::info!("{stuck} threads were stuck in a fault before");
     if scan().is_empty() {
+        say(0);
         return Ok(Vec::new());
     }
     // That takes a while, in which some of them will go on: so look again.
@@ -61,7 +63,7 @@ pub(super) fn enter_stuck(
         register_kernel_stack(thread, enricher);
     }
     register_user_stacks(&entered, &found, enricher);
-    log::info!("{} threads were stuck in a fault before", entered.len());
+    say(entered.len());
     let registers = entered.iter().filter_map(|thread| {
         let of = found.iter().find(|found| found.tid == thread.tid)?;
         Some((thread.pid, *of))
