@@ -55,6 +55,7 @@ pub fn added(ctx: *mut c_void) {
         let (first, asked) = (noting.key.index, ahead::asked_for(&file));
         let is_huge = pages >= ahead::HUGE_PAGES;
         noting.asked = if is_huge { pages::NOT_ASKED } else { asked };
+        noting.folio_pages = pages as u32;
         pages::note_added(pages);
         if asked != pages::NOT_ASKED {
             let asked_here = asked >= first && asked - first < pages;

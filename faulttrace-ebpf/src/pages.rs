@@ -135,9 +135,6 @@ pub fn folio_of(noting: &Noting) -> Option<(u64, u64)> {
 /// The page of [`Noting::key`] and those that follow were added to the page cache.
 #[inline(always)]
 pub fn note_added(pages: u64) {
-    if let Some(noting) = noting() {
-        noting.folio_pages = pages as u32;
-    }
     each(pages, |index| {
         added_one(index);
     });

@@ -6,14 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use faulttrace_tests::harness::Bench;
-use faulttrace_tests::harness::disk::{LoopDisk, create, evict};
+use faulttrace_tests::harness::disk::{LoopDisk, create, drop_unmapped, evict};
 use faulttrace_tests::harness::record::{ReadAhead, Record};
 use faulttrace_tests::harness::saved::{report, succeed};
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
 use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::mem::Mapping;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::Value;
 
 /// Pages of the file.
@@ -24,6 +23,7 @@ const WINDOW: usize = 32;
 /// A run, and what the kernel said when all was touched, and when all was dropped that nobody had mapped.
 struct Run {
     trace: Trace,
+    pid: u32,
     told: ReadAhead,
     /// Pages in the page cache.
     cached: u64,
@@ -49,18 +49,10 @@ fn mapped(work: &Work) -> u64 {
     present.count() as u64
 }
 
-/// Drops what no process has mapped.
-fn drop_unmapped(file: &Path) {
-    let file = File::open(file).expect("the file");
-    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).expect("fadvise");
-}
-
 /// Touches pages of a file on this disk.
 fn run(disk: &LoopDisk, how: &[&str]) -> Run {
     let file = disk.path().join("data");
-    if !file.exists() {
-        create(&file, PAGES);
-    }
+    create(&file, PAGES);
     evict(&file);
     assert_eq!(cached(&file), 0, "all of it is cold");
     let path = file.to_str().expect("our own path");
@@ -69,9 +61,9 @@ fn run(disk: &LoopDisk, how: &[&str]) -> Run {
     assert_ne!(tracer.start.rungs["pages_mapped"], "none");
     work.run();
     let (in_cache, in_tables) = (cached(&file), mapped(&work));
-    drop_unmapped(&file);
+    drop_unmapped(&File::open(&file).expect("the file"));
     let kept = cached(&file);
-    let trace = tracer.stop();
+    let (trace, pid) = (tracer.stop(), work.pid());
     work.exit();
     let mut told = ReadAhead::default();
     for record in &trace.records {
@@ -87,6 +79,7 @@ fn run(disk: &LoopDisk, how: &[&str]) -> Run {
     eprintln!("{how:?}: {told:?}; cached {in_cache}, mapped {in_tables}, kept {kept}");
     Run {
         trace,
+        pid,
         told,
         cached: in_cache,
         mapped: in_tables,
@@ -98,11 +91,7 @@ impl Run {
     /// What was told is what the kernel says.
     fn check(&self) {
         let Run { told, .. } = self;
-        let summary = self.trace.records.iter().find_map(|record| match record {
-            Record::Summary(summary) if summary.pid.is_some() => Some(summary),
-            _ => None,
-        });
-        let majors = summary.expect("a summary").majors;
+        let majors = self.trace.summary(self.pid).majors;
         // Whatever is in the page cache and was not read ahead was asked for by a fault of its own.
         let less = |whole: u64, part: u64| {
             let rest = whole.checked_sub(part);

@@ -259,12 +259,7 @@ pub enum Evidence {
         faults: u64,
     },
     /// What faults had read of the file ahead (`--evictions`).
-    ReadAhead {
-        /// Pages.
-        pages: AheadPages,
-        /// Size of a page, bytes.
-        page_bytes: u64,
-    },
+    ReadAhead(AheadPages),
     /// Nearly all of the waits ended early in the trace.
     Early {
         /// Within this from its beginning, ns.

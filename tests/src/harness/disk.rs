@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::mount::{MntFlags, umount2};
 
 use super::process::{must, until};
@@ -28,16 +28,18 @@ pub fn create(path: &Path, pages: usize) {
     file.sync_all().expect("sync a file");
 }
 
+/// Drops from the page cache what no process has mapped of a file.
+pub fn drop_unmapped(file: &File) {
+    posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).expect("posix_fadvise");
+}
+
 /// Drops a file from the page cache. Panics if some of it stays.
 pub fn evict(path: &Path) {
     let file = File::open(path).expect("open a file");
     file.sync_all().expect("sync a file");
     let mapping = Mapping::file(&file).expect("map a file");
     until("the file is evicted", SOON, || {
-        // SAFETY: plain system call on an open descriptor.
-        let done =
-            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        assert_eq!(done, 0, "posix_fadvise");
+        drop_unmapped(&file);
         mapping.resident().expect("mincore") == 0
     });
 }

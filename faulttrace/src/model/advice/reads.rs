@@ -57,7 +57,6 @@ fn has(site: &Site, names: &[&str]) -> bool {
 impl Reads {
     /// Counts faults of a site, if they waited for a read.
     pub(super) fn credit(&mut self, site: &Site, sum: &Tally) {
-        let in_call = site.facts.mode != Mode::User;
         let place = match site.facts.cause {
             Some(_) if is_asked_for(site) && is_read(site.facts.cause) => &mut self.asked_for,
             Some(Cause::ReadWait | Cause::FileWait) => &mut self.waited,
@@ -66,8 +65,9 @@ impl Reads {
             }
             Some(Cause::Fuse | Cause::Nfs) => &mut self.served,
             Some(Cause::FileRead) if has(site, &FOLIOS) => {
-                let more = if in_call { sum.faults } else { 0 };
-                self.ahead_in_calls = self.ahead_in_calls.saturating_add(more);
+                if site.facts.mode != Mode::User {
+                    self.ahead_in_calls = self.ahead_in_calls.saturating_add(sum.faults);
+                }
                 &mut self.ahead
             }
             Some(Cause::FileRead) => &mut self.started,

@@ -49,10 +49,12 @@ impl Ahead {
 impl Tracer {
     /// Asks what was read ahead, if it is time.
     pub(super) fn look_at_read_ahead(&mut self, progress: &mut Progress) -> Result<(), Error> {
-        match progress.ahead.asked_at {
-            Some(at) if at.elapsed() < ASK_EVERY => Ok(()),
-            _ => self.ask_read_ahead(false, progress),
+        let asked_at = progress.ahead.asked_at;
+        if self.probe.page_cache().is_none() || asked_at.is_some_and(|at| at.elapsed() < ASK_EVERY)
+        {
+            return Ok(());
         }
+        self.ask_read_ahead(false, progress)
     }
 
     /// Asks what was read ahead since the last time, and tells it. Files whose path is not known yet are told of

@@ -87,7 +87,7 @@ fn by_whom((name, pid): (&Name, u32), cgroup: Option<&Name>) -> String {
 }
 
 /// Pages as bytes.
-fn bytes(pages: u64) -> String {
+pub(in crate::view) fn bytes(pages: u64) -> String {
     words::about(pages.saturating_mul(PAGE_BYTES))
 }
 

@@ -7,7 +7,7 @@ use crate::model::advice::{
     Action, Advice, Condition, Evidence, FileFindings, Findings, Gain, How, MIN_FAULTS, Reads,
     Rule, Unit, WINDOW_BYTES,
 };
-use crate::model::analysis::{MIN_STEPS, PAGE_BYTES, Pattern, WINDOW_BYTES as NEAR_BYTES};
+use crate::model::analysis::{MIN_STEPS, Pattern, WINDOW_BYTES as NEAR_BYTES};
 use crate::model::summary::Tally;
 
 /// Steps forward within readahead's reach that make a way through a file one that goes forward, %.
@@ -137,13 +137,14 @@ fn random(file: &FileFindings) -> Option<Advice> {
     };
     let actions = vec![Action::MadvRandom, Action::LowerReadAhead];
     let mut advice = advice(file, Rule::RandomAccess, &ahead, gain, actions);
-    advice.only_if = Some(few_used(file, &file.reads, pages_percent));
+    advice.only_if = Some(few_used(file, pages_percent));
     Some(advice)
 }
 
 /// What must be so of the pages that reads bring in: `pages_percent` of a page are used of each in the mean, at
 /// most. The page that was asked for is.
-fn few_used(file: &FileFindings, reads: &Reads, pages_percent: Option<u64>) -> Condition {
+fn few_used(file: &FileFindings, pages_percent: Option<u64>) -> Condition {
+    let reads = &file.reads;
     // Of what faults in system calls had read nothing is told.
     let told = file.ahead.filter(|_| reads.ahead_in_calls == 0);
     let of_each = |used: u64| {
@@ -278,10 +279,7 @@ fn evidence(file: &FileFindings) -> Vec<Evidence> {
         });
     }
     if let Some(pages) = file.ahead.filter(|pages| pages.read > 0) {
-        evidence.push(Evidence::ReadAhead {
-            pages,
-            page_bytes: PAGE_BYTES,
-        });
+        evidence.push(Evidence::ReadAhead(pages));
     }
     if let Some((within_ns, wall_ns)) = file.early {
         evidence.push(Evidence::Early { within_ns, wall_ns });

@@ -206,7 +206,7 @@ fn what_is_known_to_be_used_is_no_condition() {
     assert_eq!(one.only_if, Some(Condition::OnlyMapped));
     let told = |one: &Advice| {
         let ahead = |evidence: &Evidence| match evidence {
-            Evidence::ReadAhead { pages, .. } => Some(pages.used_at_most()),
+            Evidence::ReadAhead(pages) => Some(pages.used_at_most()),
             _ => None,
         };
         one.evidence.iter().find_map(ahead)

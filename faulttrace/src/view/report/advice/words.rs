@@ -69,7 +69,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             plural(*faults, "fault"),
             about(to.saturating_sub(*from))
         ),
-        Evidence::ReadAhead { pages, page_bytes } => read_ahead(pages, *page_bytes),
+        Evidence::ReadAhead(pages) => read_ahead(pages),
         Evidence::Early { within_ns, wall_ns } => format!(
             "95 % of the blocked time lies in the first {} of {}: a start, or a cold cache",
             duration(*within_ns),
@@ -313,16 +313,15 @@ fn few_used(pages_percent: Option<u64>, at_most_percent: Option<u64>) -> String 
 }
 
 /// How much was read besides what was asked for, and used.
-fn read_ahead(pages: &AheadPages, page_bytes: u64) -> String {
-    let size = |pages: u64| about(pages.saturating_mul(page_bytes));
+fn read_ahead(pages: &AheadPages) -> String {
     let mut text = format!(
         "{} read besides the pages that faults asked for, of all traced processes: at most {} of it was \
          mapped since",
-        size(pages.read),
+        history::bytes(pages.read),
         at_most(pages.used_at_most(), pages.read)
     );
     if pages.dropped > 0 {
-        text += &format!(", {} left memory unmapped", size(pages.dropped));
+        text += &format!(", {} left memory unmapped", history::bytes(pages.dropped));
     }
     text
 }
