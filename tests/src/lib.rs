@@ -11,6 +11,7 @@ pub mod endurance;
 pub mod frozen;
 pub mod harness;
 pub mod mem;
+pub mod nfs;
 pub mod random;
 pub mod slowfs;
 pub mod truth;

@@ -10,6 +10,8 @@ use std::ptr;
 
 /// The page size that all offsets of the tests assume, bytes.
 pub const PAGE: usize = 4096;
+/// A huge page of x86_64, and of arm64 with pages of 4 KiB, bytes.
+pub const HUGE_PAGE: usize = 2 << 20;
 
 /// Keeps in memory all that is mapped now, so that of what the process maps, only what comes later can
 /// be taken away (mlockall(2)).
@@ -78,6 +80,13 @@ impl Mapping {
         let mapping = Self::map(len, prot, flags, None, 0)?;
         mapping.advise(libc::MADV_HUGEPAGE)?;
         Ok(mapping)
+    }
+
+    /// Private memory in huge pages of hugetlbfs, which must have been reserved.
+    pub fn hugetlb(len: usize) -> io::Result<Mapping> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+        Self::map(len, prot, flags, None, 0)
     }
 
     /// Maps the whole file, shared and writable.

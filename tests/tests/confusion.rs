@@ -9,6 +9,7 @@ use faulttrace_tests::frozen::Stutter;
 use faulttrace_tests::harness::cgroup::MemoryGroup;
 use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, evict, set_depth};
 use faulttrace_tests::harness::matrix::{Known, Matrix, judge};
+use faulttrace_tests::harness::memory::{HugePages, ZramSwap};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::{Work, binary};
@@ -44,8 +45,24 @@ fn causes_are_told_from_each_other() {
         // There, no thread runs while another splits a page.
         (if emulated() { 0 } else { 20 }, true),
     );
+    same_pages(&mut matrix);
     matrix.print();
     matrix.check();
+}
+
+/// Several threads at the same page at once, of which one has it cleared or swapped in.
+fn same_pages(matrix: &mut Matrix) {
+    let _reserved = HugePages::reserve(16);
+    let work = Work::start(["together", "huge-pages", "--pages=16"]);
+    judge(
+        matrix,
+        ("same huge page", "huge_page"),
+        work,
+        (if emulated() { 0 } else { 20 }, true),
+    );
+    let _zram = ZramSwap::new(64);
+    let work = Work::start(["together", "swapped", "--pages=4096"]);
+    judge(matrix, ("same page of zram", "swap_in"), work, (20, true));
 }
 
 /// Own reads from a disk, by reading and by writing to a private mapping.

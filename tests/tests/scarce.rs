@@ -6,6 +6,7 @@ use std::process::Command;
 
 use faulttrace_tests::harness::disk::{SwapFile, create, disk_of, evict, set_depth};
 use faulttrace_tests::harness::matrix::{Matrix, judge};
+use faulttrace_tests::harness::memory::set_reserved;
 use faulttrace_tests::harness::process::{meminfo, pid_of_run};
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
@@ -31,7 +32,7 @@ impl Taken {
         fs::write("/proc/sys/vm/drop_caches", "1").expect("drop_caches");
         let pages = meminfo("MemAvailable").saturating_sub(bytes) / meminfo("Hugepagesize");
         let taken = Taken;
-        reserve(pages);
+        set_reserved(pages);
         let left = meminfo("MemAvailable");
         assert!(left < 2 * bytes, "{} MiB are left", left / MIB);
         taken
@@ -40,12 +41,8 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        reserve(0);
+        set_reserved(0);
     }
-}
-
-fn reserve(pages: u64) {
-    fs::write("/proc/sys/vm/nr_hugepages", pages.to_string()).expect("nr_hugepages");
 }
 
 #[test]

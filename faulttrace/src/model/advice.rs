@@ -215,6 +215,8 @@ rules! {
     CopyOnWrite = "copy_on_write",
     /// Pages were being moved.
     Migration = "migration",
+    /// Huge pages of hugetlbfs were locked by other threads.
+    HugePages = "huge_pages",
     /// Threads of a process were blocked at once.
     BlockedTogether = "blocked_together",
     /// Requests waited for their turn at a device.
@@ -419,6 +421,8 @@ pub enum Action {
     SpawnNotFork,
     /// No automatic NUMA balancing, memory bound to a node.
     BindMemory,
+    /// Huge pages are made before they are used.
+    PopulateHugePages,
     /// Read in threads that may block.
     ReadInThreads,
     /// Fewer requests of others at the same device.

@@ -32,6 +32,8 @@ pub enum Cause {
     MemcgReclaim,
     /// Compaction for a huge page or high-order allocation.
     Compaction,
+    /// A lock on a huge page of hugetlbfs, which another thread clears, copies or takes away.
+    HugePage,
     /// A write fault that waited for writeback or for the journal.
     Writeback,
     /// A FUSE server's answer.

@@ -70,6 +70,7 @@ names!(
     DirectReclaim = "direct_reclaim",
     MemcgReclaim = "memcg_reclaim",
     Compaction = "compaction",
+    HugePage = "huge_page",
     Writeback = "writeback",
     Fuse = "fuse",
     Nfs = "nfs",

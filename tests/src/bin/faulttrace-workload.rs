@@ -1,10 +1,11 @@
 //! The workloads of the end-to-end tests as one program: it parses, and runs the one named.
 
 use clap::Parser;
+use faulttrace_tests::nfs;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
     anon, blocked, blocks, chaos, churn, direct, grow, gup, kernel_mode, mmap_lock, paced, plain,
-    quiet, revisit, split, stall, swap, touch, tree, uffd, written,
+    quiet, revisit, split, stall, swap, together, touch, tree, uffd, written,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -25,6 +26,7 @@ enum Workload {
     Blocks(blocks::BlocksArgs),
     Hog(anon::HogArgs),
     Swap(swap::SwapArgs),
+    Together(together::TogetherArgs),
     Grow(grow::GrowArgs),
     Split(split::SplitArgs),
     Written(written::WrittenArgs),
@@ -33,6 +35,7 @@ enum Workload {
     Tree(tree::TreeArgs),
     Plain(plain::PlainArgs),
     Slowfs(serve::SlowFsArgs),
+    Nfs(nfs::NfsArgs),
 }
 
 fn main() {
@@ -52,6 +55,7 @@ fn main() {
         Workload::Blocks(args) => blocks::run(&args),
         Workload::Hog(args) => anon::hog(&args),
         Workload::Swap(args) => swap::run(&args),
+        Workload::Together(args) => together::run(&args),
         Workload::Grow(args) => grow::run(&args),
         Workload::Split(args) => split::run(&args),
         Workload::Written(args) => written::run(&args),
@@ -60,5 +64,6 @@ fn main() {
         Workload::Tree(args) => tree::run(&args),
         Workload::Plain(args) => std::process::exit(plain::run(&args)),
         Workload::Slowfs(args) => serve::run(args),
+        Workload::Nfs(args) => nfs::run(&args),
     }
 }

@@ -9,6 +9,8 @@ pub mod cgroup;
 pub mod disk;
 pub mod gostall;
 pub mod matrix;
+pub mod memory;
+pub mod nfs;
 pub mod privileges;
 pub mod process;
 pub mod programs;

@@ -128,7 +128,7 @@ fn finish(state: &mut State, mut read: Read, reply: ReplyData) {
 }
 
 /// The bytes of a part of the file: each page begins with its own offset.
-fn content(offset: u64, size: u32) -> Vec<u8> {
+pub(crate) fn content(offset: u64, size: u32) -> Vec<u8> {
     let mut bytes = vec![0_u8; size as usize];
     for (index, page) in bytes.chunks_mut(PAGE).enumerate() {
         let stamp = (offset + (index * PAGE) as u64).to_ne_bytes();

@@ -23,6 +23,7 @@ pub mod revisit;
 pub mod split;
 pub mod stall;
 pub mod swap;
+pub mod together;
 pub mod touch;
 pub mod tree;
 pub mod uffd;

@@ -18,8 +18,8 @@ use super::userland::{Libraries, Userland, tool};
 use crate::cargo::{Executable, find_binary};
 use crate::shell::{describe, output_of, run, say};
 
-/// Modules for the disk, FUSE and loop devices, unless they are built in.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "loop", "fuse"];
+/// Modules for the disk, FUSE, loop devices, NFS and zram, unless they are built in.
+const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "loop", "fuse", "nfsv3", "zram"];
 /// What busybox does for the guest.
 const APPLETS: [&str; 17] = [
     "sh", "cat", "chmod", "dd", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed", "sleep",

@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 19] = [
+pub(super) static PROGRAMS: [Program; 20] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
@@ -34,6 +34,7 @@ pub(super) static PROGRAMS: [Program; 19] = [
     whole("kernel_mode"),
     whole("causes"),
     whole("confusion"),
+    whole("nfs"),
     whole("wakers"),
     whole("scarce"),
     Program {

@@ -214,6 +214,10 @@ pub(super) const RULES: &[Rule] = &[
         Cause::Migration,
         &["do_numa_page", "do_huge_pmd_numa_page", "migrate_*"],
     ),
+    // Inside of these, an allocation or a copy has its own name. What is left are locks: the table of
+    // mutexes that lets one thread at a time fault on a page, the page's, the VMA's (mm/hugetlb.c,
+    // hugetlb_fault).
+    is(PATH, Cause::HugePage, &["hugetlb_fault", "hugetlb_no_page"]),
     // filemap_fault further in wins: then it is the page to copy from that had to be read.
     is(
         PATH,

@@ -152,7 +152,17 @@ fn each_realistic_stack_has_its_cause() {
             Cause::Cow,
         ),
         ("folio_wait_bit_common __folio_lock do_wp_page", Cause::Cow),
-        ("mutex_lock hugetlb_fault", Cause::Unknown),
+        ("__mutex_lock.constprop.0 hugetlb_fault", Cause::HugePage),
+        (
+            "__folio_lock hugetlb_no_page hugetlb_fault",
+            Cause::HugePage,
+        ),
+        ("__cond_resched hugetlb_wp hugetlb_fault", Cause::Cow),
+        ("migration_entry_wait_huge hugetlb_fault", Cause::Migration),
+        (
+            "compact_zone try_to_compact_pages alloc_hugetlb_folio hugetlb_no_page hugetlb_fault",
+            Cause::Compaction,
+        ),
     ];
     for (inner, expected) in table {
         for major in [None, Some(true), Some(false)] {
@@ -217,7 +227,7 @@ fn mmap_lock_is_the_one_taken_outside_the_handler() {
             None,
             None
         ),
-        Cause::Unknown
+        Cause::HugePage
     );
     // And one that the interrupted system call holds or wants is not the fault's.
     let arm64 = "schedule rwsem_down_read_slowpath down_read do_page_fault do_translation_fault \

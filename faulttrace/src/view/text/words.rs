@@ -158,6 +158,7 @@ pub(in crate::view) fn awaited(cause: Cause) -> &'static str {
         Cause::DirectReclaim => "free memory (direct reclaim)",
         Cause::MemcgReclaim => "room under its memory cgroup's limit",
         Cause::Compaction => "contiguous memory (compaction)",
+        Cause::HugePage => "a lock on a huge page (hugetlbfs), held by another thread",
         Cause::Writeback => "writeback or the journal, before the page may be written",
         Cause::Fuse => "the answer of a FUSE server",
         Cause::Nfs => "the answer of an NFS server",

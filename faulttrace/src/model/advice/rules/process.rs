@@ -21,6 +21,11 @@ pub(super) fn waits(process: &ProcessFindings) -> impl Iterator<Item = Advice> {
             vec![Action::MadvPopulateWrite, Action::SpawnNotFork],
         ),
         (Rule::Migration, Cause::Migration, vec![Action::BindMemory]),
+        (
+            Rule::HugePages,
+            Cause::HugePage,
+            vec![Action::PopulateHugePages],
+        ),
     ]
     .into_iter()
     .filter_map(|(rule, cause, actions)| {

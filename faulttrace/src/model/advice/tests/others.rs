@@ -23,7 +23,7 @@ pub(super) fn because(cause: Cause, count: u64) -> Vec<Fault> {
 }
 
 /// The rule of a cause, and whose business it is.
-const RULES: [(Cause, Rule, About); 8] = [
+const RULES: [(Cause, Rule, About); 9] = [
     (Cause::SwapIn, Rule::SwapIn, About::Process(4700)),
     (Cause::Zswap, Rule::CompressedSwap, About::Process(4700)),
     (Cause::MemcgReclaim, Rule::MemcgLimit, About::Process(4700)),
@@ -32,6 +32,7 @@ const RULES: [(Cause, Rule, About); 8] = [
     (Cause::MmapLock, Rule::MmapLock, About::Process(4700)),
     (Cause::Userfaultfd, Rule::Userfaultfd, About::Process(4700)),
     (Cause::Cow, Rule::CopyOnWrite, About::Process(4700)),
+    (Cause::HugePage, Rule::HugePages, About::Process(4700)),
 ];
 
 #[test]

@@ -37,6 +37,7 @@ fn every_value_is_documented() {
         Cause::DirectReclaim,
         Cause::MemcgReclaim,
         Cause::Compaction,
+        Cause::HugePage,
         Cause::Writeback,
         Cause::Fuse,
         Cause::Nfs,

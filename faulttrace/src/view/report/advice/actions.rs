@@ -283,6 +283,12 @@ fn process(action: Action) -> Words {
             "bind the process and its memory to one node (numactl), or kernel.numa_balancing=0",
             "the other nodes' memory and CPUs are not used, or memory stays far away",
         ),
+        Action::PopulateHugePages => words(
+            "populate_huge_pages",
+            "map with MAP_POPULATE, or madvise(MADV_POPULATE_WRITE) (Linux 5.14), before several threads use \
+             the memory",
+            "all of it is cleared at the start and takes huge pages",
+        ),
         _ => words(
             "read_in_threads",
             "read what may be missing with pread() in threads that may wait (or io_uring), not by \
@@ -453,6 +459,7 @@ pub(super) const ALL: &[Action] = &[
     Action::MadvPopulateWrite,
     Action::SpawnNotFork,
     Action::BindMemory,
+    Action::PopulateHugePages,
     Action::ReadInThreads,
     Action::QuietDevice,
     Action::OtherDevice,

@@ -38,6 +38,7 @@ pub(super) fn title(rule: Rule) -> &'static str {
         Rule::Userfaultfd => "its userfaultfd handler answers late",
         Rule::CopyOnWrite => "pages were copied on write",
         Rule::Migration => "pages were being moved",
+        Rule::HugePages => "huge pages were being made or copied by other threads",
         Rule::BlockedTogether => "its threads are blocked together, for reads",
         Rule::BusyDevice => "reads wait for their turn at the device",
         Rule::PsStuck => "no P is left to run goroutines with: all are stuck in page faults",
