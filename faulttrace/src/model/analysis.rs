@@ -7,6 +7,7 @@
 mod chance;
 mod counted;
 mod diff;
+mod diff_ahead;
 mod diff_beside;
 mod diff_ps;
 mod durations;
@@ -40,6 +41,7 @@ use stalls::Stalls as Swept;
 
 pub use chance::{DEVIATIONS, LEAST_SHARE, MIN_FAULTS, MIN_WALL_NS, Verdict};
 pub use diff::{Change, Diff, DiffRow, GIVEN_UP_PERCENT, PERCENTILES, compare};
+pub use diff_ahead::{AheadChange, FileAhead};
 pub use diff_beside::{
     Beside, DeviceChange, DeviceKey, DevicesChange, Fate, PastsChange, WaitedChange,
 };

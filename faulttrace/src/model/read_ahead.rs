@@ -1,7 +1,17 @@
 //! What faults had read of files besides the pages that they asked for, and whether any of it was used
 //! (`--evictions`).
 
-use super::Name;
+use super::{Name, Start};
+
+/// The job whose rung tells whether it was looked at what became of pages that were read ahead.
+const JOB: &str = "pages_mapped";
+
+impl Start {
+    /// Whether it is told what was read ahead and how much of that was mapped (`--evictions`).
+    pub fn tells_read_ahead(&self) -> bool {
+        self.does(JOB)
+    }
+}
 
 /// Pages that faults of user mode of the traced processes had read of one file ahead, in some time, and what
 /// became in that time of these and of those read ahead before.

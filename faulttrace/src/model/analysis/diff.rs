@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::chance::{self, Samples, Verdict};
+use super::diff_ahead::{self, AheadChange};
 use super::diff_beside::{self, Beside, DevicesChange, PastsChange};
 use super::diff_ps::{self, PsChange};
 use super::durations::Durations;
@@ -23,6 +24,8 @@ pub struct Diff {
     pub ps: Option<PsChange>,
     /// What had become of pages; `None` if neither trace was asked to look (`--evictions`).
     pub pasts: Option<Beside<PastsChange>>,
+    /// What was read ahead of faults; `None` likewise.
+    pub read_ahead: Option<Beside<AheadChange>>,
     /// What devices did; `None` if neither trace was asked to follow reads (`--io`).
     pub devices: Option<Beside<DevicesChange>>,
     /// By cause, and so on: the greatest change of blocked time first.
@@ -121,6 +124,7 @@ struct Side<'a> {
 pub fn compare(before: &Report, after: &Report) -> Diff {
     let ps = diff_ps::compare(before, after);
     let pasts = diff_beside::pasts(before, after);
+    let read_ahead = diff_ahead::compare(before, after);
     let devices = diff_beside::devices(before, after);
     let (before, after) = (Side::new(before), Side::new(after));
     let mut keys: BTreeMap<&SeriesKey, ()> = BTreeMap::new();
@@ -145,6 +149,7 @@ pub fn compare(before: &Report, after: &Report) -> Diff {
         all: row(&SeriesKey::All, &before, &after),
         ps,
         pasts,
+        read_ahead,
         devices,
         causes,
         files,

@@ -24,7 +24,11 @@ pub struct Beside<T> {
 
 impl<T> Beside<T> {
     /// `None` if neither trace has it.
-    fn of<S>(before: Option<S>, after: Option<S>, compare: impl FnOnce(S, S) -> T) -> Option<Self> {
+    pub(super) fn of<S>(
+        before: Option<S>,
+        after: Option<S>,
+        compare: impl FnOnce(S, S) -> T,
+    ) -> Option<Self> {
         let (has_before, has_after) = (before.is_some(), after.is_some());
         (has_before || has_after).then(|| Beside {
             before: has_before,

@@ -2,6 +2,7 @@
 
 mod bounds;
 pub(crate) mod diff;
+pub(crate) mod diff_ahead;
 pub(crate) mod diff_beside;
 pub(crate) mod diff_ps;
 mod files;

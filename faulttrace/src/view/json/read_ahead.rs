@@ -37,8 +37,9 @@ struct ReadAheadPart<'a> {
     pages: PagesPart,
 }
 
+/// Counts of pages.
 #[derive(Serialize)]
-struct PagesPart {
+pub(in crate::view) struct PagesPart {
     read_pages: u64,
     mapped_pages: u64,
     dropped_pages: u64,

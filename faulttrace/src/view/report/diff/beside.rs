@@ -1,5 +1,5 @@
-//! What is compared only if both traces recorded it, for people: what had become of pages
-//! (`--evictions`), and what devices did (`--io`).
+//! What is compared only if both traces recorded it, for people: what had become of pages, what was read
+//! ahead (`--evictions`), and what devices did (`--io`).
 
 #[cfg(test)]
 mod tests;
@@ -7,18 +7,26 @@ mod tests;
 use super::headline::{change, rate, time};
 use super::text::{WIDE, changed};
 use crate::model::analysis::{
-    Beside, Change, DeviceChange, DeviceKey, DevicesChange, Diff, Fate, PastsChange, WaitedChange,
+    AheadChange, Beside, Change, DeviceChange, DeviceKey, DevicesChange, Diff, Fate, FileAhead,
+    PastsChange, WaitedChange,
 };
-use crate::model::{DeviceTotals, How};
+use crate::model::{DeviceTotals, How, MappingKind};
+use crate::view::text::history::bytes;
 use crate::view::text::line::{Page, Paint};
-use crate::view::text::words::name;
+use crate::view::text::words::{self, name};
 
-/// Both, each if a trace has it.
+/// All of it, each if a trace has it.
 pub(super) fn write(page: Page, diff: &Diff, top: usize, out: &mut Vec<u8>) {
     if let Some(found) = &diff.pasts {
         let what = "why pages were not in memory";
         if let Some(found) = both(page, found, what, "--evictions", out) {
             pasts(page, what, found, out);
+        }
+    }
+    if let Some(found) = &diff.read_ahead {
+        let what = "read ahead of faults";
+        if let Some(found) = both(page, found, what, "--evictions", out) {
+            read_ahead(page, what, found, top, out);
         }
     }
     if let Some(found) = &diff.devices {
@@ -101,6 +109,65 @@ fn fated(fate: Fate) -> &'static str {
             How::Unknown => "removed, how is not known",
         },
     }
+}
+
+fn read_ahead(page: Page, what: &str, found: &AheadChange, top: usize, out: &mut Vec<u8>) {
+    page.say("", out);
+    let groups = format!("{:>31}  {:>21}", "per second", "mapped of it, at most");
+    page.line().paint(Paint::Dim, &groups).end(out);
+    let columns = format!("{COLUMNS}   {:>9}  {:>9}    ", "before", "after");
+    let line = page.line().paint(Paint::Dim, &columns);
+    line.paint(Paint::Bold, what).end(out);
+    if found.rows.is_empty() {
+        page.say("nothing was", out);
+    }
+    for row in found.rows.iter().take(top) {
+        file_ahead(page, row, out);
+    }
+    let hidden = found.rows.len().saturating_sub(top);
+    if hidden > 0 {
+        page.say(&format!("and {hidden} more, that changed less"), out);
+    }
+    let (before, after) = &found.others;
+    if before.read > 0 || after.read > 0 {
+        let text = format!(
+            "files not told apart: {} before, {} after, in all",
+            bytes(before.read),
+            bytes(after.read)
+        );
+        page.wrap(0, &text, out);
+    }
+}
+
+fn file_ahead(page: Page, row: &FileAhead, out: &mut Vec<u8>) {
+    let rate = |pages: Option<f64>| pages.map_or_else(|| "?".to_owned(), per_second);
+    // Nothing was read, so nothing can have been used.
+    let share =
+        |of: Option<f64>| of.map_or_else(|| "-".to_owned(), |of| format!("{:.0} %", of * 100.0));
+    let text = format!(
+        "{:>10} {:>10} {:>9}   {:>9}  {:>9}    ",
+        rate(row.read.before),
+        rate(row.read.after),
+        change(&row.read),
+        share(row.used.before),
+        share(row.used.after)
+    );
+    let at = words::file(
+        row.path.as_ref().and(Some(MappingKind::File)),
+        row.path.as_ref(),
+        false,
+    );
+    let line = page.line().add(&text);
+    line.path(&at.path, &at.suffix).end(out);
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of pages, which is not negative; three digits are shown"
+)]
+fn per_second(pages: f64) -> String {
+    bytes(pages.round() as u64)
 }
 
 fn devices(page: Page, what: &str, found: &DevicesChange, top: usize, out: &mut Vec<u8>) {

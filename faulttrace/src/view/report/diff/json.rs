@@ -17,7 +17,7 @@ use crate::view::json::one_line;
 use crate::view::json::scalar::escaped;
 use crate::view::json::summary::{Common, TallyPart, others};
 use crate::view::report::json::HeadPart;
-use beside::{DevicesPart, PastsPart};
+use beside::{AheadPart, DevicesPart, PastsPart};
 
 /// Writes the comparison as one object on one line.
 ///
@@ -38,6 +38,7 @@ struct DiffLine<'a> {
     total: Rates,
     go_ps: Option<PsPart>,
     pasts: Option<PastsPart>,
+    read_ahead: Option<AheadPart<'a>>,
     devices: Option<DevicesPart<'a>>,
     by_cause: Table<CauseKey>,
     by_file: Table<FileKey<'a>>,
@@ -58,6 +59,10 @@ impl<'a> DiffLine<'a> {
             total: Rates::new(&diff.all),
             go_ps: diff.ps.as_ref().map(PsPart::new),
             pasts: diff.pasts.as_ref().map(PastsPart::new),
+            read_ahead: diff
+                .read_ahead
+                .as_ref()
+                .map(|found| AheadPart::new(found, top)),
             devices: diff
                 .devices
                 .as_ref()

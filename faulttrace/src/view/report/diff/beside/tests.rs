@@ -1,6 +1,7 @@
 //! What people read of what was recorded besides.
 
 use super::write;
+use crate::model::analysis::tests::diff_ahead::ahead;
 use crate::model::analysis::tests::diff_beside::{
     BOTH, after, faults, one_by_one, reads, recorded,
 };
@@ -93,4 +94,28 @@ fn what_one_trace_lacks_is_said_and_not_zero() {
         before      after    change    devices, for reads that faults began
     none: no fault began a read of a block device
     ");
+}
+
+#[test]
+fn what_was_read_ahead_is_compared() {
+    let before = ahead(
+        10,
+        Some(&[("/srv/index", 10_000, 1_000), ("/srv/log", 100, 100)]),
+    );
+    let after = ahead(5, Some(&[("/srv/index", 200, 100)]));
+    insta::assert_snapshot!(shown(&before, &after, None), @"
+
+                         per second  mapped of it, at most
+        before      after    change      before      after    read ahead of faults
+      3.91 MiB    160 KiB     -96 %        10 %       50 %    /srv/index
+    and 1 more, that changed less
+    ");
+    let text = shown(&before, &after, Some(80));
+    assert!(
+        text.lines()
+            .all(|line| crate::view::escape::width(line) <= 80),
+        "{text}"
+    );
+    let text = shown(&before, &ahead(5, None), None);
+    assert!(text.contains("only before was recorded"), "{text}");
 }

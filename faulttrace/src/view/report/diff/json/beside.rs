@@ -4,11 +4,14 @@ use serde::Serialize;
 
 use super::ChangePart;
 use crate::model::analysis::{
-    Beside, DeviceChange, DeviceKey, DevicesChange, Fate, PastsChange, WaitedChange,
+    AheadChange, Beside, DeviceChange, DeviceKey, DevicesChange, Fate, FileAhead, PastsChange,
+    WaitedChange,
 };
 use crate::model::summary::Waited;
 use crate::model::{DeviceTotals, DeviceVerdict, How};
 use crate::view::escape::Escaped;
+use crate::view::json::read_ahead::PagesPart;
+use crate::view::json::scalar::escaped;
 
 /// What had become of pages.
 #[derive(Serialize)]
@@ -84,6 +87,52 @@ impl WaitedPart {
         WaitedPart {
             faults: of.faults,
             blocked_ns: of.blocked_ns,
+        }
+    }
+}
+
+/// What was read ahead.
+#[derive(Serialize)]
+pub(super) struct AheadPart<'a> {
+    recorded_before: bool,
+    recorded_after: bool,
+    rows: Option<Vec<AheadRow<'a>>>,
+    more_rows: usize,
+    others_before: Option<PagesPart>,
+    others_after: Option<PagesPart>,
+}
+
+impl<'a> AheadPart<'a> {
+    pub(super) fn new(found: &'a Beside<AheadChange>, top: usize) -> Self {
+        let change = found.change.as_ref();
+        AheadPart {
+            recorded_before: found.before,
+            recorded_after: found.after,
+            rows: change.map(|change| change.rows.iter().take(top).map(AheadRow::new).collect()),
+            more_rows: change.map_or(0, |change| change.rows.len().saturating_sub(top)),
+            others_before: change.map(|change| change.others.0.into()),
+            others_after: change.map(|change| change.others.1.into()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AheadRow<'a> {
+    path: Option<Escaped<'a>>,
+    before: Option<PagesPart>,
+    after: Option<PagesPart>,
+    read_pages_per_s: ChangePart,
+    used_at_most: ChangePart,
+}
+
+impl<'a> AheadRow<'a> {
+    fn new(of: &'a FileAhead) -> Self {
+        AheadRow {
+            path: escaped(of.path.as_ref()),
+            before: of.before.map(PagesPart::from),
+            after: of.after.map(PagesPart::from),
+            read_pages_per_s: ChangePart::new(&of.read),
+            used_at_most: ChangePart::new(&of.used),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::model::analysis::tests::analyse;
 use crate::model::analysis::tests::diff::{trace, trace_of};
+use crate::model::analysis::tests::diff_ahead::ahead;
 use crate::model::analysis::tests::diff_beside::{
     BOTH, after, faults, one_by_one, reads, recorded,
 };
@@ -81,6 +82,19 @@ fn check_beside(value: &Value) {
     for row in value["pasts"]["rows"].as_array().into_iter().flatten() {
         check(row, &joined(fields("past_key"), fields("waited_change")));
         check_waited(row);
+    }
+    let ahead = &value["read_ahead"];
+    maybe(ahead, "diff_read_ahead");
+    for others in ["others_before", "others_after"] {
+        maybe(&ahead[others], "ahead_pages");
+    }
+    for row in ahead["rows"].as_array().into_iter().flatten() {
+        check(row, &fields("ahead_change"));
+        maybe(&row["before"], "ahead_pages");
+        maybe(&row["after"], "ahead_pages");
+        for key in ["read_pages_per_s", "used_at_most"] {
+            check(&row[key], &fields("change"));
+        }
     }
     let devices = &value["devices"];
     maybe(devices, "diff_devices");
@@ -239,4 +253,27 @@ fn what_both_recorded_besides_is_compared() {
     }
     let value = written(&neither, &neither);
     assert!(value["pasts"].is_null() && value["devices"].is_null());
+}
+
+#[test]
+fn what_both_read_ahead_is_compared() {
+    let (before, later) = (
+        ahead(10, Some(&[("/index", 1_000, 100), ("/log", 10, 10)])),
+        ahead(5, Some(&[("/index", 20, 10)])),
+    );
+    let value = written(&before, &later);
+    let row = &value["read_ahead"]["rows"][0];
+    assert_eq!(row["path"], "/index");
+    assert_eq!(
+        (&row["before"]["dropped_pages"], &row["after"]["read_pages"]),
+        (&900.into(), &20.into())
+    );
+    assert_eq!(row["read_pages_per_s"]["before"], 100.0);
+    assert_eq!(row["used_at_most"]["after"], 0.5);
+    let log = &value["read_ahead"]["rows"][1];
+    assert!(log.is_null() || log["used_at_most"]["after"].is_null());
+    let value = written(&before, &ahead(5, None));
+    assert_eq!(value["read_ahead"]["recorded_after"], false);
+    assert!(value["read_ahead"]["rows"].is_null());
+    assert!(written(&ahead(5, None), &ahead(5, None))["read_ahead"].is_null());
 }
