@@ -66,6 +66,7 @@ enum Part {
     Switch,
     Stall,
     Read,
+    Mapped,
     Kernel,
     Start,
     Memory,
@@ -157,6 +158,7 @@ fn section(settings: &Settings, part: Part) -> anyhow::Result<String> {
         Part::Switch => storms::switch(settings),
         Part::Stall => storms::stall(settings),
         Part::Read => storms::read(settings),
+        Part::Mapped => storms::mapped(settings),
         Part::Kernel => kernel::kernel(settings),
         Part::Start => start::start(settings),
         Part::Memory => memory::memory_of(settings),
@@ -175,7 +177,7 @@ fn document(settings: &Settings) -> anyhow::Result<String> {
     }
     Ok(format!(
         "# Benchmarks\n\nWritten by `./x bench`, all of it in one run, and not to be edited. `./x bench \
-         minor|switch|stall|read|kernel|start|memory` prints one section without changing this document.\n\n\
+         minor|switch|stall|read|mapped|kernel|start|memory` prints one section without changing this document.\n\n\
          {machine}\nIt took {} minutes; load when it ended: {}.\n\n## Method\n\n{}\n{sections}",
         begun.elapsed().as_secs().div_ceil(60),
         machine::load(),

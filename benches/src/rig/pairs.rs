@@ -19,7 +19,7 @@ use crate::usage;
 pub(crate) enum Target {
     /// The storm.
     Storm,
-    /// Another process, which sleeps: the storm is a bystander.
+    /// Another process: the storm is a bystander.
     Other,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) tools: &'a Tools,
     pub(crate) scratch: &'a Path,
     pub(crate) contenders: &'a [Contender],
+    /// The other process; one that sleeps, if there is none.
+    pub(crate) other: Option<&'a Storm>,
     /// How often each contender attaches.
     pub(crate) rounds: usize,
     /// How long it is watched each time, and the storm alone before and after.
@@ -89,7 +91,7 @@ pub(crate) fn compare(plan: &Plan, storm: Storm) -> anyhow::Result<Vec<Measured>
         for (index, contender) in plan.contenders.iter().enumerate() {
             let pid = match contender.target {
                 Target::Storm => storm.pid(),
-                Target::Other => other.pid(),
+                Target::Other => plan.other.map_or(other.pid(), Storm::pid),
             };
             say(&format!(
                 "round {round} of {}: {} on {:?}",

@@ -10,7 +10,7 @@ use crate::pairs::{Contender, Measured, Plan, Target, compare};
 use crate::stats::{median, verdict};
 use crate::storm::Storm;
 use crate::table::{NONE, Table, or_none, thousands};
-use crate::tools::{Kind, Tools};
+use crate::tools::Kind;
 use crate::{Settings, cpus, say};
 
 /// Goals: at most so much slower.
@@ -78,6 +78,18 @@ const READ: [Contender; 5] = [
     on(Kind::FaulttraceJson, Target::Other),
     on(Kind::FaulttraceWith("--evictions"), Target::Other),
     on(Kind::FaulttraceWith("--io"), Target::Other),
+    on(Kind::FaulttraceWith("--evictions"), Target::Storm),
+];
+
+const CACHED: [Contender; 6] = [
+    on(Kind::Nothing, Target::Storm),
+    on(
+        Kind::Empty(&["page_fault_user", "mm_filemap_map_pages"]),
+        Target::Other,
+    ),
+    on(Kind::FaulttraceJson, Target::Other),
+    on(Kind::FaulttraceWith("--evictions"), Target::Other),
+    on(Kind::FaulttraceJson, Target::Storm),
     on(Kind::FaulttraceWith("--evictions"), Target::Storm),
 ];
 
@@ -178,6 +190,28 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Faults on a file that is in memory: what `--evictions` costs who maps the files that are watched.
+pub(crate) fn mapped(settings: &Settings) -> anyhow::Result<String> {
+    let mut text = "## Mapped-file storm\n\nFaults on pages of a file that are in memory; each maps those \
+        around the touched one, too (16, unless the kernel is set otherwise), where a program of \
+        `--evictions` runs. Where the storm is a bystander, the traced process has the same file mapped, and \
+        50 times a second reads ahead in it what nobody uses: so the program looks each page up. Times are \
+        for a page.\n"
+        .to_owned();
+    let disk = StallDisk::with_readahead(&settings.scratch, 64, 128);
+    say("faults on a file in memory");
+    let file = ["--file".to_owned(), disk.file.display().to_string()];
+    let ahead = Storm::start(&settings.tools, &settings.scratch, "ahead", &file)?;
+    let mut options = bound(&cpus(1)?);
+    options.extend(file);
+    let storm = Storm::start(&settings.tools, &settings.scratch, "cached", &options)?;
+    let window = Duration::from_millis(800);
+    let measured = compare(&plan(settings, &CACHED, window, Some(&ahead)), storm)?;
+    ahead.end()?;
+    write!(text, "\n{}", slowdowns(&measured, "page"))?;
+    Ok(text)
+}
+
 /// A file that faults quickly, and always from its device.
 pub(crate) struct StallDisk {
     pub(crate) file: std::path::PathBuf,
@@ -211,18 +245,24 @@ fn run(
     options: &[String],
     window: Duration,
 ) -> anyhow::Result<Vec<Measured>> {
-    let tools: &Tools = &settings.tools;
-    let plan = Plan {
-        tools,
+    let storm = Storm::start(&settings.tools, &settings.scratch, kind, options)?;
+    compare(&plan(settings, contenders, window, None), storm)
+}
+
+fn plan<'a>(
+    settings: &'a Settings,
+    contenders: &'a [Contender],
+    window: Duration,
+    other: Option<&'a Storm>,
+) -> Plan<'a> {
+    Plan {
+        tools: &settings.tools,
         scratch: &settings.scratch,
         contenders,
+        other,
         rounds: settings.rounds,
         window,
-    };
-    compare(
-        &plan,
-        Storm::start(tools, &settings.scratch, kind, options)?,
-    )
+    }
 }
 
 fn is_ours(kind: Kind) -> bool {

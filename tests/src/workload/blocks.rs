@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::clock::monotonic_ns;
 use crate::mem::{Mapping, PAGE};
@@ -23,6 +24,10 @@ const MINOR_PAGES: usize = 512;
 const STALL_PAGES: usize = 16;
 /// Pages of a block of reads.
 const READ_PAGES: usize = 256;
+/// Pages of a block of faults on a file that is in memory: one table of pages, too.
+const CACHED_PAGES: usize = 512;
+/// How long a process pauses that now and then reads ahead in vain.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a block in the log.
 pub const LOGGED_BYTES: usize = 24;
 /// More blocks than this are no measurement any more: 96 MB for each thread.
@@ -43,6 +48,10 @@ pub enum Kind {
     Stall,
     /// Reads of a file, not by its mapping, each of which comes from the disk.
     Read,
+    /// Faults on the first pages of a file that is in memory.
+    Cached,
+    /// No storm: now and then a fault in the second half of a file reads ahead what is not used.
+    Ahead,
 }
 
 /// Repeat a block of work until the input ends; log when each began and how long it took.
@@ -56,8 +65,8 @@ pub struct BlocksArgs {
     /// Bind a thread to this CPU; repeat for more threads. Without, one thread that is bound to none.
     #[arg(long)]
     pub cpu: Vec<usize>,
-    /// The file for stalls and reads; each thread has a part of it.
-    #[arg(long, required_if_eq_any([("kind", "stall"), ("kind", "read")]))]
+    /// The file; of stalls and reads each thread has a part of it.
+    #[arg(long, required_if_eq_any([("kind", "stall"), ("kind", "read"), ("kind", "cached"), ("kind", "ahead")]))]
     pub file: Option<PathBuf>,
 }
 
@@ -110,6 +119,8 @@ impl Kind {
             Kind::Minor => MINOR_PAGES as u64,
             Kind::Stall => STALL_PAGES as u64,
             Kind::Read => READ_PAGES as u64,
+            Kind::Cached => CACHED_PAGES as u64,
+            Kind::Ahead => 1,
             Kind::Pipe | Kind::Futex => 2 * ping_pong::ROUNDS,
         }
     }
@@ -129,11 +140,15 @@ fn storm(
         Kind::Minor => minor(stop, &mut log),
         Kind::Pipe => ping_pong::pipe(cpu, stop, &mut log),
         Kind::Futex => ping_pong::futex(cpu, stop, &mut log),
-        Kind::Stall | Kind::Read => {
+        Kind::Stall | Kind::Read | Kind::Cached | Kind::Ahead => {
             let (file, index, of) = part.expect("clap requires a file");
             let file = File::open(file).expect("open the file");
-            let storm = if kind == Kind::Stall { stall } else { read };
-            storm(&file, index, of, stop, &mut log);
+            match kind {
+                Kind::Stall => stall(&file, index, of, stop, &mut log),
+                Kind::Read => read(&file, index, of, stop, &mut log),
+                Kind::Cached => cached(&file, stop, &mut log),
+                _ => ahead(&file, stop, &mut log),
+            }
         }
     }
     log
@@ -195,6 +210,33 @@ fn read(file: &File, index: usize, of: usize, stop: &AtomicBool, log: &mut Log) 
             file.read_exact_at(&mut buffer, offset).expect("read");
             drop_cached(file, first, READ_PAGES);
         });
+    }
+}
+
+/// Touches pages that are in memory, lets go of them, and begins again.
+fn cached(file: &File, stop: &AtomicBool, log: &mut Log) {
+    let mapping = Mapping::file_part(file, 0, CACHED_PAGES).expect("map the file");
+    while !stop.load(Ordering::Relaxed) {
+        block(log, || {
+            for page in 0..CACHED_PAGES {
+                std::hint::black_box(mapping.touch(page));
+            }
+        });
+        mapping.advise(libc::MADV_DONTNEED).expect("MADV_DONTNEED");
+    }
+}
+
+/// Touches a page in the second half of the file, for which others are read, none of which are touched.
+fn ahead(file: &File, stop: &AtomicBool, log: &mut Log) {
+    let mapping = Mapping::file(file).expect("map the file");
+    let half = mapping.pages() / 2;
+    let mut pages = (half..2 * half).step_by(READ_PAGES).cycle();
+    while let (Some(page), false) = (pages.next(), stop.load(Ordering::Relaxed)) {
+        evict(file, &mapping, page, READ_PAGES.min(2 * half - page));
+        block(log, || {
+            std::hint::black_box(mapping.touch(page));
+        });
+        thread::sleep(PAUSE);
     }
 }
 

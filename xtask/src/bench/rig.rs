@@ -27,6 +27,8 @@ pub(crate) enum Part {
     Stall,
     /// Reads of files, with and without `--evictions`
     Read,
+    /// Faults on files in memory, with and without `--evictions`
+    Mapped,
     /// Time in the kernel of each program, beside an empty one
     Kernel,
     /// From the start to the first event
