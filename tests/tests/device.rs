@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use faulttrace_tests::harness::blocks::{BlockEvents, BlockRead};
+use faulttrace_tests::harness::blocks::BlockEvents;
 use faulttrace_tests::harness::disk::{
     LoopDevice, LoopDisk, bytes_read, create, evict, numbers, set_depth,
 };
+use faulttrace_tests::harness::reads::{agree, sum, totals, with_io};
 use faulttrace_tests::harness::record::{Fault, Io, Record};
 use faulttrace_tests::harness::saved::report;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
@@ -18,65 +19,6 @@ use serde_json::Value;
 const PAGE: u64 = 4096;
 const TOUCHES: usize = 400;
 const STRIDE: usize = 7;
-
-/// The faults that began reads, with what devices did for them.
-fn with_io<'a>(trace: &'a Trace, pid: u32, device: &str) -> Vec<(&'a Fault, &'a Io)> {
-    let faults = trace.faults(pid);
-    faults.iter().for_each(|fault| fault.check_parts());
-    let with = faults.into_iter().filter_map(|fault| {
-        let io = fault.io.as_ref()?;
-        (io.device.as_deref() == Some(device)).then_some((fault, io))
-    });
-    with.collect()
-}
-
-/// Sum over these faults.
-fn sum(faults: &[(&Fault, &Io)], of: impl Fn(&Io) -> u64) -> u64 {
-    faults.iter().map(|(_, io)| of(io)).sum()
-}
-
-/// Queued and served, ns, of one thread's faults with a read each, and the same by the kernel's tracer.
-/// Now and then a CPU of the reference machine runs no BPF program for a while, so that a completion goes
-/// unseen; that is told, and such faults are left out on both sides.
-fn totals(trace: &Trace, faults: &[(&Fault, &Io)], reads: &[BlockRead]) -> [(u64, u64); 2] {
-    assert_eq!(faults.len(), reads.len(), "a read for each fault");
-    let [mut ours, mut theirs] = [(0, 0); 2];
-    let mut unseen = 0;
-    for ((_, io), read) in faults.iter().zip(reads) {
-        let times = read.issued_us.zip(read.completed_us);
-        let (Some((issued, completed)), 1) = (times, io.completed) else {
-            unseen += 1;
-            continue;
-        };
-        ours.0 += io.queued_ns;
-        ours.1 += io.served_ns;
-        theirs.0 += (issued - read.queued_us) * 1000;
-        theirs.1 += (completed - issued) * 1000;
-    }
-    let told: u64 = trace
-        .records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Lost(lost) if lost.reason == "io_completions_unseen" => Some(lost.count),
-            _ => None,
-        })
-        .sum();
-    assert_eq!(told, unseen, "completions that were not seen are told");
-    trace.check(unseen * 20 <= reads.len() as u64, || {
-        format!("{unseen} of {} completions were not seen", reads.len())
-    });
-    [ours, theirs]
-}
-
-/// Panics unless both are the same but for some percent, and so much in addition.
-fn agree(what: &str, ours: u64, theirs: u64, percent: u64, slack: u64) {
-    eprintln!("{what}: {ours}, by the kernel's tracer {theirs}");
-    let most = theirs * percent / 100 + slack;
-    assert!(
-        ours.abs_diff(theirs) <= most,
-        "{what}: {ours}, not {theirs}"
-    );
-}
 
 fn touch(file: &str, more: &[&str]) -> Work {
     let (touches, stride) = (format!("--touches={TOUCHES}"), format!("--stride={STRIDE}"));

@@ -129,7 +129,12 @@ const BENCH_PACKAGES: [SystemPackage; 4] = [
 ];
 
 /// What booting other kernels takes, and what the guest has from this machine.
-const VM_PACKAGES: [SystemPackage; 12] = [
+const VM_PACKAGES: [SystemPackage; 13] = [
+    SystemPackage {
+        name: "dmsetup",
+        sign: Sign::Program("dmsetup"),
+        why: "goes into the guest",
+    },
     SystemPackage {
         name: "binutils",
         sign: Sign::Program("strip"),

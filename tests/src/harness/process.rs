@@ -251,9 +251,12 @@ pub fn run(command: &mut Command, within: Duration) -> Output {
 
 /// Runs a command that must succeed; its output without the last newline.
 pub fn must<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> String {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    let output = run(&mut command, Duration::from_secs(60));
+    must_run(Command::new(program).args(arguments))
+}
+
+/// The same of a command.
+pub fn must_run(command: &mut Command) -> String {
+    let output = run(command, Duration::from_secs(60));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

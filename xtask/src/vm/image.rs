@@ -18,15 +18,26 @@ use super::userland::{Libraries, Userland, tool};
 use crate::cargo::{Executable, find_binary};
 use crate::shell::{describe, output_of, run, say};
 
-/// Modules for the disk, FUSE, loop devices, NFS and zram, unless they are built in.
-const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "loop", "fuse", "nfsv3", "zram"];
+/// Modules for the disk, FUSE, loop devices, NFS, zram and the device mapper, unless they are built in.
+const MODULES: [&str; 9] = [
+    "virtio_pci",
+    "virtio_blk",
+    "loop",
+    "fuse",
+    "nfsv3",
+    "zram",
+    "dm_crypt",
+    "crypto_null",
+    "ecb",
+];
 /// What busybox does for the guest.
 const APPLETS: [&str; 17] = [
     "sh", "cat", "chmod", "dd", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed", "sleep",
     "tee", "umount", "uname", "env", "true",
 ];
 /// What the harness calls with options that busybox lacks.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
+    "dmsetup",
     "losetup",
     "mkfs.ext4",
     "mkswap",

@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 20] = [
+pub(super) static PROGRAMS: [Program; 21] = [
     whole("ground_truth"),
     whole("exact"),
     whole("majors"),
@@ -44,6 +44,7 @@ pub(super) static PROGRAMS: [Program; 20] = [
             "an emulated machine is itself what takes the time",
         )],
     },
+    whole("mapper"),
     whole("filters"),
     whole("no_false_alarm"),
     whole("light"),

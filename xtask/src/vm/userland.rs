@@ -16,16 +16,19 @@ use crate::shell::{describe, find, output_of, run};
 /// the cross compiler links against.
 const SUITE: &str = "bookworm";
 /// The programs that go into the guest, and their libraries but for the C library.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 15] = [
     "busybox-static",
+    "dmsetup",
     "e2fsprogs",
     "libblkid1",
     "libcom-err2",
+    "libdevmapper1.02.1",
     "libext2fs2",
     "libmount1",
     "libpcre2-8-0",
     "libselinux1",
     "libsmartcols1",
+    "libudev1",
     "libuuid1",
     "mount",
     "util-linux",

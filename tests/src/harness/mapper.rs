@@ -1,0 +1,89 @@
+//! Volumes of the device mapper: a file system on one, over a loop device.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MntFlags, umount2};
+
+use super::disk::create;
+use super::process::{must, must_run};
+
+/// What the device mapper does with what is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Hands it on: LVM's volumes.
+    Linear,
+    /// Decrypts it, with a cipher that does nothing: LUKS.
+    Crypt,
+}
+
+impl Target {
+    /// Its line in the volume's table (Documentation/admin-guide/device-mapper).
+    fn table(self, sectors: u64, lower: &str) -> String {
+        match self {
+            Target::Linear => format!("0 {sectors} linear {lower} 0"),
+            Target::Crypt => format!("0 {sectors} crypt cipher_null-ecb-plain - 0 {lower} 0"),
+        }
+    }
+}
+
+/// An ext4 file system on a volume.
+pub struct Volume {
+    name: &'static str,
+    lower: String,
+    mount: PathBuf,
+}
+
+impl Volume {
+    /// Makes and mounts one of this size.
+    pub fn new(directory: &Path, target: Target, mib: usize) -> Volume {
+        let image = directory.join("volume.img");
+        create(&image, mib * 256);
+        let arguments = ["--find", "--show", "--direct-io=on"].map(Path::new);
+        let lower = must("losetup", arguments.into_iter().chain([&*image]));
+        let mount = directory.join("volume");
+        fs::create_dir(&mount).expect("create a directory");
+        let volume = Volume {
+            name: "faulttrace-e2e",
+            lower,
+            mount,
+        };
+        let sectors = (mib as u64) << 11;
+        let table = target.table(sectors, &volume.lower);
+        // Nodes are made by udev, which guests do not have.
+        let mut create = Command::new("dmsetup");
+        create.env("DM_DISABLE_UDEV", "1");
+        create.args(["create", volume.name, "--table", &table]);
+        must_run(&mut create);
+        let node = format!("/dev/mapper/{}", volume.name);
+        must("mkfs.ext4", ["-q", "-E", "lazy_itable_init=0", &node]);
+        let mount = volume.mount.to_str().expect("our own path");
+        must("mount", ["-o", "noatime", &node, mount]);
+        volume
+    }
+}
+
+impl Volume {
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The device below, in `/sys/block`.
+    pub fn lower(&self) -> &str {
+        self.lower.trim_start_matches("/dev/")
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _gone = umount2(&self.mount, MntFlags::MNT_DETACH);
+        let mut remove = Command::new("dmsetup");
+        remove.env("DM_DISABLE_UDEV", "1");
+        let _gone = remove.args(["remove", "--retry", self.name]).status();
+        let _gone = Command::new("losetup")
+            .args(["--detach", &self.lower])
+            .status();
+    }
+}

@@ -1,0 +1,65 @@
+//! `--io` on volumes of the device mapper (LVM, LUKS), beside what the kernel's own tracer says of the device
+//! below. For kernels that have it (`cargo xtask vm`): fails on others.
+
+use faulttrace_tests::harness::blocks::BlockEvents;
+use faulttrace_tests::harness::disk::{create, evict, numbers};
+use faulttrace_tests::harness::mapper::{Target, Volume};
+use faulttrace_tests::harness::reads::{agree, sum, totals, with_io};
+use faulttrace_tests::harness::record::{Fault, Io};
+use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::harness::{emulated, start};
+use faulttrace_tests::mem::PAGE;
+
+const TOUCHES: usize = 100;
+
+/// Single pages are single requests of the device below.
+fn reads_of(target: Target) {
+    let bench = start();
+    let volume = Volume::new(bench.path(), target, 32);
+    let file = volume.path().join("data");
+    create(&file, TOUCHES * 7);
+    let path = file.to_str().expect("our own path");
+    let touches = format!("--touches={TOUCHES}");
+    let mut work = Work::start(["touch", path, &touches, "--stride=7"]);
+    evict(&file);
+    let device = numbers(volume.lower());
+    let tracer = Tracer::of_with(work.pid(), &["--no-symbols", "--io"]);
+    let events = BlockEvents::of(&device);
+    work.run();
+    let trace = tracer.stop();
+    trace.check_nothing_lost();
+    let reads = events.reads_of(&work.ready.tids);
+    let pid = work.pid();
+    work.exit();
+    let faults = with_io(&trace, pid, &device);
+    let on_file = |(fault, _): &&(&Fault, &Io)| fault.facts.path.as_deref() == Some(path);
+    let count = faults.iter().filter(on_file).count();
+    trace.check(count == TOUCHES, || {
+        format!("{target:?}: {count} of {TOUCHES} began a read of {device}")
+    });
+    for (fault, io) in faults.iter().filter(on_file) {
+        assert_eq!(fault.facts.cause(), "file_read", "{fault:?}");
+        let counts = (io.requests, io.shared, io.elsewhere);
+        assert!(
+            counts == (1, 0, 0) && io.bytes == PAGE as u64,
+            "one read of one page: {fault:?}"
+        );
+    }
+    let bytes = sum(&faults, |io| io.bytes);
+    assert_eq!(bytes, reads.iter().map(|read| read.bytes).sum::<u64>());
+    let [ours, theirs] = totals(&trace, &faults, &reads);
+    // From the event to a program at it, an emulated machine takes tens of µs.
+    let slack = if emulated() { 50_000 } else { 0 };
+    agree("served", ours.1, theirs.1, 5, faults.len() as u64 * slack);
+}
+
+#[test]
+fn a_linear_volume_hands_reads_on() {
+    reads_of(Target::Linear);
+}
+
+#[test]
+fn an_encrypted_volume_hands_reads_on() {
+    reads_of(Target::Crypt);
+}
