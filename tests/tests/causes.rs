@@ -63,10 +63,11 @@ fn swap_in() {
             done.sleeps
         )
     });
-    // Its heap, stack and changed pages of its libraries were swapped out as well.
+    // Its heap, stack and changed pages of its program and libraries were swapped out as well: some dozens,
+    // beside which the workload's own are not so many where a single CPU hardly ever sleeps for them.
     let anonymous = |fault: &&&Fault| fault.facts.mapping.as_deref() == Some("anon");
     let own = swapped.iter().filter(anonymous).count();
-    trace.check(own * 10 >= swapped.len() * 7, || {
+    trace.check(own * 3 >= swapped.len(), || {
         format!(
             "{own} swap-ins of the workload's memory, of {}",
             swapped.len()
