@@ -82,10 +82,10 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Private memory in huge pages of hugetlbfs, which must have been reserved.
+    /// Shared memory in huge pages of hugetlbfs, which must have been reserved.
     pub fn hugetlb(len: usize) -> io::Result<Mapping> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
         Self::map(len, prot, flags, None, 0)
     }
 

@@ -43,7 +43,12 @@ pub fn run(args: &NfsArgs) {
         .block_on(NFSTcpListener::bind("127.0.0.1:0", export))
         .expect("listen on the loopback device");
     say("ready", &listener.get_listen_port());
-    runtime.spawn(async move { listener.handle_forever().await });
+    runtime.spawn(async move {
+        if let Err(error) = listener.handle_forever().await {
+            eprintln!("the NFS server ends: {error}");
+            std::process::exit(1);
+        }
+    });
     let mut rest = Vec::new();
     io::stdin()
         .read_to_end(&mut rest)

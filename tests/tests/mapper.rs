@@ -51,7 +51,9 @@ fn reads_of(target: Target) {
     let [ours, theirs] = totals(&trace, &faults, &reads);
     // From the event to a program at it, an emulated machine takes tens of µs.
     let slack = if emulated() { 50_000 } else { 0 };
-    agree("served", ours.1, theirs.1, 5, faults.len() as u64 * slack);
+    let count = faults.len() as u64;
+    agree("served", ours.1, theirs.1, 5, count * slack);
+    agree("queued", ours.0, theirs.0, 5, count * (2_000 + slack));
 }
 
 #[test]

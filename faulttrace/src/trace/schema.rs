@@ -17,10 +17,10 @@ pub use views::{VIEWS, View};
 pub const APPLICATION_ID: i32 = 0x466c_7454;
 
 /// Version of the schema. A trace of a newer `MAJOR` is refused, one of a newer `MINOR` has tables,
-/// columns or views that this version does not know and is read without them.
+/// columns, views or names of causes that this version does not know, and is read without them.
 pub const MAJOR: i32 = 1;
 /// See [`MAJOR`].
-pub const MINOR: i32 = 5;
+pub const MINOR: i32 = 6;
 
 /// What is stored as SQLite's `user_version`.
 pub const fn user_version(major: i32, minor: i32) -> i32 {

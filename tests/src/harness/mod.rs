@@ -73,6 +73,7 @@ pub fn start_without_tracer() -> Bench {
         Ok(alone) => alone,
         Err((_, error)) => panic!("lock the machine for this test: {error}"),
     };
+    memory::sweep(&root);
     sweep(&root, PREFIX);
     let directory = tempfile::Builder::new()
         .prefix(PREFIX)

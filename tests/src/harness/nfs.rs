@@ -30,7 +30,7 @@ impl Nfs {
         // As mount.nfs hands it to the kernel (nfs(5)), which asks for the export itself.
         let options = format!(
             "addr=127.0.0.1,vers=3,proto=tcp,port={port},mountproto=tcp,mountaddr=127.0.0.1,\
-             mountport={port},nolock"
+             mountport={port},nolock,soft,timeo=50,retrans=3"
         );
         mount(
             Some("127.0.0.1:/"),

@@ -60,7 +60,7 @@ impl Memory {
     /// Makes all pages so that they take time.
     fn prepare(self, mapping: &Mapping) {
         let advice = match self {
-            Memory::HugePages => libc::MADV_DONTNEED,
+            Memory::HugePages => libc::MADV_REMOVE,
             Memory::Swapped => {
                 for page in 0..mapping.pages() {
                     // Not of one byte only, which is no work to swap in.

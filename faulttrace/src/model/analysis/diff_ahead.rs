@@ -105,11 +105,9 @@ impl FileAhead {
     /// By how much the pages that were read in vain per second differ.
     fn in_vain(&self, before: &Report, after: &Report) -> f64 {
         let in_vain = |pages: AheadPages| pages.read - pages.used_at_most();
-        let of = |report, pages: Option<AheadPages>| rate(report, pages.map(in_vain));
-        match (of(before, self.before), of(after, self.after)) {
-            (Some(before), Some(after)) => (after - before).abs(),
-            _ => 0.0,
-        }
+        let of =
+            |report, pages: Option<AheadPages>| rate(report, pages.map(in_vain)).unwrap_or(0.0);
+        (of(after, self.after) - of(before, self.before)).abs()
     }
 }
 

@@ -45,10 +45,12 @@ const NAMED_WAIT: u8 = 0;
 const MEMCG: u8 = 1;
 const COMPACTION: u8 = 2;
 const RECLAIM: u8 = 3;
+/// Huge pages of hugetlbfs, whose own functions reach into the page cache as well.
+const HUGETLB: u8 = 4;
 /// Paths of the fault handler.
-const PATH: u8 = 4;
+const PATH: u8 = 5;
 /// Functions that say no more than "some page".
-const VAGUE: u8 = 5;
+const VAGUE: u8 = 6;
 
 /// Frames from which on the stack is no longer the fault's own: what interrupted code was doing
 /// (a FUSE server copying a reply to its own cold page has `fuse_dev_read` outside of these).
@@ -217,7 +219,12 @@ pub(super) const RULES: &[Rule] = &[
     // Inside of these, an allocation or a copy has its own name. What is left are locks: the table of
     // mutexes that lets one thread at a time fault on a page, the page's, the VMA's (mm/hugetlb.c,
     // hugetlb_fault).
-    is(PATH, Cause::HugePage, &["hugetlb_fault", "hugetlb_no_page"]),
+    is(
+        HUGETLB,
+        Cause::HugePage,
+        &["hugetlb_fault", "hugetlb_no_page"],
+    ),
+    is(HUGETLB, Cause::Cow, &["hugetlb_wp", "hugetlb_cow"]),
     // filemap_fault further in wins: then it is the page to copy from that had to be read.
     is(
         PATH,
@@ -227,8 +234,6 @@ pub(super) const RULES: &[Rule] = &[
             "do_wp_page",
             "do_cow_fault",
             "do_huge_pmd_wp_page",
-            "hugetlb_wp",
-            "hugetlb_cow",
         ],
     ),
     // Reads the page and waits for that, whether or not the kernel counts the fault as major: it does

@@ -154,7 +154,7 @@ fn each_realistic_stack_has_its_cause() {
         ("folio_wait_bit_common __folio_lock do_wp_page", Cause::Cow),
         ("__mutex_lock.constprop.0 hugetlb_fault", Cause::HugePage),
         (
-            "__folio_lock hugetlb_no_page hugetlb_fault",
+            "io_schedule folio_wait_bit_common __filemap_get_folio hugetlb_no_page hugetlb_fault",
             Cause::HugePage,
         ),
         ("__cond_resched hugetlb_wp hugetlb_fault", Cause::Cow),

@@ -48,6 +48,8 @@ pub(super) struct Thread {
 pub(super) struct Sites<'c> {
     errors: Errors<'c>,
     page_bytes: u64,
+    /// The file may have names that this version does not know.
+    is_newer: bool,
     statements: Statements<'c>,
     /// By id.
     index: Vec<Option<Found>>,
@@ -126,6 +128,7 @@ impl<'c> Sites<'c> {
         Ok(Self {
             errors,
             page_bytes,
+            is_newer: minor > schema::MINOR,
             statements: Statements::new(db, minor).map_err(|error| errors.database(error))?,
             index: Vec::new(),
             beyond: HashMap::new(),
@@ -241,7 +244,8 @@ impl<'c> Sites<'c> {
                 deleted,
                 offset: None,
             },
-            cause: named(row.cause.as_deref(), Cause::from_name).map_err(|()| odd("cause"))?,
+            cause: named(row.cause.as_deref(), |name| self.cause(name))
+                .map_err(|()| odd("cause"))?,
             began_before_attach: row.began_before_attach,
             begin_approximate: row.begin_approximate,
             given_up: row.given_up,
@@ -295,6 +299,11 @@ impl<'c> Sites<'c> {
             })
         });
         by.collect()
+    }
+
+    /// A cause by its name; one that a newer version has added is not known here.
+    fn cause(&self, name: &str) -> Option<Cause> {
+        Cause::from_name(name).or_else(|| self.is_newer.then_some(Cause::Unknown))
     }
 
     fn load_thread(&mut self, id: i64) -> Result<Thread> {

@@ -40,7 +40,8 @@ sqlite3 FILE.faulttrace 'SELECT * FROM file_totals'
 
 const VERSIONS: &str = "\
 A file of a newer major version is refused by an older faulttrace. A newer minor version adds tables,
-columns or views, and is read without them. Older files are read.
+columns, views or causes, and is read without them: a cause that is not known as `unknown`. Older files are
+read.
 
 | version | change |
 | --- | --- |
@@ -50,6 +51,7 @@ columns or views, and is read without them. Older files are read.
 | 1.3 | `histories.remover_cgroup` |
 | 1.4 | tables `go_processes`, `goroutines`, `fault_goroutines`; view `goroutine_totals`; `goroutine`, `goroutine_start` and `p` in `fault_details` |
 | 1.5 | table `read_aheads` |
+| 1.6 | cause `huge_page` |
 ";
 
 /// The document.

@@ -64,6 +64,12 @@ fn other_databases_and_later_versions_are_refused() {
         refusal(directory.path(), later).is_none(),
         "a later minor version is read"
     );
+    let cause = "UPDATE sites SET cause = 'moonlight' WHERE cause IS NOT NULL";
+    let later = format!("PRAGMA user_version = 1999; {cause}");
+    assert!(
+        refusal(directory.path(), &later).is_none(),
+        "with causes that are new"
+    );
     let text = directory.path().join("text");
     std::fs::write(
         &text,

@@ -10,7 +10,7 @@ use crate::model::analysis::{
     AheadChange, Beside, Change, DeviceChange, DeviceKey, DevicesChange, Diff, Fate, FileAhead,
     PastsChange, WaitedChange,
 };
-use crate::model::{DeviceTotals, How, MappingKind};
+use crate::model::{AheadPages, DeviceTotals, How, MappingKind};
 use crate::view::text::history::bytes;
 use crate::view::text::line::{Page, Paint};
 use crate::view::text::words::{self, name};
@@ -19,19 +19,19 @@ use crate::view::text::words::{self, name};
 pub(super) fn write(page: Page, diff: &Diff, top: usize, out: &mut Vec<u8>) {
     if let Some(found) = &diff.pasts {
         let what = "why pages were not in memory";
-        if let Some(found) = both(page, found, what, "--evictions", out) {
+        if let Some(found) = both(page, found, what, "was recorded with --evictions", out) {
             pasts(page, what, found, out);
         }
     }
     if let Some(found) = &diff.read_ahead {
         let what = "read ahead of faults";
-        if let Some(found) = both(page, found, what, "--evictions", out) {
+        if let Some(found) = both(page, found, what, "tells it (--evictions)", out) {
             read_ahead(page, what, found, top, out);
         }
     }
     if let Some(found) = &diff.devices {
         let what = "devices, for reads that faults began";
-        if let Some(found) = both(page, found, what, "--io", out) {
+        if let Some(found) = both(page, found, what, "was recorded with --io", out) {
             devices(page, what, found, top, out);
         }
     }
@@ -42,17 +42,13 @@ fn both<'a, T>(
     page: Page,
     found: &'a Beside<T>,
     what: &str,
-    option: &str,
+    does: &str,
     out: &mut Vec<u8>,
 ) -> Option<&'a T> {
     if found.change.is_none() {
         let only = if found.before { "before" } else { "after" };
         page.say("", out);
-        page.wrap(
-            0,
-            &format!("{what}: not compared, only {only} was recorded with {option}"),
-            out,
-        );
+        page.wrap(0, &format!("{what}: not compared, only {only} {does}"), out);
     }
     found.change.as_ref()
 }
@@ -141,16 +137,13 @@ fn read_ahead(page: Page, what: &str, found: &AheadChange, top: usize, out: &mut
 
 fn file_ahead(page: Page, row: &FileAhead, out: &mut Vec<u8>) {
     let rate = |pages: Option<f64>| pages.map_or_else(|| "?".to_owned(), per_second);
-    // Nothing was read, so nothing can have been used.
-    let share =
-        |of: Option<f64>| of.map_or_else(|| "-".to_owned(), |of| format!("{:.0} %", of * 100.0));
     let text = format!(
         "{:>10} {:>10} {:>9}   {:>9}  {:>9}    ",
         rate(row.read.before),
         rate(row.read.after),
         change(&row.read),
-        share(row.used.before),
-        share(row.used.after)
+        used(row.before),
+        used(row.after)
     );
     let at = words::file(
         row.path.as_ref().and(Some(MappingKind::File)),
@@ -161,12 +154,24 @@ fn file_ahead(page: Page, row: &FileAhead, out: &mut Vec<u8>) {
     line.path(&at.path, &at.suffix).end(out);
 }
 
+/// At most so much of it was used. Where nothing was read, nothing can have been.
+fn used(of: Option<AheadPages>) -> String {
+    match of {
+        None => "?".to_owned(),
+        Some(AheadPages { read: 0, .. }) => "-".to_owned(),
+        Some(pages) => words::at_most(pages.used_at_most(), pages.read),
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a number of pages, which is not negative; three digits are shown"
 )]
 fn per_second(pages: f64) -> String {
+    if pages > 0.0 && pages < 0.5 {
+        return format!("<{}", bytes(1));
+    }
     bytes(pages.round() as u64)
 }
 

@@ -117,5 +117,22 @@ fn what_was_read_ahead_is_compared() {
         "{text}"
     );
     let text = shown(&before, &ahead(5, None), None);
-    assert!(text.contains("only before was recorded"), "{text}");
+    assert!(text.contains("only before tells it"), "{text}");
+    // A bound is rounded up, and little is not nothing.
+    let little = ahead(5, Some(&[("/srv/index", 1_000, 1)]));
+    let text = shown(&ahead(500, Some(&[("/srv/index", 1, 0)])), &little, None);
+    assert!(text.contains(" <4 KiB    800 KiB"), "{text}");
+    assert!(text.contains(" 0 %        1 %    /srv/index"), "{text}");
+    // Where more files were read than are told apart, nothing is known of one that is not among them.
+    let paths: Vec<_> = (0..300).map(|file| format!("/{file}")).collect();
+    let many: Vec<_> = paths.iter().map(|path| (path.as_str(), 1, 1)).collect();
+    let text = shown(&ahead(5, Some(&many)), &little, None);
+    assert!(
+        text.contains("?    800 KiB         ?           ?        1 %    /srv/index"),
+        "{text}"
+    );
+    assert!(
+        text.contains("files not told apart: 176 KiB before, 0 B after"),
+        "{text}"
+    );
 }
