@@ -53,7 +53,12 @@ fn single_pages(disk: &LoopDisk, options: &[&str]) {
             counts == (1, 0, 0) && io.bytes == PAGE,
             "one read of one page: {fault:?}"
         );
-        assert_eq!(fault.facts.cause(), "file_read", "{fault:?}");
+        // On a fast disk the page may be there before the thread sleeps for it.
+        let did_not_sleep = fault.blocked_ns == 0 && fault.facts.cause.is_none();
+        assert!(
+            did_not_sleep || fault.facts.cause() == "file_read",
+            "{fault:?}"
+        );
         waited_ns += fault.blocked_ns;
     }
     // The thread falls asleep a little after it has handed over its read.

@@ -30,6 +30,13 @@ pub struct TogetherArgs {
     pub rounds: usize,
 }
 
+impl TogetherArgs {
+    /// Room for all touches that a thread keeps: it is over after the round in which there are enough.
+    fn room(&self) -> Vec<Touch> {
+        Vec::with_capacity(self.waits + self.pages)
+    }
+}
+
 /// Memory of which a page takes its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Memory {
@@ -76,6 +83,8 @@ impl Memory {
 /// What the threads tell each other. None of them sleeps for another: each sleep is a fault's.
 #[derive(Default)]
 struct Rounds {
+    /// Threads that are set up: what they map is mapped.
+    ready: AtomicUsize,
     /// How many have begun; [`ENOUGH`] when it is.
     begun: AtomicUsize,
     /// How many threads are through with theirs, of all rounds.
@@ -94,9 +103,12 @@ pub fn run(args: &TogetherArgs) {
         let others: Vec<_> = (1..args.threads)
             .map(|_| scope.spawn(|| follow(args, &mapping, &rounds)))
             .collect();
+        let mut touches = args.room();
+        while rounds.ready.load(Ordering::Acquire) < others.len() {
+            thread::yield_now();
+        }
         ready_then_go(&ready_to_touch(vec![tid()], &mapping));
         let before = Counters::now();
-        let mut touches = Vec::with_capacity(args.pages * args.rounds);
         for round in 1..=args.rounds {
             args.memory.prepare(&mapping);
             rounds.begun.store(round, Ordering::Release);
@@ -117,7 +129,8 @@ pub fn run(args: &TogetherArgs) {
 
 /// The part of a thread that does not prepare the rounds.
 fn follow(args: &TogetherArgs, mapping: &Mapping, rounds: &Rounds) -> Worker {
-    let mut touches = Vec::with_capacity(args.pages * args.rounds);
+    let mut touches = args.room();
+    rounds.ready.fetch_add(1, Ordering::AcqRel);
     let mut last = 0;
     loop {
         match rounds.begun.load(Ordering::Acquire) {

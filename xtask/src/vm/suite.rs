@@ -87,6 +87,9 @@ enum Lack {
     /// The block device in a `struct bio` (kernel commit 309dca309fc3, 5.12): without it, of a read that is not
     /// done the device is not told.
     BioDevice,
+    /// Minor faults that wait for userfaultfd, of which before 6.4 each is tried again under `mmap_lock`, which
+    /// makes it major (kernel commit 0bff0aaea03e): its end is told by another event.
+    MinorWaits,
     /// Tracepoint `mm_filemap_fault`, which came with 6.12: without it there is no `--light`, and what faults
     /// without an exception read is not known.
     FileFaults,
@@ -94,7 +97,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 26] = [
+const LACKING: [(Lack, &str, &str); 29] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -199,6 +202,22 @@ const LACKING: [(Lack, &str, &str); 26] = [
         "rungs",
         "beginnings_told_by_the_event_are_those_of_the_tracepoints",
     ),
+    // Whether such a fault read or wrote is not known without that tracepoint.
+    (
+        Lack::FileFaults,
+        "rungs",
+        "beginnings_told_by_the_event_are_those_of_the_tracepoints",
+    ),
+    (
+        Lack::MinorWaits,
+        "rungs",
+        "ends_told_by_rseq_update_and_bounds",
+    ),
+    (
+        Lack::MinorWaits,
+        "rungs",
+        "ends_told_by_fexit_or_refused_with_a_reason",
+    ),
     (
         Lack::ScarceMemory,
         "scarce",
@@ -223,7 +242,7 @@ impl Machine {
     fn lacks(&self, what: &Lack) -> bool {
         match what {
             Lack::Cpus => self.cpus < 2,
-            Lack::PopulateMajors | Lack::Evictions | Lack::FileFaults => {
+            Lack::PopulateMajors | Lack::Evictions | Lack::FileFaults | Lack::MinorWaits => {
                 ["5.10", "6.1"].contains(&self.series)
             }
             Lack::BioDevice => self.series == "5.10",
