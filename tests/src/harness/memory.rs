@@ -1,7 +1,7 @@
 //! Memory of special kinds: huge pages that are reserved, swap that is compressed memory.
 //!
 //! Both are of the whole machine, so a test program that is killed would leave them: what is made is written
-//! down below the directory of all tests, for [`sweep`].
+//! down below the directory of all tests, for the next one to give back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
