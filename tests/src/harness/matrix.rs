@@ -153,9 +153,12 @@ fn touch_of<'a>(fault: &Fault, touches: &Places<'a>, offset_ns: u64) -> Option<&
     let page = address & !(PAGE as u64 - 1);
     let began_ns = fault.facts.time_ns? - offset_ns;
     let there = touches.get(&(fault.facts.tid, page))?.iter();
-    let mut during = there
+    let during = there
         .filter(|touch| (touch.begin_ns - SLACK_NS..=touch.end_ns + SLACK_NS).contains(&began_ns));
-    during.next().copied()
+    // The next touch of a page may begin at once.
+    during
+        .min_by_key(|touch| touch.begin_ns.abs_diff(began_ns))
+        .copied()
 }
 
 /// Prints which touches have no fault in this set of threads and beginnings.
