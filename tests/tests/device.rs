@@ -7,7 +7,7 @@ use faulttrace_tests::harness::blocks::BlockEvents;
 use faulttrace_tests::harness::disk::{
     LoopDevice, LoopDisk, bytes_read, create, evict, numbers, set_depth,
 };
-use faulttrace_tests::harness::reads::{agree, sum, totals, with_io};
+use faulttrace_tests::harness::reads::{agree, check_single_page, sum, totals, with_io};
 use faulttrace_tests::harness::record::{Fault, Io, Record};
 use faulttrace_tests::harness::saved::report;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
@@ -48,17 +48,7 @@ fn single_pages(disk: &LoopDisk, options: &[&str]) {
     let mut waited_ns = 0;
     for (fault, io) in faults.iter().filter(on_file) {
         assert_eq!(io.device_name.as_deref(), Some(disk.name()), "{fault:?}");
-        let counts = (io.requests, io.shared, io.elsewhere);
-        assert!(
-            counts == (1, 0, 0) && io.bytes == PAGE,
-            "one read of one page: {fault:?}"
-        );
-        // On a fast disk the page may be there before the thread sleeps for it.
-        let did_not_sleep = fault.blocked_ns == 0 && fault.facts.cause.is_none();
-        assert!(
-            did_not_sleep || fault.facts.cause() == "file_read",
-            "{fault:?}"
-        );
+        check_single_page(fault, io);
         waited_ns += fault.blocked_ns;
     }
     // The thread falls asleep a little after it has handed over its read.

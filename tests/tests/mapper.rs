@@ -4,12 +4,11 @@
 use faulttrace_tests::harness::blocks::BlockEvents;
 use faulttrace_tests::harness::disk::{create, evict, numbers};
 use faulttrace_tests::harness::mapper::{Target, Volume};
-use faulttrace_tests::harness::reads::{agree, sum, totals, with_io};
+use faulttrace_tests::harness::reads::{agree, check_single_page, sum, totals, with_io};
 use faulttrace_tests::harness::record::{Fault, Io};
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::harness::{emulated, start};
-use faulttrace_tests::mem::PAGE;
 
 const TOUCHES: usize = 100;
 
@@ -39,16 +38,7 @@ fn reads_of(target: Target) {
         format!("{target:?}: {count} of {TOUCHES} began a read of {device}")
     });
     for (fault, io) in faults.iter().filter(on_file) {
-        let did_not_sleep = fault.blocked_ns == 0 && fault.facts.cause.is_none();
-        assert!(
-            did_not_sleep || fault.facts.cause() == "file_read",
-            "{fault:?}"
-        );
-        let counts = (io.requests, io.shared, io.elsewhere);
-        assert!(
-            counts == (1, 0, 0) && io.bytes == PAGE as u64,
-            "one read of one page: {fault:?}"
-        );
+        check_single_page(fault, io);
     }
     let bytes = sum(&faults, |io| io.bytes);
     assert_eq!(bytes, reads.iter().map(|read| read.bytes).sum::<u64>());

@@ -9,7 +9,7 @@ use faulttrace_tests::harness::process::must;
 use faulttrace_tests::harness::programs::{
     build_id_of, compile_c, compile_c_hostile, compile_c_linked, compile_rust, line_of,
 };
-use faulttrace_tests::harness::record::{Fault, Frame, Record};
+use faulttrace_tests::harness::record::{Fault, Frame};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
@@ -84,11 +84,7 @@ fn attempt(
     trace.check(faults.len() == PAGES, || {
         format!("{PAGES} faults, not {}", faults.len())
     });
-    let late = trace.records.iter().filter_map(|record| match record {
-        Record::Lost(lost) if lost.reason == "symbols_late" => Some(lost.count),
-        _ => None,
-    });
-    let late = late.sum();
+    let late = trace.lost_for("symbols_late");
     work.exit();
     (faults, late)
 }

@@ -49,6 +49,11 @@ impl AheadPages {
         self.mapped.saturating_add(self.unknown).min(self.read)
     }
 
+    /// At least so many were not used.
+    pub(super) fn in_vain(&self) -> u64 {
+        self.read - self.used_at_most()
+    }
+
     /// Counts what `other` counted.
     pub(crate) fn add(&mut self, other: &AheadPages) {
         self.read = self.read.saturating_add(other.read);

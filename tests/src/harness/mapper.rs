@@ -51,20 +51,14 @@ impl Volume {
         };
         let sectors = (mib as u64) << 11;
         let table = target.table(sectors, &volume.lower);
-        // Nodes are made by udev, which guests do not have.
-        let mut create = Command::new("dmsetup");
-        create.env("DM_DISABLE_UDEV", "1");
-        create.args(["create", volume.name, "--table", &table]);
-        must_run(&mut create);
+        must_run(dmsetup().args(["create", volume.name, "--table", &table]));
         let node = format!("/dev/mapper/{}", volume.name);
         must("mkfs.ext4", ["-q", "-E", "lazy_itable_init=0", &node]);
         let mount = volume.mount.to_str().expect("our own path");
         must("mount", ["-o", "noatime", &node, mount]);
         volume
     }
-}
 
-impl Volume {
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.mount
@@ -76,12 +70,17 @@ impl Volume {
     }
 }
 
+/// Without udev, which guests do not have: it then makes and removes nodes itself.
+fn dmsetup() -> Command {
+    let mut command = Command::new("dmsetup");
+    command.env("DM_DISABLE_UDEV", "1");
+    command
+}
+
 impl Drop for Volume {
     fn drop(&mut self) {
         let _gone = umount2(&self.mount, MntFlags::MNT_DETACH);
-        let mut remove = Command::new("dmsetup");
-        remove.env("DM_DISABLE_UDEV", "1");
-        let _gone = remove.args(["remove", "--retry", self.name]).status();
+        let _gone = dmsetup().args(["remove", "--retry", self.name]).status();
         let _gone = Command::new("losetup")
             .args(["--detach", &self.lower])
             .status();

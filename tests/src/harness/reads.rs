@@ -1,8 +1,9 @@
 //! Reads of block devices as the tracer tells them, beside what the kernel's own tracer says.
 
 use super::blocks::BlockRead;
-use super::record::{Fault, Io, Record};
+use super::record::{Fault, Io};
 use super::tracer::Trace;
+use crate::mem::PAGE;
 
 /// The faults that began reads, with what devices did for them.
 pub fn with_io<'a>(trace: &'a Trace, pid: u32, device: &str) -> Vec<(&'a Fault, &'a Io)> {
@@ -38,14 +39,7 @@ pub fn totals(trace: &Trace, faults: &[(&Fault, &Io)], reads: &[BlockRead]) -> [
         theirs.0 += (issued - read.queued_us) * 1000;
         theirs.1 += (completed - issued) * 1000;
     }
-    let told: u64 = trace
-        .records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Lost(lost) if lost.reason == "io_completions_unseen" => Some(lost.count),
-            _ => None,
-        })
-        .sum();
+    let told = trace.lost_for("io_completions_unseen");
     assert_eq!(told, unseen, "completions that were not seen are told");
     trace.check(unseen * 20 <= reads.len() as u64, || {
         format!("{unseen} of {} completions were not seen", reads.len())
@@ -60,5 +54,20 @@ pub fn agree(what: &str, ours: u64, theirs: u64, percent: u64, slack: u64) {
     assert!(
         ours.abs_diff(theirs) <= most,
         "{what}: {ours}, not {theirs}"
+    );
+}
+
+/// Panics unless the fault waited, if it did, for a single page that it read itself.
+pub fn check_single_page(fault: &Fault, io: &Io) {
+    let counts = (io.requests, io.shared, io.elsewhere);
+    assert!(
+        counts == (1, 0, 0) && io.bytes == PAGE as u64,
+        "one read of one page: {fault:?}"
+    );
+    // On a fast disk the page may be there before the thread sleeps for it.
+    let did_not_sleep = fault.blocked_ns == 0 && fault.facts.cause.is_none();
+    assert!(
+        did_not_sleep || fault.facts.cause() == "file_read",
+        "{fault:?}"
     );
 }

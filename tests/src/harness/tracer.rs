@@ -329,6 +329,15 @@ impl Trace {
         one
     }
 
+    /// How many of a loss or gap it told of, by its reason.
+    pub fn lost_for(&self, reason: &str) -> u64 {
+        let counts = self.records.iter().filter_map(|record| match record {
+            Record::Lost(lost) if lost.reason == reason => Some(lost.count),
+            _ => None,
+        });
+        counts.sum()
+    }
+
     /// Sum of the `lost` records of a class.
     pub fn lost(&self, class: &str) -> u64 {
         let count = |record: &Record| match record {

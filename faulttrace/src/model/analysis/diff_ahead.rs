@@ -104,9 +104,9 @@ impl FileAhead {
 
     /// By how much the pages that were read in vain per second differ.
     fn in_vain(&self, before: &Report, after: &Report) -> f64 {
-        let in_vain = |pages: AheadPages| pages.read - pages.used_at_most();
-        let of =
-            |report, pages: Option<AheadPages>| rate(report, pages.map(in_vain)).unwrap_or(0.0);
+        let of = |report, pages: Option<AheadPages>| {
+            rate(report, pages.map(|pages| pages.in_vain())).unwrap_or(0.0)
+        };
         (of(after, self.after) - of(before, self.before)).abs()
     }
 }

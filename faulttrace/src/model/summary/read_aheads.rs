@@ -42,7 +42,7 @@ impl ReadAheads {
             .iter()
             .map(|(path, pages)| (path.as_ref(), pages))
             .collect();
-        let in_vain = |pages: &AheadPages| (pages.read - pages.used_at_most(), pages.read);
+        let in_vain = |pages: &AheadPages| (pages.in_vain(), pages.read);
         all.sort_by(|(a, one), (b, other)| {
             in_vain(other).cmp(&in_vain(one)).then_with(|| a.cmp(b))
         });

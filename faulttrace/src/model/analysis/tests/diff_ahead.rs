@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use super::analyse;
-use super::diff_beside::faults;
+use super::diff_beside::{faults, lasting};
 use super::records;
-use crate::model::analysis::{Options, Report, Wall, compare};
+use crate::model::analysis::{Report, compare};
 use crate::model::summary::samples::{T0, start};
 use crate::model::{AheadPages, Name, ReadAhead, Record};
-
-const SECOND: u64 = 1_000_000_000;
 
 /// A trace of so many seconds with this read ahead, if it was asked to look: path, pages read, mapped.
 pub(crate) fn ahead(seconds: u64, told: Option<&[(&str, u64, u64)]>) -> Report {
@@ -34,14 +31,7 @@ pub(crate) fn ahead(seconds: u64, told: Option<&[(&str, u64, u64)]>) -> Report {
             },
         }))
     }));
-    let options = Options {
-        wall: Some(Wall {
-            begin_ns: T0,
-            end_ns: T0 + seconds * SECOND,
-        }),
-        ..Options::default()
-    };
-    analyse(options, &all)
+    lasting(seconds, &all)
 }
 
 #[test]

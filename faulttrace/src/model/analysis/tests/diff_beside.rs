@@ -32,6 +32,11 @@ pub(crate) fn recorded(jobs: &[&str], seconds: u64, faults: Vec<Fault>) -> Repor
     }
     let mut all = vec![start];
     all.extend(records(faults));
+    lasting(seconds, &all)
+}
+
+/// These records as a trace of so many seconds.
+pub(super) fn lasting(seconds: u64, all: &[Record]) -> Report {
     let options = Options {
         wall: Some(Wall {
             begin_ns: T0,
@@ -39,7 +44,7 @@ pub(crate) fn recorded(jobs: &[&str], seconds: u64, faults: Vec<Fault>) -> Repor
         }),
         ..Options::default()
     };
-    analyse(options, &all)
+    analyse(options, all)
 }
 
 /// So many faults, one each 10 ms, each blocked for a bit less than 1 ms: without a past, and without reads.
