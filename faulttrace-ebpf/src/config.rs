@@ -50,6 +50,8 @@ globals! {
     /// The perf event of every fault tells its beginning, but not what kind of access it was.
     BEGINS_BY_EVENT: u32 = 0;
 
+    /// All stacks are unwound by the kernel: none is recognised, nor followed by its frame pointers.
+    STACKS_BY_KERNEL: u32 = 0;
     /// What happens to the pages of files is remembered.
     EVICTIONS: u32 = 0;
     /// How many entries map `PAGES` holds before it may forget some.

@@ -86,7 +86,9 @@ counters! {
     MAJORS_SEEN = "majors_seen", Diagnostic;
     /// Kernel stacks looked at to tell a fault from another sleep.
     STACK_CHECKS = "stack_checks", Diagnostic;
-    /// Of those: the fault was over.
+    /// Of those: recognised, not unwound.
+    STACKS_RECOGNISED = "stacks_recognised", Diagnostic;
+    /// Of those looked at: the fault was over.
     STALE_SLOTS = "stale_slots", Diagnostic;
     /// Faults that were only preempted, never asleep, and not major: not reported.
     PREEMPTED_ONLY = "preempted_only", Diagnostic;

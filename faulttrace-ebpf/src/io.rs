@@ -103,7 +103,7 @@ fn present_fault(ctx: *mut c_void, tid: u32) -> Option<u64> {
     if expected == what::USER {
         return None;
     }
-    let stack = stack::capture_kernel(ctx, scratch, expected);
+    let stack = stack::unwind_kernel(ctx, scratch, expected);
     let still = match stack.at {
         Where::InFault => expected == what::KERNEL,
         Where::InGup => expected == what::FILE,

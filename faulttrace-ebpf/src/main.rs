@@ -23,11 +23,15 @@ mod filemap;
 #[cfg(target_arch = "bpf")]
 mod found;
 #[cfg(target_arch = "bpf")]
+mod frames;
+#[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
 mod handled;
 #[cfg(target_arch = "bpf")]
 mod io;
+#[cfg(target_arch = "bpf")]
+mod known;
 #[cfg(target_arch = "bpf")]
 mod labels;
 #[cfg(target_arch = "bpf")]

@@ -76,6 +76,34 @@ pub struct WakerScratch {
     pub word: u64,
 }
 
+/// Words of a kernel stack that `known` looks at: some paths into a file system are 2 KiB deep.
+pub const STACK_WORDS: usize = 512;
+/// Frames of a stack that `known` recognises.
+pub const KNOWN_PLACES: usize = 64;
+/// How many stacks `known` has room for, on each CPU.
+const KNOWN_STACKS: u32 = 128;
+
+/// A kernel stack, and where its return addresses lie.
+#[repr(C)]
+pub struct KnownStack {
+    /// Its id in `STACKS`.
+    pub id: u64,
+    /// How deep it is, as in `known::Extent`.
+    pub bytes: u64,
+    /// A hash of the return addresses in the places, the outermost first.
+    pub check: u64,
+    /// While the places are looked for: frames not found yet.
+    pub left: u64,
+    /// How many other stacks of its depth were seen since.
+    pub misses: u64,
+    /// Frames.
+    pub len: u32,
+    /// Valid members of `at`; 0 = nothing is known.
+    pub places: u32,
+    /// Which word above the program's context has each return address, the outermost first.
+    pub at: [u16; KNOWN_PLACES],
+}
+
 /// A read that a thread in a fault handed to the block layer.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -133,6 +161,12 @@ static TAKEN: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
 /// Room to make an entry of `INFLIGHT` in.
 #[map]
 static FRESH: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
+/// For `known`, in programs at sched_switch alone.
+#[map]
+static WORDS: PerCpuArray<[u64; STACK_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+/// Of each CPU, so that no entry is read while it is written.
+#[map]
+static KNOWN: PerCpuArray<KnownStack> = PerCpuArray::with_max_entries(KNOWN_STACKS, 0);
 #[map]
 static WAKER_SCRATCH: PerCpuArray<WakerScratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -216,6 +250,22 @@ pub fn taken() -> Option<&'static mut Inflight> {
 pub fn fresh() -> Option<&'static mut Inflight> {
     // SAFETY: as for the slot; used by sched_switch alone, which nothing of its kind interrupts.
     FRESH.get_ptr_mut(0).map(|entry| unsafe { &mut *entry })
+}
+
+/// This CPU's room for the words of a kernel stack.
+#[inline(always)]
+pub fn stack_words() -> Option<&'static mut [u64; STACK_WORDS]> {
+    // SAFETY: as for `fresh`.
+    WORDS.get_ptr_mut(0).map(|words| unsafe { &mut *words })
+}
+
+/// What this CPU knows of kernel stacks of about this depth.
+#[inline(always)]
+pub fn known_stack(bytes: u64) -> Option<&'static mut KnownStack> {
+    // SAFETY: as for `fresh`.
+    KNOWN
+        .get_ptr_mut((bytes / 8) as u32 % KNOWN_STACKS)
+        .map(|known| unsafe { &mut *known })
 }
 
 /// This CPU's room for a waker's stack.

@@ -63,20 +63,27 @@ pub fn entered_by_fault() -> bool {
         return system_call() == NO_SYSCALL;
     }
     let stack: u64 = member(current_task(), &OFF_TASK_STACK);
-    entry_is_fault(stack)
+    entry_is_fault(stack + USER_REGS.load())
 }
 
 /// The same where the program is known to run on the task's own stack (see [`on_own_stack`]), which
 /// the context then tells for less: stacks are aligned to their size.
 #[inline(always)]
 pub fn stack_entered_by_fault(ctx: *mut c_void, word: &mut u64) -> bool {
-    entry_is_fault(number_of(ctx, word) & !(SIZE_STACK.load() - 1))
+    entry_is_fault(top_of_stack(number_of(ctx, word)))
 }
 
-/// Whether the kernel was entered by a page fault on this stack.
+/// Where the registers of user mode lie on the kernel stack that has this address in it: stacks are
+/// aligned to their size.
 #[inline(always)]
-fn entry_is_fault(stack: u64) -> bool {
-    let below = (stack + USER_REGS.load()).wrapping_sub(8);
+pub fn top_of_stack(address: u64) -> u64 {
+    (address & !(SIZE_STACK.load() - 1)) + USER_REGS.load()
+}
+
+/// Whether a page fault left these registers of user mode.
+#[inline(always)]
+fn entry_is_fault(registers: u64) -> bool {
+    let below = registers.wrapping_sub(8);
     // SAFETY: bpf_probe_read_kernel accepts any address and fails on a bad one.
     let from: u64 = unsafe { bpf_probe_read_kernel(below as *const u64) }.unwrap_or_default();
     from >= ENTRY_LO.load() && from < ENTRY_HI.load()
@@ -84,7 +91,7 @@ fn entry_is_fault(stack: u64) -> bool {
 
 /// A pointer as a number, which the verifier allows only by way of a map's memory: `word`.
 #[inline(always)]
-fn number_of(ctx: *mut c_void, word: &mut u64) -> u64 {
+pub fn number_of(ctx: *mut c_void, word: &mut u64) -> u64 {
     // SAFETY: a valid reference to an aligned word, as large as a pointer.
     unsafe {
         core::ptr::write_volatile((&raw mut *word).cast(), ctx);

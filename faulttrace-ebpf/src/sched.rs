@@ -41,7 +41,9 @@ pub fn switch(ctx: *mut c_void) {
     }
     if maps::any_inflight() {
         let next = config::tid_of(argument(ctx, 2) as *const u8);
-        enter(slot, next);
+        if next != 0 {
+            enter(slot, next);
+        }
     }
 }
 
@@ -135,7 +137,7 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
         _ if said.fault => slot.what,
         _ => what::FILE,
     };
-    let stack = stack::capture_kernel(ctx, scratch, expected);
+    let stack = stack::capture_kernel(ctx, scratch, expected, asleep);
     let still = match stack.at {
         Where::InFault => expected != what::FILE,
         Where::InGup => expected == what::FILE,

@@ -10,7 +10,7 @@ use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
 
 use crate::config::{self, LEAVE_RANGES};
 use crate::maps::{self, STACKS, Scratch, what};
-use crate::registers;
+use crate::{frames, known, registers};
 
 /// Where a kernel stack shows its thread to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,62 +33,97 @@ pub enum Where {
 #[derive(Clone, Copy)]
 pub struct KernelStack {
     pub at: Where,
-    /// Frames in the scratch buffer; 0 = none.
+    /// Frames; 0 = none.
     pub len: u32,
+    /// Its id, if it is in `STACKS` already; 0 = it is in the scratch buffer.
+    pub id: u64,
 }
 
-/// Captures the kernel stack into the scratch buffer and places it. `kind` is what the slot says
+/// Captures the kernel stack and tells where it shows the thread to be. `kind` is what the slot says
 /// the thread was doing (`maps::what`, or the mode of its entry).
 #[inline(always)]
-pub fn capture_kernel(ctx: *mut c_void, scratch: &mut Scratch, kind: u32) -> KernelStack {
-    let len = capture(ctx, scratch, 0);
+pub fn capture_kernel(
+    ctx: *mut c_void,
+    scratch: &mut Scratch,
+    kind: u32,
+    asleep: bool,
+) -> KernelStack {
     maps::count(counter::STACK_CHECKS);
-    if len == 0 {
+    let extent = if kind == what::USER && asleep {
+        known::extent(ctx, &mut scratch.word)
+    } else {
+        None
+    };
+    if let Some(extent) = extent
+        && let Some((id, len)) = known::recognise(extent)
+    {
+        let at = Where::InFault;
+        return KernelStack { at, len, id };
+    }
+    let stack = unwind_kernel(ctx, scratch, kind);
+    if let Some(extent) = extent
+        && stack.at == Where::InFault
+    {
+        known::learn(extent, stack.len, hash_stack(stack.len, 0));
+    }
+    stack
+}
+
+/// Captures the kernel stack into the scratch buffer and places it.
+#[inline(always)]
+pub fn unwind_kernel(ctx: *mut c_void, scratch: &mut Scratch, kind: u32) -> KernelStack {
+    let len = capture(ctx, scratch, 0);
+    let at = if len == 0 {
         maps::count(counter::KERNEL_STACK_UNREADABLE);
-        return KernelStack {
-            at: Where::Unknown,
-            len,
-        };
-    }
-    scan_stack(len);
-    KernelStack {
-        at: place(scratch, len, kind),
-        len,
-    }
+        Where::Unknown
+    } else {
+        scan_stack(len);
+        place(scratch, len, kind)
+    };
+    KernelStack { at, len, id: 0 }
 }
 
 /// Captures the user stack into `maps::scratch()`, stores it and returns its id; 0 if there is none.
 #[inline(always)]
 pub fn user_stack_id(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
-    let Some((len, space)) = capture_user(ctx, scratch) else {
+    let mut len = 0;
+    if config::STACKS_BY_KERNEL.load() == 0 {
+        len = frames::follow_frames();
+    }
+    if len == 0 {
+        len = capture_user(ctx, scratch);
+    }
+    if len == 0 {
         return 0;
-    };
-    store(scratch, len, tgid, hash_stack(len, space))
+    }
+    store(scratch, len, tgid, hash_stack(len, address_space()))
 }
 
-/// The same with a scratch buffer of the caller's own, which [`hash_stack`] does not know.
+/// The same with a scratch buffer of the caller's own, which the functions of their own do not know.
 #[inline(always)]
 pub fn user_stack_id_in(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
-    let Some((len, space)) = capture_user(ctx, scratch) else {
+    let len = capture_user(ctx, scratch);
+    if len == 0 {
         return 0;
-    };
-    let id = hash(&scratch.stack.frames, len, space);
+    }
+    let id = hash(&scratch.stack.frames, len, address_space());
     store(scratch, len, tgid, id)
 }
 
-/// Captures the user stack. Returns the number of frames, and what tells equal addresses of different
-/// address spaces apart: they mean the same code only within one.
+/// Lets the kernel capture the user stack: of programs that are not of 64 bits, too.
 #[inline(always)]
-fn capture_user(ctx: *mut c_void, scratch: &mut Scratch) -> Option<(u32, u64)> {
+fn capture_user(ctx: *mut c_void, scratch: &mut Scratch) -> u32 {
     let len = capture(ctx, scratch, u64::from(BPF_F_USER_STACK));
     if len == 0 {
         maps::count(counter::USER_STACK_UNREADABLE);
-        return None;
     }
-    Some((
-        len,
-        config::member(config::current_task(), &config::OFF_TASK_MM),
-    ))
+    len
+}
+
+/// What tells equal addresses of different address spaces apart: they mean the same code only within one.
+#[inline(always)]
+fn address_space() -> u64 {
+    config::member(config::current_task(), &config::OFF_TASK_MM)
 }
 
 /// The word at the current thread's stack pointer in user mode, or what the register has in which a call
@@ -109,11 +144,11 @@ pub extern "C" fn user_stack_top() -> u64 {
     unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0)
 }
 
-/// Stores the kernel stack in the scratch buffer and returns its id.
+/// Stores the kernel stack, if that is to be done, and returns its id.
 #[inline(always)]
 pub fn kernel_stack_id(scratch: &mut Scratch, stack: KernelStack) -> u64 {
-    if stack.len == 0 {
-        0
+    if stack.len == 0 || stack.id != 0 {
+        stack.id
     } else {
         store(scratch, stack.len, 0, hash_stack(stack.len, 0))
     }
@@ -300,15 +335,24 @@ extern "C" fn hash_stack(len: u32, seed: u64) -> u64 {
 /// A hash of a stack, never 0.
 #[inline(always)]
 fn hash(frames: &[u64; STACK_SLOTS], len: u32, seed: u64) -> u64 {
-    let mut hash = 0x9e37_79b9_7f4a_7c15 ^ seed;
+    let mut hash = SEED ^ seed;
     let mut index = 0;
     while index < MAX_FRAMES {
         if index >= len as usize {
             break;
         }
-        hash = (hash ^ frames[index]).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash ^= hash >> 32;
+        hash = mixed(hash, frames[index]);
         index += 1;
     }
     if hash == 0 { 1 } else { hash }
+}
+
+/// What a hash of addresses begins with.
+pub const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash with one more address in it.
+#[inline(always)]
+pub fn mixed(hash: u64, address: u64) -> u64 {
+    let hash = (hash ^ address).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ hash >> 32
 }

@@ -177,6 +177,8 @@ pub(super) enum ProbeRung {
     NoPages,
     /// No iterator over tasks
     NoIterator,
+    /// All stacks unwound by the kernel
+    Unwind,
 }
 
 /// What standard output is for.

@@ -173,6 +173,7 @@ fn forced(rungs: &[ProbeRung], light: bool) -> Result<Forced, String> {
             ProbeRung::Event => !std::mem::replace(&mut forced.begins_by_event, true),
             ProbeRung::NoPages => !std::mem::replace(&mut forced.no_pages, true),
             ProbeRung::NoIterator => !std::mem::replace(&mut forced.no_iterator, true),
+            ProbeRung::Unwind => !std::mem::replace(&mut forced.unwind, true),
         };
         if !once {
             return Err(format!(

@@ -136,10 +136,11 @@ fn the_help_says_what_it_said() {
 
 #[test]
 fn rungs_are_forced_one_for_each_job() {
-    let forced = plan("faulttrace --pid 7 --probe-rung raw,no-ends,no-pages").forced;
+    let forced = plan("faulttrace --pid 7 --probe-rung raw,no-ends,no-pages,unwind").forced;
     assert_eq!(forced.tracepoints, Some(Tracepoints::Raw));
     assert_eq!(forced.ends, Some(Ends::Unseen));
     assert_eq!((forced.no_pages, forced.no_iterator), (true, false));
+    assert!(forced.unwind);
     assert!(
         !forced.begins_by_event
             && plan("faulttrace --pid 7 --probe-rung event")
@@ -155,6 +156,7 @@ fn rungs_are_forced_one_for_each_job() {
         "no-ends,fexit",
         "no-pages,no-pages",
         "event,event",
+        "unwind,unwind",
     ] {
         let error = usage_error(&format!("faulttrace --pid 7 --probe-rung {both}"));
         assert!(error.contains("two rungs"), "{both}: {error}");

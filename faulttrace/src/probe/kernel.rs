@@ -143,7 +143,7 @@ fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
 }
 
 /// Settings and facts that are numbers or yes and no.
-fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 17] {
+fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 18] {
     let filter = &settings.filter;
     let comm = filter.comm.as_ref();
     [
@@ -161,6 +161,7 @@ fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 17
             "BEGINS_BY_EVENT",
             u32::from(begins_by_event(settings, types)),
         ),
+        ("STACKS_BY_KERNEL", u32::from(settings.forced.unwind)),
         ("ENTRY_BELOW_REGS", u32::from(MACHINE.entry_below_registers)),
         (
             "READ_AHEAD_TOLD",

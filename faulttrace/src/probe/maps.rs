@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
-use faulttrace_ebpf::{Inflight, MAX_FRAMES, StackValue, counter};
+use faulttrace_ebpf::counter::{self, Class};
+use faulttrace_ebpf::{Inflight, MAX_FRAMES, StackValue};
 
 use super::Error;
 
@@ -52,6 +53,16 @@ impl Counters {
     /// One counter; 0 for an index that does not exist.
     pub fn get(&self, index: u32) -> u64 {
         self.0.get(index as usize).copied().unwrap_or(0)
+    }
+
+    /// Those that tell of no loss, for the log.
+    pub fn bookkeeping(&self) -> String {
+        let counted = counter::ALL.iter().zip(self.0);
+        let told = counted.filter(|((_, class), count)| *class == Class::Diagnostic && *count > 0);
+        let told: Vec<_> = told
+            .map(|((name, _), count)| format!("{name} {count}"))
+            .collect();
+        told.join(", ")
     }
 }
 

@@ -189,6 +189,8 @@ pub struct Forced {
     pub no_pages: bool,
     /// Not to look at the kernel stacks of threads that were stuck before.
     pub no_iterator: bool,
+    /// To have all stacks unwound by the kernel.
+    pub unwind: bool,
 }
 
 /// How the programs are to behave.

@@ -220,6 +220,7 @@ impl Tracer {
         self.samples.take_last(&now);
         self.release_samples(0, &mut progress);
         self.tell_losses(&mut progress)?;
+        log::info!("the programs counted: {}", progress.told.bookkeeping());
         let accounts = std::mem::take(&mut self.accounts).close();
         progress
             .batch
