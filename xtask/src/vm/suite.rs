@@ -17,9 +17,10 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 21] = [
+pub(super) static PROGRAMS: [Program; 22] = [
     whole("ground_truth"),
     whole("exact"),
+    whole("unwinding"),
     whole("majors"),
     whole("readahead"),
     Program {
