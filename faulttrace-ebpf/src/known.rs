@@ -79,7 +79,13 @@ fn read(extent: Extent) -> bool {
     let Some(words) = maps::stack_words() else {
         return false;
     };
-    let size = (extent.bytes & (STACK_WORDS as u64 * 8 - 1)) as u32;
+    let mut size = extent.bytes;
+    // SAFETY: clears bits, of which none is set (`extent`). In assembly, because the compiler knows that and
+    // would leave it out; but the verifier of older kernels forgets it.
+    unsafe {
+        core::arch::asm!("{size} &= {most}", size = inout(reg) size, most = const STACK_WORDS * 8 - 1);
+    }
+    let size = size as u32;
     // SAFETY: there is room for as many bytes; the helper accepts any address and fails on a bad one.
     unsafe {
         bpf_probe_read_kernel(
