@@ -198,7 +198,7 @@ fn pages_of(folio: *const u8) -> u64 {
 
 /// Which file a folio is of.
 #[inline(always)]
-fn file_of(folio: *const u8) -> FileKey {
+pub fn file_of(folio: *const u8) -> FileKey {
     let mapping: u64 = member(folio, &config::OFF_FOLIO_MAPPING);
     let host: u64 = member(mapping as *const u8, &config::OFF_MAPPING_HOST);
     let (inode, device) = config::file_id(host);

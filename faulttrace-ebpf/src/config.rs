@@ -130,7 +130,7 @@ globals! {
     OFF_INODE_INO: u64 = 0;
     OFF_INODE_SB: u64 = 0;
     OFF_SB_DEV: u64 = 0;
-    /// `struct folio` (only with `EVICTIONS`); the bit of its flags that says it has several pages.
+    /// `struct folio` (only with `EVICTIONS`, or `HELD_BACK_TOLD`); the bit of its flags that says it has several pages.
     OFF_FOLIO_MAPPING: u64 = 0;
     OFF_FOLIO_INDEX: u64 = 0;
     OFF_FOLIO_FLAGS: u64 = 0;
@@ -140,6 +140,16 @@ globals! {
     /// `task_struct.reclaim_state`.
     OFF_TASK_RECLAIM: u64 = 0;
 
+    /// Reads that a limit holds back are found again by their pages: what follows is known.
+    HELD_BACK_TOLD: u32 = 0;
+    /// `bio.bi_io_vec` and `bio.bi_iter.bi_idx`; `struct bio_vec`, its size and `bv_page`; `struct page`, its
+    /// size and `compound_head`.
+    OFF_BIO_VECTORS: u64 = 0;
+    OFF_BIO_VECTOR: u64 = 0;
+    SIZE_VECTOR: u64 = 0;
+    OFF_VECTOR_PAGE: u64 = 0;
+    SIZE_PAGE: u64 = 0;
+    OFF_PAGE_HEAD: u64 = 0;
     /// `struct bio` (`bi_iter.bi_size`), `struct block_device`.
     OFF_BIO_NEXT: u64 = 0;
     OFF_BIO_OPF: u64 = 0;

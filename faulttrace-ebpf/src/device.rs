@@ -249,6 +249,7 @@ pub const NOTHING: FaultIo = FaultIo {
     completed: 0,
     queued_ns: 0,
     served_ns: 0,
+    held_ns: 0,
     last: 0,
     device: 0,
     asked_device: 0,

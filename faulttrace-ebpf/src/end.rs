@@ -5,7 +5,7 @@ use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
 use crate::config::{self, member};
 use crate::maps::{self, EVENTS, INFLIGHT};
 use crate::pages;
-use crate::{go, io};
+use crate::{go, held, io};
 
 /// Ends the fault of an entry at `end_ns` and removes the entry. `more` are flags to add.
 #[inline(always)]
@@ -31,6 +31,9 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
         maps::count(counter::PREEMPTED_ONLY);
     } else {
         send(entry, end_ns);
+    }
+    if config::IO.load() != 0 {
+        held::forget(entry);
     }
     if INFLIGHT.remove(tid).is_ok() {
         maps::inflight_changed(-1);

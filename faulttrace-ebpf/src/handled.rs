@@ -23,7 +23,7 @@ use crate::{end, fault, stack};
 /// is major if `maj_flt` has grown.
 const RETRY: u32 = 0x400;
 /// Log2 of the smallest page.
-const PAGE_SHIFT: u32 = 12;
+pub const PAGE_SHIFT: u32 = 12;
 
 /// fexit of handle_mm_fault(vma, address, flags, regs), kernel commit bce617edecad (5.9). A fault
 /// that never left the CPU costs one comparison.

@@ -9,11 +9,11 @@ use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, counter};
 
 use crate::config::{self, current, member, traced};
 use crate::device::{NOTHING, OP_MASK, OP_READ};
-use crate::end;
 use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, Slot, what};
 use crate::registers;
 use crate::sched::kind_of;
 use crate::stack::{self, Where};
+use crate::{end, held};
 
 /// `BIO_CLONED` of include/linux/blk_types.h: a part, or a copy for another device, of a read that was
 /// queued before.
@@ -22,7 +22,7 @@ const CLONED: u16 = 1 << 1;
 /// Tracepoint block:block_bio_queue([queue,] bio): the current thread wants something of a device.
 #[inline(always)]
 pub fn queued(ctx: *mut c_void) {
-    let Some((bio, tid, fault)) = read_of_fault(ctx) else {
+    let Some((bio, tid, fault)) = read_of_fault(ctx).or_else(|| held_read(ctx)) else {
         return;
     };
     let Some(io) = of_fault(tid, fault) else {
@@ -62,13 +62,31 @@ fn read_of_fault(ctx: *mut c_void) -> Option<(u64, u32, u64)> {
     if !traced(tgid, tid) {
         return None;
     }
+    let bio = read(ctx)?;
+    Some((bio, tid, present_fault(ctx, tid)?))
+}
+
+/// The same of a read that a limit held back until now.
+#[inline(always)]
+fn held_read(ctx: *mut c_void) -> Option<(u64, u32, u64)> {
+    if !maps::any_io() {
+        return None;
+    }
+    let bio = read(ctx)?;
+    let (tid, fault) = held::handed_on(bio)?;
+    Some((bio, tid, fault))
+}
+
+/// The tracepoint's bio, if that is a read.
+#[inline(always)]
+fn read(ctx: *mut c_void) -> Option<u64> {
     let index = usize::from(config::BIO_PASSES_QUEUE.load() != 0);
     let bio = config::argument_as_number(ctx, index)?;
     let operation: u32 = member(bio as *const u8, &config::OFF_BIO_OPF);
     if operation & OP_MASK != OP_READ {
         return None;
     }
-    Some((bio, tid, present_fault(ctx, tid)?))
+    Some(bio)
 }
 
 /// What tells the fault that the current thread is in from its others; `None` if it is in none.
@@ -137,7 +155,7 @@ pub fn name_of(entry: &Inflight) -> u64 {
 
 /// The numbers of a fault of the current thread, begun if there are none. `None`: no room.
 #[inline(always)]
-fn of_fault(tid: u32, fault: u64) -> Option<&'static mut FaultIo> {
+pub fn of_fault(tid: u32, fault: u64) -> Option<&'static mut FaultIo> {
     if maps::fault_io(tid).is_none() {
         let _ = FAULT_IO.insert(tid, &NOTHING, u64::from(BPF_NOEXIST));
     }

@@ -121,6 +121,8 @@ pub mod flag {
     pub const READ_AHEAD: u32 = 1 << 18;
     /// Whether `READ_AHEAD` would be set is not known.
     pub const READ_AHEAD_UNTOLD: u32 = 1 << 19;
+    /// A read of it is looked for in map `HELD`.
+    pub const HELD_BACK: u32 = 1 << 20;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }

@@ -29,6 +29,8 @@ mod go;
 #[cfg(target_arch = "bpf")]
 mod handled;
 #[cfg(target_arch = "bpf")]
+mod held;
+#[cfg(target_arch = "bpf")]
 mod io;
 #[cfg(target_arch = "bpf")]
 mod known;

@@ -9,7 +9,7 @@ pub const LAST_TOO_LONG: u64 = u32::MAX as u64;
 ///
 /// Times are sums over the requests that were completed by the end of the fault. Queued is from the
 /// moment the thread handed the read to the block layer until the driver got its request; served, from
-/// then until the device had done with it.
+/// then until the device had done with it. What a limit held back comes before both.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IoEvent {
@@ -25,7 +25,9 @@ pub struct IoEvent {
     pub queued_ns: u64,
     /// Served, ns.
     pub served_ns: u64,
-    /// Both of the request that was completed last, 32 bits each: queued above served, in units of
+    /// How long the thread had slept when its read was handed on that a limit held back, ns; 0 = none did.
+    pub held_ns: u64,
+    /// Queued and served, of the request that was completed last, 32 bits each: queued above served, in units of
     /// `1 << `[`LAST_SHIFT`] ns; [`LAST_TOO_LONG`] if that is not enough.
     pub last: u64,
     /// The disk of the first request, as the kernel numbers devices (20 bits of minor); without a
@@ -67,6 +69,8 @@ pub struct FaultIo {
     /// As in [`IoEvent`].
     pub served_ns: u64,
     /// As in [`IoEvent`].
+    pub held_ns: u64,
+    /// As in [`IoEvent`].
     pub last: u64,
     /// Disk of the first request; 0 = there was none.
     pub device: u32,
@@ -92,6 +96,7 @@ impl FaultIo {
             bytes,
             queued_ns: self.queued_ns,
             served_ns: self.served_ns,
+            held_ns: self.held_ns,
             last: self.last,
             device,
             requests: self.requests as u32,
@@ -103,5 +108,5 @@ impl FaultIo {
     }
 }
 
-const _: () = assert!(size_of::<IoEvent>() == 2 * 4 + 5 * 8 + 6 * 4);
-const _: () = assert!(size_of::<FaultIo>() == 10 * 8 + 2 * 4);
+const _: () = assert!(size_of::<IoEvent>() == 2 * 4 + 6 * 8 + 6 * 4);
+const _: () = assert!(size_of::<FaultIo>() == 11 * 8 + 2 * 4);

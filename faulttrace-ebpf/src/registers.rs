@@ -8,8 +8,8 @@ use faulttrace_ebpf::{CODE_ADDRESS, NO_SYSCALL};
 
 use crate::config::{
     ENTRY_BELOW_REGS, ENTRY_HI, ENTRY_LO, OFF_REGS_IP, OFF_REGS_MODE, OFF_REGS_RETURN,
-    OFF_REGS_SYSCALL, OFF_TASK_STACK, REGS_MODE_MASK, REGS_MODE_USER, SIZE_STACK, USER_REGS,
-    current_task, member,
+    OFF_REGS_SYSCALL, OFF_TASK_MM, OFF_TASK_STACK, REGS_MODE_MASK, REGS_MODE_USER, SIZE_STACK,
+    USER_REGS, current_task, member,
 };
 
 /// Number of the system call that the current thread is in, or `NO_SYSCALL`. Only for a thread of a
@@ -33,6 +33,13 @@ pub fn own_system_call() -> u32 {
     let ip: u64 =
         user_registers(current_task()).map_or(0, |registers| member(registers, &OFF_REGS_IP));
     if ip == 0 { NO_SYSCALL } else { system_call() }
+}
+
+/// Whether the current task has no memory of its own and borrows none.
+#[inline(always)]
+pub fn is_kernel_thread() -> bool {
+    let mm: u64 = member(current_task(), &OFF_TASK_MM);
+    mm == 0
 }
 
 /// Whether the program runs on the current task's own kernel stack, judged by its context, which the

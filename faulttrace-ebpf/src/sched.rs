@@ -12,7 +12,7 @@ use crate::config::{self, argument, current, current_task, member, traced};
 use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
 use crate::registers;
 use crate::stack::{self, KernelStack, Where};
-use crate::{end, fault, go, vmf, waking};
+use crate::{end, fault, go, held, vmf, waking};
 
 /// include/linux/sched.h; a thread that waits for a page of a device sleeps in it, killable or not.
 const TASK_UNINTERRUPTIBLE: u32 = 2;
@@ -372,6 +372,9 @@ fn went_out(
     entry.sleeps += 1;
     if entry.flags & flag::READ_MARKED != 0 && entry.read_bytes != config::read_bytes() {
         entry.flags |= flag::READ_STARTED;
+    }
+    if config::IO.load() != 0 && entry.flags & flag::READ_STARTED != 0 {
+        held::note(entry, config::read_bytes().wrapping_sub(entry.read_bytes));
     }
     if registers::on_own_stack(ctx, &mut scratch.word)
         && registers::user_registers(current_task()).is_some()

@@ -50,7 +50,7 @@ fn kind(ctx: *mut c_void, context_tells: bool) -> u32 {
             {
                 return waker::TASK;
             }
-            if is_kernel_thread() {
+            if registers::is_kernel_thread() {
                 return kind_of_kernel_thread();
             }
         }
@@ -60,13 +60,6 @@ fn kind(ctx: *mut c_void, context_tells: bool) -> u32 {
     }
     let len = stack::capture_into(ctx, &mut scratch.frames, 0);
     judge(&scratch.frames, len)
-}
-
-/// Whether the current task has no memory of its own and borrows none.
-#[inline(always)]
-fn is_kernel_thread() -> bool {
-    let mm: u64 = config::member(config::current_task(), &config::OFF_TASK_MM);
-    mm == 0
 }
 
 /// Of a kernel thread that is on its own stack: its own work, but what interrupts left to ksoftirqd,

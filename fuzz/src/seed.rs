@@ -165,6 +165,7 @@ fn io(number: u64) -> Io {
         bytes: 8192,
         queued_ns: 20_000,
         served_ns: 700_000,
+        held_ns: Some(30_000),
         last: (number > 2).then_some(Served {
             queued_ns: 10_000,
             served_ns: 350_000,

@@ -21,7 +21,7 @@ use crate::model::{
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 59] = [
+const HEADER: [&str; 60] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -62,6 +62,7 @@ const HEADER: [&str; 59] = [
     "io_bytes",
     "io_queued_ns",
     "io_served_ns",
+    "io_held_ns",
     "io_last_queued_ns",
     "io_last_served_ns",
     "history_past",
@@ -190,6 +191,7 @@ impl Csv {
         self.option(io.map(|io| io.bytes));
         self.option(io.map(|io| io.queued_ns));
         self.option(io.map(|io| io.served_ns));
+        self.option(io.and_then(|io| io.held_ns));
         let last = io.and_then(|io| io.last);
         self.option(last.map(|last| last.queued_ns));
         self.option(last.map(|last| last.served_ns));

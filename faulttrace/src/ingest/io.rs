@@ -71,6 +71,7 @@ impl Pending {
             bytes: event.bytes,
             queued_ns,
             served_ns,
+            held_ns: Some(event.held_ns.min(duration_ns)),
             last,
         }
     }
@@ -115,6 +116,7 @@ mod tests {
             bytes: 8192,
             queued_ns: 300,
             served_ns: 900,
+            held_ns: 0,
             last: (128 >> LAST_SHIFT) << 32 | (640 >> LAST_SHIFT),
             device: 0xfff << MINOR_BITS | 3,
             requests: 2,

@@ -18,7 +18,7 @@ mod settle;
 mod tests;
 
 use super::summary::FileKey;
-use super::{AheadPages, Device};
+use super::{AheadPages, Device, DeviceTotals};
 
 pub use findings::{FileFindings, Findings, ProcessFindings, RemovedFindings, StallFindings};
 pub(crate) use gather::{Gather, Space};
@@ -146,6 +146,8 @@ pub enum How {
     NoPLeft,
     /// The time that requests were in the queue of a device, or that their faults blocked if that is less.
     Queued,
+    /// The time that a limit held reads back, or that their faults blocked if that is less.
+    HeldBack,
     /// The trace has nothing to compute it from.
     Unknown,
 }
@@ -221,6 +223,8 @@ rules! {
     BlockedTogether = "blocked_together",
     /// Requests waited for their turn at a device.
     BusyDevice = "busy_device",
+    /// A limit held reads back before the device was asked.
+    LimitedDevice = "limited_device",
     /// No P of a Go program was left.
     PsStuck = "ps_stuck",
 }
@@ -291,6 +295,8 @@ pub enum Evidence {
         /// Until the device had done with them.
         served_ns: u64,
     },
+    /// Reads that a limit held back.
+    HeldBack(Box<DeviceTotals>),
     /// The Ps of a Go program.
     Ps(Box<PsFindings>),
     /// Faults of the kind held Ps of Go programs meanwhile, ns.
@@ -429,6 +435,8 @@ pub enum Action {
     QuietDevice,
     /// Put the files onto another device.
     OtherDevice,
+    /// Raise the limit that holds reads back.
+    RaiseIoLimit,
     /// More Ps.
     RaiseGomaxprocs {
         /// How many there are.

@@ -27,7 +27,8 @@ impl Device {
 ///
 /// A request is *queued* from the moment the thread handed its first read to the block layer until the
 /// driver got it (tracepoints `block_bio_queue`, `block_rq_issue`), and *served* from then until the
-/// device had done with it (`block_rq_complete`).
+/// device had done with it (`block_rq_complete`). Before both, a limit (`io.max` of a cgroup) may have *held
+/// back* its reads: a thread of the kernel hands them on when it is their turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Io {
     /// The device of its first request; without any, the device that was asked. `None`: not known.
@@ -46,6 +47,9 @@ pub struct Io {
     pub queued_ns: u64,
     /// Sum over the requests that were completed, ns.
     pub served_ns: u64,
+    /// How long the thread had slept when the read of its page was handed on, ns; 0: nothing held it back, or
+    /// it was not found again. `None`: written by a version that did not know.
+    pub held_ns: Option<u64>,
     /// The request that was completed last; `None` if none was, or if its times are too long to be
     /// kept (some four minutes).
     pub last: Option<Served>,
@@ -91,6 +95,10 @@ pub struct DeviceTotals {
     pub queued_ns: u64,
     /// Sum over the requests that were completed, ns.
     pub served_ns: u64,
+    /// Faults whose reads a limit held back.
+    pub held: u64,
+    /// How long, ns.
+    pub held_ns: u64,
     /// The longest that the last request of a fault was queued, ns.
     pub max_queued_ns: u64,
     /// The longest that the last request of a fault was served, ns.
@@ -100,6 +108,8 @@ pub struct DeviceTotals {
 /// What takes the time of a device's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// A limit holds reads back before the device is asked at all.
+    Limited,
     /// Requests wait for their turn: the device, or what limits it, has more to do than it gets done.
     Busy,
     /// The device itself, however little it has to do.
@@ -117,6 +127,7 @@ impl Verdict {
     /// Stable name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Verdict::Limited => "limited",
             Verdict::Busy => "busy",
             Verdict::Slow => "slow",
             Verdict::Quick => "quick",
@@ -136,6 +147,9 @@ impl DeviceTotals {
         self.bytes = self.bytes.saturating_add(io.bytes);
         self.queued_ns = self.queued_ns.saturating_add(io.queued_ns);
         self.served_ns = self.served_ns.saturating_add(io.served_ns);
+        let held_ns = io.held_ns.unwrap_or(0);
+        self.held += u64::from(held_ns > 0);
+        self.held_ns = self.held_ns.saturating_add(held_ns);
         if let Some(last) = io.last {
             self.max_queued_ns = self.max_queued_ns.max(last.queued_ns);
             self.max_served_ns = self.max_served_ns.max(last.served_ns);
@@ -154,16 +168,21 @@ impl DeviceTotals {
         add(&mut self.bytes, other.bytes);
         add(&mut self.queued_ns, other.queued_ns);
         add(&mut self.served_ns, other.served_ns);
+        add(&mut self.held, other.held);
+        add(&mut self.held_ns, other.held_ns);
         self.max_queued_ns = self.max_queued_ns.max(other.max_queued_ns);
         self.max_served_ns = self.max_served_ns.max(other.max_served_ns);
     }
 
     /// What takes the time; `None` if no request was completed.
     pub fn verdict(&self) -> Option<Verdict> {
-        let queued = u128::from(self.queued_ns);
+        let (held, queued) = (u128::from(self.held_ns), u128::from(self.queued_ns));
         let all = queued + u128::from(self.served_ns);
         let mean_ns = all.checked_div(u128::from(self.completed))?;
-        Some(if mean_ns < QUICK_NS {
+        let mean_held_ns = held.checked_div(u128::from(self.faults)).unwrap_or(0);
+        Some(if mean_held_ns >= QUICK_NS && held >= all {
+            Verdict::Limited
+        } else if mean_ns < QUICK_NS {
             Verdict::Quick
         } else if queued * 100 >= all * BUSY_PERCENT {
             Verdict::Busy
@@ -286,6 +305,7 @@ mod tests {
             bytes: 4096,
             queued_ns,
             served_ns,
+            held_ns: Some(0),
             last: Some(Served {
                 queued_ns,
                 served_ns,
@@ -306,6 +326,20 @@ mod tests {
         assert_eq!(verdict(20 * MS, 20 * MS), Some(Verdict::Busy));
         assert_eq!(verdict(20_000, 80_000), Some(Verdict::Quick));
         assert_eq!(DeviceTotals::default().verdict(), None);
+    }
+
+    #[test]
+    fn a_limit_is_told_from_a_busy_device() {
+        let mut held = io(0, MS, MS);
+        held.held_ns = Some(3 * MS);
+        let mut totals = DeviceTotals::default();
+        totals.add(&held, 5 * MS);
+        assert_eq!(totals.verdict(), Some(Verdict::Limited));
+        assert_eq!((totals.held, totals.held_ns), (1, 3 * MS));
+        held.held_ns = Some(MS);
+        totals.add(&held, 3 * MS);
+        totals.add(&io(0, 3 * MS, MS), 4 * MS);
+        assert_eq!(totals.verdict(), Some(Verdict::Busy));
     }
 
     #[test]

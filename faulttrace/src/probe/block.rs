@@ -3,7 +3,7 @@
 
 use btf_rs::Btf;
 
-use super::offsets::{offset_of, tracepoint_arguments};
+use super::offsets::{offset_of, size_of_type, tracepoint_arguments};
 use super::{KernelTypes, Need};
 
 /// Offsets of members in the block layer's structures, bytes.
@@ -19,6 +19,8 @@ pub struct BlockTypes {
     pub bio_size: u64,
     /// `bio.bi_bdev` and in it `block_device.bd_dev`; since kernel commit 309dca309fc3 (5.12).
     pub bio_device: Option<(u64, u64)>,
+    /// Where the pages of a bio are; `None`: reads that are held back are not found again.
+    pub bio_pages: Option<BioPages>,
     /// `request.cmd_flags`.
     pub request_flags: u64,
     /// `request.bio`.
@@ -36,6 +38,43 @@ pub struct BlockTypes {
     pub passes_queue: bool,
     /// The same of the tracepoints of bios: not all kernels have both changes, or none.
     pub bio_passes_queue: bool,
+}
+
+/// Where the pages of a bio are: offsets and sizes, bytes. Folios have what `mapping` is by that name since
+/// kernel commit 7b230db3b8d3 (5.16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BioPages {
+    /// `bio.bi_io_vec`.
+    pub vectors: u64,
+    /// `bio.bi_iter.bi_idx`.
+    pub vector: u64,
+    /// Size of `struct bio_vec`.
+    pub vector_size: u64,
+    /// `bio_vec.bv_page`.
+    pub page: u64,
+    /// Size of `struct page`.
+    pub page_size: u64,
+    /// `page.compound_head`.
+    pub page_head: u64,
+    /// `folio.mapping`.
+    pub folio_mapping: u64,
+    /// `folio.index`.
+    pub folio_index: u64,
+}
+
+fn bio_pages(btf: &Btf) -> Option<BioPages> {
+    let member = |structure, name| offset_of(btf, structure, name).ok();
+    let size = |structure| size_of_type(btf, structure).ok();
+    Some(BioPages {
+        vectors: member("bio", "bi_io_vec")?,
+        vector: member("bio", "bi_iter")? + member("bvec_iter", "bi_idx")?,
+        vector_size: size("bio_vec")?,
+        page: member("bio_vec", "bv_page")?,
+        page_size: size("page")?,
+        page_head: member("page", "compound_head")?,
+        folio_mapping: member("folio", "mapping")?,
+        folio_index: member("folio", "index")?,
+    })
 }
 
 /// Where the disk of a request is.
@@ -68,6 +107,7 @@ pub(super) fn block_types(btf: &Btf) -> Result<BlockTypes, &'static str> {
         bio_size: needed("bio", "bi_iter", "bio.bi_iter")?
             + needed("bvec_iter", "bi_size", "bvec_iter.bi_size")?,
         bio_device: device.ok(),
+        bio_pages: bio_pages(btf),
         request_flags: needed("request", "cmd_flags", "request.cmd_flags")?,
         request_bio: needed("request", "bio", "request.bio")?,
         request_data_len: needed("request", "__data_len", "request.__data_len")?,
@@ -95,6 +135,18 @@ pub(super) fn words(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u
         DiskOf::Queue(queue, disk) => (queue, disk),
         DiskOf::Request(disk) => (0, disk),
     };
+    let pages = types.bio_pages.iter().flat_map(|pages| {
+        [
+            ("OFF_BIO_VECTORS", pages.vectors),
+            ("OFF_BIO_VECTOR", pages.vector),
+            ("SIZE_VECTOR", pages.vector_size),
+            ("OFF_VECTOR_PAGE", pages.page),
+            ("SIZE_PAGE", pages.page_size),
+            ("OFF_PAGE_HEAD", pages.page_head),
+            ("OFF_FOLIO_MAPPING", pages.folio_mapping),
+            ("OFF_FOLIO_INDEX", pages.folio_index),
+        ]
+    });
     [
         ("OFF_BIO_NEXT", types.bio_next),
         ("OFF_BIO_OPF", types.bio_opf),
@@ -111,12 +163,14 @@ pub(super) fn words(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u
         ("OFF_DISK_FIRST_MINOR", types.disk_first_minor),
     ]
     .into_iter()
+    .chain(pages)
 }
 
 /// The same, of those that are yes or no.
 pub(super) fn numbers(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u32)> {
     let of_queue = matches!(types.disk, DiskOf::Queue(..));
     [
+        ("HELD_BACK_TOLD", u32::from(types.bio_pages.is_some())),
         ("BIO_HAS_BDEV", u32::from(types.bio_device.is_some())),
         ("DISK_OF_QUEUE", u32::from(of_queue)),
         ("BLOCK_PASSES_QUEUE", u32::from(types.passes_queue)),

@@ -40,7 +40,7 @@ pub use offsets::{FolioTypes, KernelTypes, NoFexit};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/faulttrace-ebpf"));
 
 /// Maps that only `--io` fills.
-const IO_MAPS: [&str; 3] = ["BIOS", "REQUESTS", "FAULT_IO"];
+const IO_MAPS: [&str; 4] = ["BIOS", "REQUESTS", "FAULT_IO", "HELD"];
 /// How many entries each has then: as many as threads can be in a fault.
 const IO_ENTRIES: u32 = 16384;
 

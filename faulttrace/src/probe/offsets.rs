@@ -392,7 +392,7 @@ pub(super) fn offset_of(btf: &Btf, structure: &str, member: &str) -> Result<u64,
 }
 
 /// Bytes.
-fn size_of_type(btf: &Btf, name: &str) -> Result<u64, Error> {
+pub(super) fn size_of_type(btf: &Btf, name: &str) -> Result<u64, Error> {
     let types = btf.resolve_types_by_name(name).unwrap_or_default();
     types
         .iter()

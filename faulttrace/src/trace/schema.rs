@@ -20,7 +20,7 @@ pub const APPLICATION_ID: i32 = 0x466c_7454;
 /// columns, views or names of causes that this version does not know, and is read without them.
 pub const MAJOR: i32 = 1;
 /// See [`MAJOR`].
-pub const MINOR: i32 = 6;
+pub const MINOR: i32 = 7;
 
 /// What is stored as SQLite's `user_version`.
 pub const fn user_version(major: i32, minor: i32) -> i32 {

@@ -1,5 +1,5 @@
-//! Cgroups (version 1 or 2, whichever the machine has): one whose memory can be taken away, one that
-//! can be frozen.
+//! Cgroups (version 1 or 2, whichever the machine has): one whose memory can be taken away, one whose
+//! reads can be limited, one that can be frozen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -145,6 +145,57 @@ impl Drop for MemoryGroup {
         if let Some(beside) = &self.pressure {
             let _gone = fs::remove_dir(beside);
         }
+    }
+}
+
+/// A cgroup whose reads of devices can be limited; removed on drop (its processes must have ended).
+pub struct IoGroup {
+    path: PathBuf,
+    legacy: bool,
+}
+
+impl IoGroup {
+    /// Makes one.
+    pub fn new() -> IoGroup {
+        let parent = Path::new("/sys/fs/cgroup/blkio");
+        let legacy = parent.join("blkio.throttle.read_iops_device").exists();
+        if !legacy {
+            let control = Path::new(V2).join("cgroup.subtree_control");
+            fs::write(&control, "+io").expect("a cgroup that limits I/O, version 1 or 2");
+        }
+        let parent = if legacy { parent } else { Path::new(V2) };
+        let path = parent.join(format!("{NAME}-io"));
+        let _left = fs::remove_dir(&path);
+        fs::create_dir(&path).expect("create a cgroup");
+        IoGroup { path, legacy }
+    }
+
+    /// A command that runs the program in it.
+    pub fn command(&self, program: &Path) -> Command {
+        in_cgroups([&*self.path], program)
+    }
+
+    /// Limits how many reads a second a device (`7:0`) gets.
+    pub fn limit_reads(&self, device: &str, per_second: u32) {
+        let (file, limit) = if self.legacy {
+            let limit = format!("{device} {per_second}");
+            ("blkio.throttle.read_iops_device", limit)
+        } else {
+            ("io.max", format!("{device} riops={per_second}"))
+        };
+        fs::write(self.path.join(file), limit).expect("limit the reads of a cgroup");
+    }
+}
+
+impl Default for IoGroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for IoGroup {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir(&self.path);
     }
 }
 

@@ -49,7 +49,7 @@ pub fn totals(trace: &Trace, faults: &[(&Fault, &Io)], reads: &[BlockRead]) -> [
 
 /// Panics unless both are the same but for some percent, and so much in addition.
 pub fn agree(what: &str, ours: u64, theirs: u64, percent: u64, slack: u64) {
-    eprintln!("{what}: {ours}, by the kernel's tracer {theirs}");
+    eprintln!("{what}: {ours}, by another's account {theirs}");
     let most = theirs * percent / 100 + slack;
     assert!(
         ours.abs_diff(theirs) <= most,

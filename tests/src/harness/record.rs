@@ -196,6 +196,7 @@ pub struct Io {
     pub bytes: u64,
     pub queued_ns: u64,
     pub served_ns: u64,
+    pub held_ns: Option<u64>,
     pub last_queued_ns: Option<u64>,
     pub last_served_ns: Option<u64>,
 }
@@ -387,5 +388,7 @@ impl Fault {
         assert_eq!(last.is_some(), io.completed > 0, "{self:?}");
         let lasted_ns = last.map_or(0, |(queued, served)| queued + served);
         assert!(lasted_ns <= self.duration_ns, "longer than it: {self:?}");
+        let held_ns = io.held_ns.expect("known by this version");
+        assert!(held_ns <= self.duration_ns, "longer than it: {self:?}");
     }
 }

@@ -17,7 +17,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 22] = [
+pub(super) static PROGRAMS: [Program; 23] = [
     whole("ground_truth"),
     whole("exact"),
     whole("unwinding"),
@@ -46,6 +46,7 @@ pub(super) static PROGRAMS: [Program; 22] = [
         )],
     },
     whole("mapper"),
+    whole("limits"),
     whole("filters"),
     whole("no_false_alarm"),
     whole("light"),
@@ -98,7 +99,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 29] = [
+const LACKING: [(Lack, &str, &str); 30] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -202,6 +203,12 @@ const LACKING: [(Lack, &str, &str); 29] = [
         Lack::BeginTracepoints,
         "rungs",
         "beginnings_told_by_the_event_are_those_of_the_tracepoints",
+    ),
+    // Reads that are held back are found again by the page that the fault is known to be about.
+    (
+        Lack::FileFaults,
+        "limits",
+        "reads_that_a_limit_holds_back_are_told_by_how_long",
     ),
     // Whether such a fault read or wrote is not known without that tracepoint.
     (

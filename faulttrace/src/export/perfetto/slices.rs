@@ -288,6 +288,9 @@ fn io_into(io: &Io, list: &mut Arguments<'_>) {
     list.number("io_bytes", io.bytes);
     list.number("io_queued_ns", io.queued_ns);
     list.number("io_served_ns", io.served_ns);
+    if let Some(held_ns) = io.held_ns {
+        list.number("io_held_ns", held_ns);
+    }
 }
 
 /// What the thread of a Go program was at.

@@ -32,8 +32,8 @@ pub struct Findings {
     pub files: Vec<FileFindings>,
     /// Processes that had faults.
     pub processes: Vec<ProcessFindings>,
-    /// Devices whose requests waited for their turn (`--io`).
-    pub busy: Vec<(Device, DeviceTotals)>,
+    /// Devices before which reads waited for their turn (`--io`).
+    pub crowded: Vec<(Device, DeviceTotals)>,
     /// As in [`Advised`].
     pub faults_beyond: u64,
     /// As in [`Advised`].
@@ -197,7 +197,7 @@ impl Findings {
             page_bytes,
             processes: processes.collect(),
             files,
-            busy: busy(report),
+            crowded: crowded(report),
             faults_beyond: gather.beyond,
             one_page_in: gather.pages.one_in(),
         }
@@ -214,13 +214,16 @@ impl Findings {
     }
 }
 
-/// Devices whose requests waited for their turn.
-fn busy(report: &Report) -> Vec<(Device, DeviceTotals)> {
+/// Devices before which reads waited: in the queue, or held back by a limit.
+fn crowded(report: &Report) -> Vec<(Device, DeviceTotals)> {
     let devices = report.summary.devices(&report.total);
     let ranked = devices.into_iter().flat_map(Devices::ranked);
-    let is_busy = |totals: &DeviceTotals| totals.verdict() == Some(DeviceVerdict::Busy);
-    let busy = ranked.filter(|(_, totals)| is_busy(totals));
-    busy.map(|(device, totals)| (device.clone(), *totals))
+    let crowded = ranked.filter(|(_, totals)| {
+        let verdict = totals.verdict();
+        matches!(verdict, Some(DeviceVerdict::Busy | DeviceVerdict::Limited))
+    });
+    crowded
+        .map(|(device, totals)| (device.clone(), *totals))
         .collect()
 }
 

@@ -152,7 +152,8 @@ fn overlap(a: &Advice, b: &Advice) -> bool {
     match (a.rule, b.rule) {
         (Rule::BlockedTogether, Rule::BlockedTogether) | (Rule::PsStuck, Rule::PsStuck) => false,
         // Whose reads they were is not kept.
-        (Rule::BusyDevice, other) | (other, Rule::BusyDevice) => from_devices(other),
+        (Rule::BusyDevice | Rule::LimitedDevice, other)
+        | (other, Rule::BusyDevice | Rule::LimitedDevice) => from_devices(other),
         (Rule::BlockedTogether | Rule::PsStuck, _) => within(&a.about, &b.about),
         (_, Rule::BlockedTogether | Rule::PsStuck) => within(&b.about, &a.about),
         (Rule::Evicted | Rule::Dropped, other) if reads(other) => within(&a.about, &b.about),

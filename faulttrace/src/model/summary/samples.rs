@@ -146,6 +146,7 @@ pub(crate) fn io() -> Io {
         requests: 3,
         shared: 1,
         elsewhere: 0,
+        held_ns: Some(0),
         completed: 2,
         bytes: 131_072,
         queued_ns: 300_000,

@@ -8,13 +8,10 @@ use super::beside::{Beside, Read, Select};
 use super::others::name;
 use super::{Errors, Order};
 use crate::model::{Device, Io, Served};
-use crate::trace::Result;
+use crate::trace::{Result, schema};
 
 /// Devices that are remembered.
 const MAX_DEVICES: usize = 1024;
-
-const COLUMNS: &str = "device, requests, shared, elsewhere, completed, bytes, queued_ns, served_ns, \
-                       last_queued_ns, last_served_ns";
 
 const TABLE: &str = "fault_io";
 
@@ -40,7 +37,12 @@ impl<'c> Ios<'c> {
         minor: i32,
         errors: Errors<'_>,
     ) -> Result<Self> {
-        let table = (TABLE, COLUMNS, read as Read<_>);
+        let held = schema::selected(TABLE, "held_ns", minor, "NULL");
+        let columns = format!(
+            "device, requests, shared, elsewhere, completed, bytes, queued_ns, served_ns, \
+             last_queued_ns, last_served_ns, {held}"
+        );
+        let table = (TABLE, &*columns, read as Read<_>);
         let rows = Select::new(db, table, order, minor, errors)?;
         let select = "SELECT major, minor, name FROM devices NOT INDEXED WHERE rowid = ?";
         let device = rows.is_there().then(|| db.prepare(select)).transpose();
@@ -115,6 +117,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(Option<i64>, Io)> {
         bytes: number(6)?,
         queued_ns: number(7)?,
         served_ns: number(8)?,
+        held_ns: optional(11)?,
         last: last.map(|(queued_ns, served_ns)| Served {
             queued_ns,
             served_ns,

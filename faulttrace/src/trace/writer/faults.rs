@@ -209,6 +209,7 @@ fn add_io(
         io.served_ns.into(),
         io.last.map(|last| last.queued_ns).into(),
         io.last.map(|last| last.served_ns).into(),
+        io.held_ns.into(),
     ])
 }
 

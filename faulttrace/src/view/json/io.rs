@@ -17,6 +17,7 @@ pub(in crate::view) struct IoPart<'a> {
     bytes: u64,
     queued_ns: u64,
     served_ns: u64,
+    held_ns: Option<u64>,
     last_queued_ns: Option<u64>,
     last_served_ns: Option<u64>,
 }
@@ -32,6 +33,7 @@ impl<'a> IoPart<'a> {
             bytes: io.bytes,
             queued_ns: io.queued_ns,
             served_ns: io.served_ns,
+            held_ns: io.held_ns,
             last_queued_ns: io.last.map(|last| last.queued_ns),
             last_served_ns: io.last.map(|last| last.served_ns),
         }
@@ -69,6 +71,8 @@ pub(in crate::view) struct DeviceRow<'a> {
     bytes: u64,
     queued_ns: u64,
     served_ns: u64,
+    held: u64,
+    held_ns: u64,
     queued_share: Option<f64>,
     max_queued_ns: u64,
     max_served_ns: u64,
@@ -117,6 +121,8 @@ impl<'a> DeviceRow<'a> {
             bytes: totals.bytes,
             queued_ns: totals.queued_ns,
             served_ns: totals.served_ns,
+            held: totals.held,
+            held_ns: totals.held_ns,
             queued_share: share(
                 totals.queued_ns,
                 totals.queued_ns.saturating_add(totals.served_ns),

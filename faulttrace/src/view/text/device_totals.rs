@@ -29,7 +29,7 @@ pub(in crate::view) fn devices(page: Page, devices: &Devices, top: usize, out: &
     if unseen.faults > 0 {
         let text = format!(
             "not seen at any device: the reads of {} that blocked for {}; what a limit holds back \
-             (io.max of a cgroup) is handed on later, by threads of the kernel",
+             (io.max of a cgroup) is handed on later, by threads of the kernel, and not always found again",
             plural(unseen.faults, "fault"),
             duration(unseen.blocked_ns)
         );
@@ -59,6 +59,14 @@ fn one(page: Page, device: Option<&Device>, totals: &DeviceTotals, out: &mut Vec
     if let Some(text) = times(totals) {
         page.wrap(4, &text, out);
     }
+    if totals.held > 0 {
+        let text = format!(
+            "a limit (io.max of a cgroup) held back the reads of {} for {}",
+            plural(totals.held, "fault"),
+            duration(totals.held_ns)
+        );
+        page.wrap(4, &text, out);
+    }
     page.wrap(4, &verdict(totals), out);
 }
 
@@ -78,6 +86,10 @@ fn verdict(totals: &DeviceTotals) -> String {
     match totals.verdict() {
         None => "no request was completed within a fault, so nothing tells what takes the time"
             .to_owned(),
+        Some(DeviceVerdict::Limited) => format!(
+            "limited: {} of the time is over before the device is asked",
+            percent(totals.held_ns, all.saturating_add(totals.held_ns))
+        ),
         Some(DeviceVerdict::Busy) => format!(
             "busy: {} of the time is in the queue, before the device gets the request",
             percent(totals.queued_ns, all)

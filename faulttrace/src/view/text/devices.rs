@@ -14,7 +14,7 @@ pub(in crate::view) fn device(device: &Device) -> String {
 
 /// `device loop0: 128 KiB in 1 request, queued 200 µs, served 9.80 ms`.
 pub(in crate::view) fn work(io: &Io) -> String {
-    asked(io) + &times(io)
+    asked(io) + &held(io) + &times(io)
 }
 
 /// Of a fault that goes on: `device sda: 4 KiB in 1 request, not completed so far`.
@@ -50,6 +50,13 @@ fn asked(io: &Io) -> String {
         text += &format!(", {} of them to other devices", io.elsewhere);
     }
     text
+}
+
+fn held(io: &Io) -> String {
+    match io.held_ns {
+        Some(held_ns) if held_ns > 0 => format!(", held back by a limit {}", duration(held_ns)),
+        _ => String::new(),
+    }
 }
 
 fn times(io: &Io) -> String {
@@ -89,6 +96,13 @@ mod tests {
             work(&io),
             "device nvme0n1: 128 KiB in 1 request, shared with others, queued 200 µs, served 11.0 ms"
         );
+        io.held_ns = Some(30_000_000);
+        assert_eq!(
+            work(&io),
+            "device nvme0n1: 128 KiB in 1 request, shared with others, held back by a limit 30.0 ms, \
+             queued 200 µs, served 11.0 ms"
+        );
+        io.held_ns = None;
         (io.shared, io.completed, io.last) = (0, 0, None);
         assert_eq!(
             work(&io),

@@ -32,7 +32,7 @@ pub(super) fn all(findings: &Findings) -> Vec<Advice> {
         given.extend(process::together(process));
         given.extend(go::stuck(process));
     }
-    given.extend(findings.busy.iter().map(devices::busy));
+    given.extend(findings.crowded.iter().map(devices::crowded));
     given.extend(memory::machine(findings));
     given
 }

@@ -42,6 +42,30 @@ fn a_device_with_too_much_to_do_is_to_have_less() {
 }
 
 #[test]
+fn a_limit_is_to_be_raised() {
+    let limited = (0..1000).map(|n| {
+        let mut one = asked(n, MS / 10, MS / 10);
+        if let Some(io) = &mut one.io {
+            io.held_ns = Some(if n % 5 == 0 { 100 * MS } else { 0 });
+        }
+        one
+    });
+    let all = advised(limited);
+    let about = |one: &&Advice| matches!(one.about, About::Device(_));
+    let [one] = all.given.iter().filter(about).collect::<Vec<_>>()[..] else {
+        panic!("{all:#?}");
+    };
+    assert_eq!(one.rule, Rule::LimitedDevice);
+    assert_eq!(one.actions, [Action::RaiseIoLimit]);
+    let [Evidence::HeldBack(totals)] = &one.evidence[..] else {
+        panic!("{one:#?}");
+    };
+    assert_eq!((totals.held, totals.held_ns), (200, 200 * 100 * MS));
+    assert_eq!(one.gain.how, How::HeldBack);
+    assert!(one.gain.at_most_ns <= Some(one.blocked_ns));
+}
+
+#[test]
 fn a_slow_one_and_a_quick_one_are_what_they_are() {
     for (queued_ns, served_ns) in [(MS / 2, MS), (MS / 10, MS / 20)] {
         let all = advised((0..1000).map(|n| asked(n, queued_ns, served_ns)));

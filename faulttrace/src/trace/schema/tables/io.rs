@@ -1,6 +1,6 @@
 //! What devices did for faults.
 
-use super::{ID, NONE, column};
+use super::{ID, NONE, column, since};
 use crate::trace::schema::Table;
 
 /// The table of devices.
@@ -73,6 +73,15 @@ pub(super) const FAULT_IO: Table = Table {
             "last_served_ns",
             "INTEGER",
             "Served, of that request, ns; NULL likewise",
+        ),
+        since(
+            7,
+            column(
+                "held_ns",
+                "INTEGER",
+                "How long the thread had slept when the read of its page was handed on, which a limit \
+                 had held back, ns; 0 if none had, or if it was not found again",
+            ),
         ),
     ],
     constraint: NONE,

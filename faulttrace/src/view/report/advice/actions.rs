@@ -46,9 +46,12 @@ pub(super) fn action(action: Action) -> Words {
             allocating(action)
         }
         A::DirtyLimits | A::FewerSyncs | A::Fallocate => writing(action),
-        A::QuickerFuse | A::QuickerNfs | A::QuickerHandler | A::QuietDevice | A::OtherDevice => {
-            answering(action)
-        }
+        A::QuickerFuse
+        | A::QuickerNfs
+        | A::QuickerHandler
+        | A::QuietDevice
+        | A::OtherDevice
+        | A::RaiseIoLimit => answering(action),
         A::RaiseGomaxprocs { .. } | A::ReadOffPs => goroutines(action),
         A::FewerMappings
         | A::MapPopulate
@@ -412,6 +415,13 @@ fn answering(action: Action) -> Words {
              where a limit is what makes them wait (io.max of the own cgroup, a cloud volume's), raise it",
             "a device, or its price",
         ),
+        Action::RaiseIoLimit => words(
+            "raise_io_limit",
+            "a higher limit for reads of this device, or none: io.max of the process's cgroup \
+             (/proc/PID/cgroup) or of one above it, systemd's IOReadBandwidthMax= and IOReadIOPSMax=; in \
+             version 1 blkio.throttle.read_bps_device and read_iops_device",
+            "the device has less for others",
+        ),
         _ => words(
             "uffd_handler",
             "a quicker userfaultfd handler: more threads, UFFDIO_COPY of several pages at a time, \
@@ -463,6 +473,7 @@ pub(super) const ALL: &[Action] = &[
     Action::ReadInThreads,
     Action::QuietDevice,
     Action::OtherDevice,
+    Action::RaiseIoLimit,
     Action::RaiseGomaxprocs {
         from: 1,
         enough_99: None,

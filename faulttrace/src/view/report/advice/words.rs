@@ -1,10 +1,10 @@
 //! Advice in words: what was seen, how a gain was computed, what the trace does not tell.
 
-use crate::model::AheadPages;
 use crate::model::advice::{
     Advice, Advised, Again, CallSite, Condition, Evidence, HeldSum, How, NoAdvice, PER_BLOCKED,
     PER_WALL, PsFindings, Reads, RemovedFindings, Rule, StallFindings, Unit, WINDOW_BYTES,
 };
+use crate::model::{AheadPages, DeviceTotals};
 use crate::view::escape::escaped;
 use crate::view::report::advice::holders;
 use crate::view::text::history;
@@ -40,6 +40,7 @@ pub(super) fn title(rule: Rule) -> &'static str {
         Rule::Migration => "pages were being moved",
         Rule::HugePages => "huge pages were being made or copied by other threads",
         Rule::BlockedTogether => "its threads are blocked together, for reads",
+        Rule::LimitedDevice => "a limit holds reads back before the device is asked",
         Rule::BusyDevice => "reads wait for their turn at the device",
         Rule::PsStuck => "no P is left to run goroutines with: all are stuck in page faults",
     }
@@ -84,12 +85,8 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             completed,
             queued_ns,
             served_ns,
-        } => format!(
-            "{}: in the mean queued for {} before the device got them, and served in {}",
-            plural(*completed, "request"),
-            duration(*queued_ns),
-            duration(*served_ns)
-        ),
+        } => requests(*completed, *queued_ns, *served_ns),
+        Evidence::HeldBack(totals) => held_back(totals),
         Evidence::Ps(found) => ps(found),
         Evidence::HeldPs { held_ns } => format!(
             "faults on it held Ps of Go programs for {} in all",
@@ -103,6 +100,25 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             percent(*reads_ns, *blocked_ns)
         ),
     }
+}
+
+fn requests(completed: u64, queued_ns: u64, served_ns: u64) -> String {
+    format!(
+        "{}: in the mean queued for {} before the device got them, and served in {}",
+        plural(completed, "request"),
+        duration(queued_ns),
+        duration(served_ns)
+    )
+}
+
+fn held_back(of: &DeviceTotals) -> String {
+    format!(
+        "reads of {} of {} were held back for {} in all; the device then took {} for the reads of all",
+        of.held,
+        plural(of.faults, "fault"),
+        duration(of.held_ns),
+        duration(of.queued_ns.saturating_add(of.served_ns))
+    )
 }
 
 fn how_read(reads: &Reads) -> String {
@@ -266,6 +282,10 @@ pub(super) fn how(advice: &Advice) -> String {
         (How::NoPLeft, _) => "the time in which no P was left, or what the faults that held them blocked in all if that is less".to_owned(),
         (How::Queued, _) => {
             "the time in the queue, or what the faults blocked in all if that is less".to_owned()
+        }
+        (How::HeldBack, _) => {
+            "the time that reads were held back, or what the faults blocked in all if that is less"
+                .to_owned()
         }
         (How::Unknown, _) => {
             "the trace has no reads of single pages of this file to compare with".to_owned()

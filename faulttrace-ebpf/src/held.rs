@@ -1,0 +1,156 @@
+//! Reads of faults that a limit holds back (blk-throttle: `io.max` of a cgroup): the block layer keeps them, and
+//! a thread of the kernel hands them on later, with nothing in them that says whose they are but the pages that
+//! they fill. So a fault that sleeps before all it asked for was handed on waits by its page. Only with `--io`.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, PerCpuArray};
+use faulttrace_ebpf::{FileKey, Inflight, counter, flag};
+
+use crate::cache::file_of;
+use crate::config::{self, member};
+use crate::handled::PAGE_SHIFT;
+use crate::pages::PageKey;
+use crate::{io, maps, registers};
+
+/// Pages of a read that are looked at.
+const MAX_PAGES: u64 = 64;
+/// `PageTail` of include/linux/page-flags.h: the rest of `compound_head` is then where its folio is.
+const TAIL: u64 = 1;
+
+/// A fault whose page nobody has handed on the read of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Held {
+    /// Which fault of the thread: `io::name_of`.
+    fault: u64,
+    /// When it fell asleep.
+    since_ns: u64,
+    /// The thread.
+    tid: u32,
+    /// Unused, zero.
+    padding: u32,
+}
+
+/// Room to look for the pages of a read, and what was found.
+#[repr(C)]
+struct Search {
+    key: PageKey,
+    found: Held,
+}
+
+#[map]
+static HELD: HashMap<PageKey, Held> = HashMap::with_max_entries(1, 0);
+/// Reads are handed on with preemption off, and not in interrupts.
+#[map]
+static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+
+/// The page of a fault.
+#[inline(always)]
+fn page_of(entry: &Inflight) -> PageKey {
+    PageKey {
+        file: FileKey {
+            inode: entry.inode,
+            device: entry.device,
+            padding: 0,
+        },
+        index: entry.page_offset,
+    }
+}
+
+/// The thread falls asleep in its fault, `asked` is what it has handed to the block layer in it, bytes.
+#[inline(always)]
+pub fn note(entry: &mut Inflight, asked: u32) {
+    if config::HELD_BACK_TOLD.load() == 0
+        || entry.flags & (flag::HELD_BACK | flag::HAS_FILE) != flag::HAS_FILE
+    {
+        return;
+    }
+    let fault = io::name_of(entry);
+    let queued = maps::io_of(entry.tid, fault).map_or(0, |io| io.asked_bytes);
+    if queued >= u64::from(asked) {
+        return;
+    }
+    let held = Held {
+        fault,
+        since_ns: entry.out_ns,
+        tid: entry.tid,
+        padding: 0,
+    };
+    match HELD.insert(&page_of(entry), &held, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {
+            entry.flags |= flag::HELD_BACK;
+            maps::io_changed(1);
+        }
+        Err(maps::EXISTS) => {}
+        Err(_) => maps::count(counter::IO_FULL),
+    }
+}
+
+/// The fault is over.
+#[inline(always)]
+pub fn forget(entry: &Inflight) {
+    if entry.flags & flag::HELD_BACK != 0 && HELD.remove(&page_of(entry)).is_ok() {
+        maps::io_changed(-1);
+    }
+}
+
+/// The current thread hands a read on. If it is a thread of the kernel, and the read one that was held back:
+/// the thread in a fault whose it is, and which of its faults.
+#[inline(always)]
+pub fn handed_on(bio: u64) -> Option<(u32, u64)> {
+    if config::HELD_BACK_TOLD.load() == 0 || !registers::is_kernel_thread() || find(bio) == 0 {
+        return None;
+    }
+    maps::io_changed(-1);
+    let found = search()?.found;
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let io = io::of_fault(found.tid, found.fault)?;
+    io.held_ns += now.saturating_sub(found.since_ns);
+    Some((found.tid, found.fault))
+}
+
+#[inline(always)]
+fn search() -> Option<&'static mut Search> {
+    // SAFETY: the value lives as long as the map and belongs to this CPU, see `SEARCH`.
+    SEARCH.get_ptr_mut(0).map(|search| unsafe { &mut *search })
+}
+
+/// Looks for a fault that waits for a page of this read, and takes it out. 0 = there is none.
+///
+/// A function of its own; see `stack::scan_stack`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find(bio: u64) -> u32 {
+    let Some(search) = search() else { return 0 };
+    let bio = bio as *const u8;
+    let vectors: u64 = member(bio, &config::OFF_BIO_VECTORS);
+    let vector: u32 = member(bio, &config::OFF_BIO_VECTOR);
+    let vector = vectors + u64::from(vector) * config::SIZE_VECTOR.load();
+    let page: u64 = member(vector as *const u8, &config::OFF_VECTOR_PAGE);
+    let head: u64 = member(page as *const u8, &config::OFF_PAGE_HEAD);
+    let folio = if head & TAIL != 0 { head - TAIL } else { page };
+    let first: u64 = member(folio as *const u8, &config::OFF_FOLIO_INDEX);
+    let later = page
+        .wrapping_sub(folio)
+        .checked_div(config::SIZE_PAGE.load());
+    let first = first + later.unwrap_or_default();
+    let bytes: u32 = member(bio, &config::OFF_BIO_SIZE);
+    search.key.file = file_of(folio as *const u8);
+    let mut index = 0;
+    while index < MAX_PAGES {
+        if index << PAGE_SHIFT >= u64::from(bytes) {
+            break;
+        }
+        search.key.index = first + index;
+        if let Some(held) = HELD.get_ptr(&search.key) {
+            // SAFETY: a value of a preallocated map; nobody changes it.
+            search.found = unsafe { *held };
+            return u32::from(HELD.remove(&search.key).is_ok());
+        }
+        index += 1;
+    }
+    0
+}

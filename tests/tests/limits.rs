@@ -1,0 +1,120 @@
+//! `--io` where a cgroup's limit holds reads back: how long, by the workload's own clock.
+
+use std::process::Command;
+
+use faulttrace_tests::harness::cgroup::IoGroup;
+use faulttrace_tests::harness::disk::{LoopDisk, create, evict, numbers};
+use faulttrace_tests::harness::reads::{agree, sum, with_io};
+use faulttrace_tests::harness::saved::report;
+use faulttrace_tests::harness::start;
+use faulttrace_tests::harness::tracer::{Trace, Tracer};
+use faulttrace_tests::harness::work::{self, Work};
+
+const TOUCHES: usize = 100;
+const STRIDE: usize = 40;
+/// Reads a second that the cgroup has.
+const LIMIT: u32 = 50;
+
+/// What the touches of one process were: reads held back, by how much, and its own time for them.
+struct Touched {
+    held: usize,
+    held_ns: u64,
+    device_ns: u64,
+    touch_ns: u64,
+    trace: Trace,
+}
+
+fn touch(disk: &LoopDisk, group: Option<&IoGroup>, more: &[&str], options: &[&str]) -> Touched {
+    let file = disk.path().join("data");
+    let device = numbers(disk.name());
+    let program = work::binary();
+    let mut command = match group {
+        Some(group) => group.command(&program),
+        None => Command::new(&program),
+    };
+    command.arg("touch").arg(&file).args(more);
+    command.args([format!("--touches={TOUCHES}"), format!("--stride={STRIDE}")]);
+    let mut work = Work::start_command("touch", &mut command);
+    evict(&file);
+    let tracer = Tracer::of_with(work.pid(), &[&["--no-symbols", "--io"], options].concat());
+    let done = work.run();
+    let trace = tracer.stop();
+    trace.check_nothing_lost();
+    let path = file.to_str();
+    let mut faults = with_io(&trace, work.pid(), &device);
+    faults.retain(|(fault, _)| fault.facts.path.as_deref() == path);
+    trace.check(faults.len() >= TOUCHES * 9 / 10, || {
+        format!("{} of {TOUCHES} with reads", faults.len())
+    });
+    for (fault, io) in &faults {
+        let all_ns = io.held_ns.unwrap_or(0) + io.last_queued_ns.unwrap_or(0);
+        assert!(all_ns <= fault.duration_ns, "{fault:?}");
+    }
+    let held_ns = sum(&faults, |io| io.held_ns.unwrap_or(0));
+    let device_ns = sum(&faults, |io| {
+        io.last_queued_ns.unwrap_or(0) + io.last_served_ns.unwrap_or(0)
+    });
+    let own = trace.faults(work.pid()).into_iter();
+    let unseen = own.filter(|fault| fault.io.is_none() && fault.facts.cause() == "file_read");
+    assert_eq!(unseen.count(), 0, "each was found again");
+    work.exit();
+    Touched {
+        held: faults.iter().filter(|(_, io)| io.held_ns > Some(0)).count(),
+        held_ns,
+        device_ns,
+        touch_ns: done.threads[0].touch_ns,
+        trace,
+    }
+}
+
+/// What the report and its advice say of the device. Nothing is saved on an emulated machine.
+fn check_report(trace: &Trace, name: &str, limited: bool) {
+    let Some(saved) = &trace.saved else { return };
+    let report = report(&saved.path(), &[]);
+    let rows = report["devices"].as_array().expect("it was asked for");
+    let row = rows.iter().find(|row| row["device_name"] == name);
+    let verdict = &row.unwrap_or_else(|| panic!("no {name} in {rows:?}"))["verdict"];
+    assert_eq!(verdict == "limited", limited, "{rows:?}");
+    let given = report["advice"]["given"].as_array().expect("a list");
+    let mut to_raise = given.iter().filter(|one| one["rule"] == "limited_device");
+    let advised = to_raise.next().map(|one| one["device_name"].as_str());
+    assert_eq!(advised, limited.then_some(Some(name)), "{given:?}");
+}
+
+#[test]
+fn reads_that_a_limit_holds_back_are_told_by_how_long() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 64, 128);
+    create(&disk.path().join("data"), TOUCHES * STRIDE);
+    let group = IoGroup::new();
+    group.limit_reads(&numbers(disk.name()), LIMIT);
+    // A page each, and with the pages around it, in the middle of which it is.
+    let around = &["--advise=none"][..];
+    let rounds = [(&[][..], &[][..]), (around, &[]), (&[], &["--light"])];
+    for (more, options) in rounds {
+        let found = touch(&disk, Some(&group), more, options);
+        let Touched {
+            held,
+            held_ns,
+            device_ns,
+            touch_ns,
+            ..
+        } = found;
+        eprintln!(
+            "{more:?} {options:?}: {held} held back for {held_ns} ns, device {device_ns} ns, all {touch_ns} ns"
+        );
+        assert!(held >= TOUCHES / 20, "{held} were held back");
+        assert!(touch_ns >= 1_000_000_000, "the limit held: {touch_ns} ns");
+        agree(
+            "held back",
+            held_ns,
+            touch_ns.saturating_sub(device_ns),
+            5,
+            0,
+        );
+        check_report(&found.trace, disk.name(), true);
+    }
+    let free = touch(&disk, None, &[], &[]);
+    assert_eq!((free.held, free.held_ns), (0, 0), "without a limit");
+    check_report(&free.trace, disk.name(), false);
+}
