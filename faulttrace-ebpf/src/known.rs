@@ -27,24 +27,44 @@ const PATIENCE: u64 = 8;
 pub struct Extent {
     /// Address of the context.
     from: u64,
-    /// Bytes up to the registers of user mode.
+    /// Bytes up to the registers of user mode; [`STACK_BYTES`] or more: it is not to be recognised.
     bytes: u64,
 }
 
-/// The extent of the stack on which the program runs; none if it is too deep to be recognised.
+/// What is looked at of a stack.
+const STACK_BYTES: u64 = STACK_WORDS as u64 * 8;
+
+impl Extent {
+    /// Of a stack that is not to be recognised. No `Option`: of that the compiler reads what was not written,
+    /// which older verifiers refuse.
+    pub const NONE: Extent = Extent {
+        from: 0,
+        bytes: u64::MAX,
+    };
+
+    #[inline(always)]
+    fn is_none(self) -> bool {
+        self.bytes >= STACK_BYTES
+    }
+}
+
+/// The extent of the stack on which the program runs.
 #[inline(always)]
-pub fn extent(ctx: *mut c_void, word: &mut u64) -> Option<Extent> {
+pub fn extent(ctx: *mut c_void, word: &mut u64) -> Extent {
     if config::STACKS_BY_KERNEL.load() != 0 {
-        return None;
+        return Extent::NONE;
     }
     let from = registers::number_of(ctx, word);
     let bytes = registers::top_of_stack(from).wrapping_sub(from);
-    (bytes < STACK_WORDS as u64 * 8).then_some(Extent { from, bytes })
+    Extent { from, bytes }
 }
 
 /// Id and number of frames of the stack, if it is a known one.
 #[inline(always)]
 pub fn recognise(extent: Extent) -> Option<(u64, u32)> {
+    if extent.is_none() {
+        return None;
+    }
     let known = maps::known_stack(extent.bytes)?;
     if known.places == 0 || known.bytes != extent.bytes || !read(extent) {
         return None;
@@ -59,6 +79,9 @@ pub fn recognise(extent: Extent) -> Option<(u64, u32)> {
 /// Learns the stack in `maps::scratch()`, which has `len` frames and this id.
 #[inline(always)]
 pub fn learn(extent: Extent, len: u32, id: u64) {
+    if extent.is_none() {
+        return;
+    }
     let Some(known) = maps::known_stack(extent.bytes) else {
         return;
     };
@@ -83,7 +106,7 @@ fn read(extent: Extent) -> bool {
     // SAFETY: clears bits, of which none is set (`extent`). In assembly, because the compiler knows that and
     // would leave it out; but the verifier of older kernels forgets it.
     unsafe {
-        core::arch::asm!("{size} &= {most}", size = inout(reg) size, most = const STACK_WORDS * 8 - 1);
+        core::arch::asm!("{size} &= {most}", size = inout(reg) size, most = const STACK_BYTES - 1);
     }
     let size = size as u32;
     // SAFETY: there is room for as many bytes; the helper accepts any address and fails on a bad one.

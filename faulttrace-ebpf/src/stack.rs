@@ -9,8 +9,9 @@ use aya_log_ebpf::{debug, warn};
 use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
 
 use crate::config::{self, LEAVE_RANGES};
+use crate::known::{self, Extent};
 use crate::maps::{self, STACKS, Scratch, what};
-use crate::{frames, known, registers};
+use crate::{frames, registers};
 
 /// Where a kernel stack shows its thread to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,18 +53,14 @@ pub fn capture_kernel(
     let extent = if kind == what::USER && asleep {
         known::extent(ctx, &mut scratch.word)
     } else {
-        None
+        Extent::NONE
     };
-    if let Some(extent) = extent
-        && let Some((id, len)) = known::recognise(extent)
-    {
+    if let Some((id, len)) = known::recognise(extent) {
         let at = Where::InFault;
         return KernelStack { at, len, id };
     }
     let stack = unwind_kernel(ctx, scratch, kind);
-    if let Some(extent) = extent
-        && stack.at == Where::InFault
-    {
+    if stack.at == Where::InFault {
         known::learn(extent, stack.len, hash_stack(stack.len, 0));
     }
     stack
