@@ -99,6 +99,8 @@ pub struct DeviceTotals {
     pub held: u64,
     /// How long, ns.
     pub held_ns: u64,
+    /// Faults of which it is not known whether their reads were held back ([`Io::held_ns`]).
+    pub held_untold: u64,
     /// The longest that the last request of a fault was queued, ns.
     pub max_queued_ns: u64,
     /// The longest that the last request of a fault was served, ns.
@@ -147,6 +149,7 @@ impl DeviceTotals {
         self.bytes = self.bytes.saturating_add(io.bytes);
         self.queued_ns = self.queued_ns.saturating_add(io.queued_ns);
         self.served_ns = self.served_ns.saturating_add(io.served_ns);
+        self.held_untold += u64::from(io.held_ns.is_none());
         let held_ns = io.held_ns.unwrap_or(0);
         self.held += u64::from(held_ns > 0);
         self.held_ns = self.held_ns.saturating_add(held_ns);
@@ -170,6 +173,7 @@ impl DeviceTotals {
         add(&mut self.served_ns, other.served_ns);
         add(&mut self.held, other.held);
         add(&mut self.held_ns, other.held_ns);
+        add(&mut self.held_untold, other.held_untold);
         self.max_queued_ns = self.max_queued_ns.max(other.max_queued_ns);
         self.max_served_ns = self.max_served_ns.max(other.max_served_ns);
     }
@@ -189,6 +193,16 @@ impl DeviceTotals {
         } else {
             Verdict::Slow
         })
+    }
+
+    /// Faults whose reads a limit held back, and for how long; `None` if that is not known of each.
+    pub fn held(&self) -> Option<(u64, u64)> {
+        (self.held_untold == 0).then_some((self.held, self.held_ns))
+    }
+
+    /// Mean over all faults, ns; `None` if there were none, or if it is not known of each.
+    pub fn mean_held_ns(&self) -> Option<u64> {
+        self.held()?.1.checked_div(self.faults)
     }
 
     /// Mean over the requests that were completed, ns; `None` if none was.
@@ -335,11 +349,15 @@ mod tests {
         let mut totals = DeviceTotals::default();
         totals.add(&held, 5 * MS);
         assert_eq!(totals.verdict(), Some(Verdict::Limited));
-        assert_eq!((totals.held, totals.held_ns), (1, 3 * MS));
+        assert_eq!(totals.held(), Some((1, 3 * MS)));
         held.held_ns = Some(MS);
         totals.add(&held, 3 * MS);
         totals.add(&io(0, 3 * MS, MS), 4 * MS);
         assert_eq!(totals.verdict(), Some(Verdict::Busy));
+        assert_eq!(totals.mean_held_ns(), Some(4 * MS / 3));
+        held.held_ns = None;
+        totals.add(&held, MS);
+        assert_eq!((totals.held(), totals.mean_held_ns()), (None, None));
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct DeviceChange {
     pub queued: Change,
     /// How long it was served, in the mean, ns.
     pub served: Change,
+    /// How long a limit held back the reads of a fault, in the mean of all, ns.
+    pub held: Change,
 }
 
 /// A device by its name, or by its numbers if it has none that is known.
@@ -232,13 +234,17 @@ impl DeviceChange {
             },
             queued: mean(DeviceTotals::mean_queued_ns),
             served: mean(DeviceTotals::mean_served_ns),
+            held: mean(DeviceTotals::mean_held_ns),
         }
     }
 
     /// By how much the time that its requests took per second differs.
     fn size(&self, before: &Report, after: &Report) -> f64 {
         let took = |report, of: Option<DeviceTotals>| {
-            let took_ns = of.map(|of| of.queued_ns.saturating_add(of.served_ns));
+            let took_ns = of.map(|of| {
+                let at_device_ns = of.queued_ns.saturating_add(of.served_ns);
+                at_device_ns.saturating_add(of.held_ns)
+            });
             rate(report, took_ns).unwrap_or(0.0)
         };
         (took(after, self.after) - took(before, self.before)).abs()

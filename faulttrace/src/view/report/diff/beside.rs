@@ -208,6 +208,15 @@ fn device(page: Page, row: &DeviceChange, out: &mut Vec<u8>) {
     changed(page, &row.requests, rate, &text, out);
     mean(page, &row.queued, "queued, a request in the mean", out);
     mean(page, &row.served, "served, a request in the mean", out);
+    let held = [row.held.before, row.held.after];
+    if held.iter().flatten().any(|ns| *ns > 0.0) {
+        mean(
+            page,
+            &row.held,
+            "held back by a limit, a fault in the mean",
+            out,
+        );
+    }
     let (before, after) = (verdict(row.before), verdict(row.after));
     let is_known = row.before.is_some() && row.after.is_some();
     let change = if is_known && before == after { "=" } else { "" };

@@ -183,6 +183,7 @@ struct DeviceRow<'a> {
     requests_per_s: ChangePart,
     mean_queued_ns: ChangePart,
     mean_served_ns: ChangePart,
+    mean_held_ns: ChangePart,
 }
 
 impl<'a> DeviceRow<'a> {
@@ -200,6 +201,7 @@ impl<'a> DeviceRow<'a> {
             requests_per_s: ChangePart::new(&of.requests),
             mean_queued_ns: ChangePart::new(&of.queued),
             mean_served_ns: ChangePart::new(&of.served),
+            mean_held_ns: ChangePart::new(&of.held),
         }
     }
 }
@@ -214,6 +216,8 @@ struct DevicePart {
     bytes: u64,
     queued_ns: u64,
     served_ns: u64,
+    held: Option<u64>,
+    held_ns: Option<u64>,
 }
 
 impl DevicePart {
@@ -227,6 +231,8 @@ impl DevicePart {
             bytes: of.bytes,
             queued_ns: of.queued_ns,
             served_ns: of.served_ns,
+            held: of.held().map(|(faults, _)| faults),
+            held_ns: of.held().map(|(_, held_ns)| held_ns),
         }
     }
 }

@@ -102,7 +102,12 @@ fn check_beside(value: &Value) {
         check(row, &fields("device_change"));
         maybe(&row["before"], "device_side");
         maybe(&row["after"], "device_side");
-        for key in ["requests_per_s", "mean_queued_ns", "mean_served_ns"] {
+        for key in [
+            "requests_per_s",
+            "mean_queued_ns",
+            "mean_served_ns",
+            "mean_held_ns",
+        ] {
             check(&row[key], &fields("change"));
         }
     }
