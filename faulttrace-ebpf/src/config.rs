@@ -150,6 +150,8 @@ globals! {
     OFF_VECTOR_PAGE: u64 = 0;
     SIZE_PAGE: u64 = 0;
     OFF_PAGE_HEAD: u64 = 0;
+    /// `compound_head` is what its name says.
+    HEAD_IS_POINTER: u32 = 1;
     /// `struct bio` (`bi_iter.bi_size`), `struct block_device`.
     OFF_BIO_NEXT: u64 = 0;
     OFF_BIO_OPF: u64 = 0;

@@ -131,7 +131,11 @@ extern "C" fn find(bio: u64) -> u32 {
     let vector = vectors + u64::from(vector) * config::SIZE_VECTOR.load();
     let page: u64 = member(vector as *const u8, &config::OFF_VECTOR_PAGE);
     let head: u64 = member(page as *const u8, &config::OFF_PAGE_HEAD);
-    let folio = if head & TAIL != 0 { head - TAIL } else { page };
+    let folio = match head & TAIL {
+        0 => page,
+        _ if config::HEAD_IS_POINTER.load() != 0 => head - TAIL,
+        _ => return 0,
+    };
     let first: u64 = member(folio as *const u8, &config::OFF_FOLIO_INDEX);
     let later = page
         .wrapping_sub(folio)

@@ -54,8 +54,11 @@ pub struct BioPages {
     pub page: u64,
     /// Size of `struct page`.
     pub page_size: u64,
-    /// `page.compound_head`.
+    /// `page.compound_head`, later `compound_info`: its lowest bit tells that a page is not the first of its
+    /// folio.
     pub page_head: u64,
+    /// The rest of it is then where the first is: not so of `compound_info`, which may be a mask.
+    pub head_is_pointer: bool,
     /// `folio.mapping`.
     pub folio_mapping: u64,
     /// `folio.index`.
@@ -65,13 +68,15 @@ pub struct BioPages {
 fn bio_pages(btf: &Btf) -> Option<BioPages> {
     let member = |structure, name| offset_of(btf, structure, name).ok();
     let size = |structure| size_of_type(btf, structure).ok();
+    let head = member("page", "compound_head");
     Some(BioPages {
         vectors: member("bio", "bi_io_vec")?,
         vector: member("bio", "bi_iter")? + member("bvec_iter", "bi_idx")?,
         vector_size: size("bio_vec")?,
         page: member("bio_vec", "bv_page")?,
         page_size: size("page")?,
-        page_head: member("page", "compound_head")?,
+        page_head: head.or_else(|| member("page", "compound_info"))?,
+        head_is_pointer: head.is_some(),
         folio_mapping: member("folio", "mapping")?,
         folio_index: member("folio", "index")?,
     })
@@ -171,6 +176,10 @@ pub(super) fn numbers(types: &BlockTypes) -> impl Iterator<Item = (&'static str,
     let of_queue = matches!(types.disk, DiskOf::Queue(..));
     [
         ("HELD_BACK_TOLD", u32::from(types.bio_pages.is_some())),
+        (
+            "HEAD_IS_POINTER",
+            u32::from(types.bio_pages.is_some_and(|pages| pages.head_is_pointer)),
+        ),
         ("BIO_HAS_BDEV", u32::from(types.bio_device.is_some())),
         ("DISK_OF_QUEUE", u32::from(of_queue)),
         ("BLOCK_PASSES_QUEUE", u32::from(types.passes_queue)),
