@@ -142,12 +142,13 @@ globals! {
 
     /// Reads that a limit holds back are found again by their pages: what follows is known.
     HELD_BACK_TOLD: u32 = 0;
-    /// `bio.bi_io_vec` and `bio.bi_iter.bi_idx`; `struct bio_vec`, its size and `bv_page`; `struct page`, its
+    /// `bio.bi_io_vec` and `bio.bi_iter.bi_idx`; `struct bio_vec`, its size, `bv_page` and `bv_offset`; `struct page`, its
     /// size and `compound_head`.
     OFF_BIO_VECTORS: u64 = 0;
     OFF_BIO_VECTOR: u64 = 0;
     SIZE_VECTOR: u64 = 0;
     OFF_VECTOR_PAGE: u64 = 0;
+    OFF_VECTOR_OFFSET: u64 = 0;
     SIZE_PAGE: u64 = 0;
     OFF_PAGE_HEAD: u64 = 0;
     /// `compound_head` is what its name says.

@@ -1,6 +1,6 @@
 //! A fault is over: account for it and send it, unless the filters say no.
 
-use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind};
+use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind, tells_held};
 
 use crate::config::{self, member};
 use crate::maps::{self, EVENTS, INFLIGHT};
@@ -88,7 +88,8 @@ fn send(entry: &Inflight, end_ns: u64) {
         entry.start_ns,
     );
     if config::IO.load() != 0 {
-        io::send(entry.tid, io::name_of(entry), entry.start_ns);
+        let held_told = config::HELD_BACK_TOLD.load() != 0 && tells_held(entry.flags);
+        io::send(entry.tid, io::name_of(entry), entry.start_ns, held_told);
     }
     go::tell(entry);
     emit(entry.flags, |event| {

@@ -232,7 +232,8 @@ fn tell_beside(slot: &Slot, flags: u32, begun: bool, tid: u32, start_ns: u64) {
     let file = (slot.inode, slot.device);
     pages::tell(flags, file, slot.page_offset, tid, start_ns);
     if begun && config::IO.load() != 0 {
-        io::send(tid, io::name_of_slot(slot), start_ns);
+        // Nothing was held back, since it did not sleep.
+        io::send(tid, io::name_of_slot(slot), start_ns, true);
     }
     go::tell_without_sleep(tid, start_ns);
 }

@@ -41,6 +41,10 @@ pub extern "C" fn follow_frames() -> u32 {
         else {
             break;
         };
+        // As in the kernel (arch/arm64/kernel/stacktrace.c): records are aligned, and lie further out each time.
+        if cfg!(bpf_target_arch = "aarch64") && (frame & 7 != 0 || (next <= frame && next != 0)) {
+            break;
+        }
         scratch.stack.frames[len] = as_address(returns_to);
         note(&mut scratch.word, next);
         len += 1;

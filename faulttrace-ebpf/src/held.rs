@@ -62,9 +62,14 @@ fn page_of(entry: &Inflight) -> PageKey {
 /// The thread falls asleep in its fault, `asked` is what it has handed to the block layer in it, bytes.
 #[inline(always)]
 pub fn note(entry: &mut Inflight, asked: u32) {
-    if config::HELD_BACK_TOLD.load() == 0
-        || entry.flags & (flag::HELD_BACK | flag::HAS_FILE) != flag::HAS_FILE
+    // What it reads ahead is not what it waits for.
+    let over = flag::HELD_FOUND | flag::READ_AHEAD;
+    if config::HELD_BACK_TOLD.load() == 0 || entry.flags & (over | flag::HAS_FILE) != flag::HAS_FILE
     {
+        return;
+    }
+    if entry.flags & flag::HELD_BACK != 0 {
+        again(entry);
         return;
     }
     let fault = io::name_of(entry);
@@ -78,20 +83,41 @@ pub fn note(entry: &mut Inflight, asked: u32) {
         tid: entry.tid,
         padding: 0,
     };
+    entry.flags |= flag::HELD_BACK;
     match HELD.insert(&page_of(entry), &held, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            entry.flags |= flag::HELD_BACK;
-            maps::io_changed(1);
-        }
+        Ok(()) => maps::io_changed(1),
         Err(maps::EXISTS) => {}
         Err(_) => maps::count(counter::IO_FULL),
+    }
+}
+
+/// It slept before, and its page's read was not handed on: that was for something else, which the file system
+/// had to read first.
+#[inline(always)]
+fn again(entry: &Inflight) {
+    if let Some(held) = HELD.get_ptr_mut(&page_of(entry)) {
+        // SAFETY: a value of a preallocated map, which the thread in the fault alone changes.
+        unsafe {
+            if (*held).tid == entry.tid {
+                (*held).since_ns = entry.out_ns;
+            }
+        }
     }
 }
 
 /// The fault is over.
 #[inline(always)]
 pub fn forget(entry: &Inflight) {
-    if entry.flags & flag::HELD_BACK != 0 && HELD.remove(&page_of(entry)).is_ok() {
+    if entry.flags & flag::HELD_BACK == 0 {
+        return;
+    }
+    let page = page_of(entry);
+    // Another thread's may be there.
+    // SAFETY: as in `again`.
+    let is_its = HELD
+        .get_ptr(&page)
+        .is_some_and(|held| unsafe { (*held).tid == entry.tid });
+    if is_its && HELD.remove(&page).is_ok() {
         maps::io_changed(-1);
     }
 }
@@ -105,9 +131,18 @@ pub fn handed_on(bio: u64) -> Option<(u32, u64)> {
     }
     maps::io_changed(-1);
     let found = search()?.found;
+    // It may be over by now.
+    let entry = maps::inflight(found.tid)?;
+    if entry.flags & flag::HELD_BACK == 0 || io::name_of(entry) != found.fault {
+        return None;
+    }
+    let Some(io) = io::of_fault(found.tid, found.fault) else {
+        maps::count(counter::IO_FULL);
+        return None;
+    };
+    entry.flags ^= flag::HELD_BACK | flag::HELD_FOUND;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let io = io::of_fault(found.tid, found.fault)?;
     io.held_ns += now.saturating_sub(found.since_ns);
     Some((found.tid, found.fault))
 }
@@ -140,7 +175,9 @@ extern "C" fn find(bio: u64) -> u32 {
     let later = page
         .wrapping_sub(folio)
         .checked_div(config::SIZE_PAGE.load());
-    let first = first + later.unwrap_or_default();
+    let offset: u32 = member(vector as *const u8, &config::OFF_VECTOR_OFFSET);
+    // Up to kernel commit 26064d3e2b4d (6.15), the page was the folio's first, however far it was to the data.
+    let first = first + later.unwrap_or_default() + u64::from(offset >> PAGE_SHIFT);
     let bytes: u32 = member(bio, &config::OFF_BIO_SIZE);
     search.key.file = file_of(folio as *const u8);
     let mut index = 0;

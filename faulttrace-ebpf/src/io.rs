@@ -189,7 +189,7 @@ fn remember(bio: u64, tid: u32, fault: u64) {
 /// Sends what was read for a fault, right before the fault itself; `start_ns` is how userspace knows
 /// which.
 #[inline(always)]
-pub fn send(tid: u32, fault: u64, start_ns: u64) {
+pub fn send(tid: u32, fault: u64, start_ns: u64, held_told: bool) {
     let Some(io) = maps::io_of(tid, fault) else {
         return;
     };
@@ -200,6 +200,6 @@ pub fn send(tid: u32, fault: u64, start_ns: u64) {
         maps::count(counter::IO_LOST);
         return;
     };
-    record.write(io.event(tid, start_ns));
+    record.write(io.event(tid, start_ns, held_told));
     record.submit(wake);
 }

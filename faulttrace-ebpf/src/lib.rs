@@ -9,7 +9,7 @@ pub mod counter;
 pub mod goroutine;
 mod reads;
 
-pub use reads::{FaultIo, IoEvent, LAST_SHIFT, LAST_TOO_LONG};
+pub use reads::{FaultIo, HELD_UNTOLD, IoEvent, LAST_SHIFT, LAST_TOO_LONG, tells_held};
 
 /// Most frames of a stack; the default of the sysctl `kernel.perf_event_max_stack`, which bounds
 /// `bpf_get_stack` (kernel/bpf/stackmap.c).
@@ -121,8 +121,10 @@ pub mod flag {
     pub const READ_AHEAD: u32 = 1 << 18;
     /// Whether `READ_AHEAD` would be set is not known.
     pub const READ_AHEAD_UNTOLD: u32 = 1 << 19;
-    /// A read of it is looked for in map `HELD`.
+    /// A read of it has not been handed on, and is looked for.
     pub const HELD_BACK: u32 = 1 << 20;
+    /// It was found.
+    pub const HELD_FOUND: u32 = 1 << 21;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }

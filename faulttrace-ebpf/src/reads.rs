@@ -1,7 +1,20 @@
 //! What block devices do for the reads that faults begin (`--io`).
 
+use crate::flag;
+
 /// See [`IoEvent::last`].
 pub const LAST_SHIFT: u32 = 6;
+/// In place of [`IoEvent::held_ns`]: not known.
+pub const HELD_UNTOLD: u64 = u64::MAX;
+
+/// Whether it is known of a fault with these flags, that slept, how long its read was held back; where the
+/// programs look for such reads at all.
+#[inline(always)]
+pub fn tells_held(flags: u32) -> bool {
+    let looked_for = flag::HAS_FILE | flag::READ_MARKED;
+    flags & (looked_for | flag::READ_AHEAD | flag::HELD_BACK) == looked_for
+}
+
 /// See [`IoEvent::last`]: some four minutes.
 pub const LAST_TOO_LONG: u64 = u32::MAX as u64;
 
@@ -26,6 +39,7 @@ pub struct IoEvent {
     /// Served, ns.
     pub served_ns: u64,
     /// How long the thread had slept when its read was handed on that a limit held back, ns; 0 = none did.
+    /// Of an event, [`HELD_UNTOLD`] = not known.
     pub held_ns: u64,
     /// Queued and served, of the request that was completed last, 32 bits each: queued above served, in units of
     /// `1 << `[`LAST_SHIFT`] ns; [`LAST_TOO_LONG`] if that is not enough.
@@ -79,9 +93,9 @@ pub struct FaultIo {
 }
 
 impl FaultIo {
-    /// What is told of it, as of now.
+    /// What is told of it, as of now. `held_told`: how long its read was held back is known.
     #[inline(always)]
-    pub fn event(&self, tid: u32, start_ns: u64) -> IoEvent {
+    pub fn event(&self, tid: u32, start_ns: u64, held_told: bool) -> IoEvent {
         let (bytes, device) = if self.requests == 0 {
             (self.asked_bytes, self.asked_device)
         } else if self.asked_bytes < self.issued_bytes {
@@ -96,7 +110,7 @@ impl FaultIo {
             bytes,
             queued_ns: self.queued_ns,
             served_ns: self.served_ns,
-            held_ns: self.held_ns,
+            held_ns: if held_told { self.held_ns } else { HELD_UNTOLD },
             last: self.last,
             device,
             requests: self.requests as u32,

@@ -325,6 +325,9 @@ fn create(
             }
         }
         Err(error) => {
+            if config::IO.load() != 0 {
+                held::forget(entry);
+            }
             maps::count(counter::INFLIGHT_FULL);
             warn!(
                 tid,

@@ -15,7 +15,7 @@ import sys
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 IO = (
     "device", "device_name", "requests", "shared", "elsewhere", "completed", "bytes", "queued_ns",
-    "served_ns", "last_queued_ns", "last_served_ns",
+    "served_ns", "held_ns", "last_queued_ns", "last_served_ns",
 )
 HISTORY = ("past", "watched_ns", "removed_ns", "cached_ns", "how", "distance_pages")
 SUMMED = ("duration_ns", "blocked_ns", "runqueue_ns", "on_cpu_ns", "switches")

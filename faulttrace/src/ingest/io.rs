@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use faulttrace_ebpf::{IoEvent, LAST_SHIFT, LAST_TOO_LONG};
+use faulttrace_ebpf::{HELD_UNTOLD, IoEvent, LAST_SHIFT, LAST_TOO_LONG};
 
 use super::beside::Beside;
 use crate::model::{Cause, Device, Io, Name, Served};
@@ -71,7 +71,7 @@ impl Pending {
             bytes: event.bytes,
             queued_ns,
             served_ns,
-            held_ns: Some(event.held_ns.min(duration_ns)),
+            held_ns: (event.held_ns != HELD_UNTOLD).then(|| event.held_ns.min(duration_ns)),
             last,
         }
     }

@@ -47,8 +47,8 @@ pub struct Io {
     pub queued_ns: u64,
     /// Sum over the requests that were completed, ns.
     pub served_ns: u64,
-    /// How long the thread had slept when the read of its page was handed on, ns; 0: nothing held it back, or
-    /// it was not found again. `None`: written by a version that did not know.
+    /// How long the thread had slept when the read of its page was handed on, ns; 0: nothing held it back.
+    /// `None`: not known.
     pub held_ns: Option<u64>,
     /// The request that was completed last; `None` if none was, or if its times are too long to be
     /// kept (some four minutes).
@@ -178,15 +178,16 @@ impl DeviceTotals {
         self.max_served_ns = self.max_served_ns.max(other.max_served_ns);
     }
 
-    /// What takes the time; `None` if no request was completed.
+    /// What takes the time; `None` if no request was completed, and no limit told.
     pub fn verdict(&self) -> Option<Verdict> {
         let (held, queued) = (u128::from(self.held_ns), u128::from(self.queued_ns));
         let all = queued + u128::from(self.served_ns);
-        let mean_ns = all.checked_div(u128::from(self.completed))?;
         let mean_held_ns = held.checked_div(u128::from(self.faults)).unwrap_or(0);
-        Some(if mean_held_ns >= QUICK_NS && held >= all {
-            Verdict::Limited
-        } else if mean_ns < QUICK_NS {
+        if mean_held_ns >= QUICK_NS && held >= all {
+            return Some(Verdict::Limited);
+        }
+        let mean_ns = all.checked_div(u128::from(self.completed))?;
+        Some(if mean_ns < QUICK_NS {
             Verdict::Quick
         } else if queued * 100 >= all * BUSY_PERCENT {
             Verdict::Busy
@@ -273,12 +274,13 @@ impl Devices {
         }
     }
 
-    /// Those whose requests took longest first.
+    /// Those first whose requests took longest, the time that limits held them back included.
     pub fn ranked(&self) -> Vec<(&Device, &DeviceTotals)> {
         let mut all: Vec<_> = self.known.iter().collect();
         all.sort_by_key(|(device, totals)| {
-            let took = totals.queued_ns.saturating_add(totals.served_ns);
-            (std::cmp::Reverse(took), *device)
+            let at_device_ns = totals.queued_ns.saturating_add(totals.served_ns);
+            let took_ns = at_device_ns.saturating_add(totals.held_ns);
+            (std::cmp::Reverse(took_ns), *device)
         });
         all
     }
@@ -350,6 +352,16 @@ mod tests {
         totals.add(&held, 5 * MS);
         assert_eq!(totals.verdict(), Some(Verdict::Limited));
         assert_eq!(totals.held(), Some((1, 3 * MS)));
+        let mut alone = DeviceTotals::default();
+        (
+            held.requests,
+            held.completed,
+            held.queued_ns,
+            held.served_ns,
+        ) = (0, 0, 0, 0);
+        alone.add(&held, 5 * MS);
+        assert_eq!(alone.verdict(), Some(Verdict::Limited));
+        held = io(0, MS, MS);
         held.held_ns = Some(MS);
         totals.add(&held, 3 * MS);
         totals.add(&io(0, 3 * MS, MS), 4 * MS);

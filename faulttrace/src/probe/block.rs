@@ -52,6 +52,8 @@ pub struct BioPages {
     pub vector_size: u64,
     /// `bio_vec.bv_page`.
     pub page: u64,
+    /// `bio_vec.bv_offset`.
+    pub offset: u64,
     /// Size of `struct page`.
     pub page_size: u64,
     /// `page.compound_head`, later `compound_info`: its lowest bit tells that a page is not the first of its
@@ -74,6 +76,7 @@ fn bio_pages(btf: &Btf) -> Option<BioPages> {
         vector: member("bio", "bi_iter")? + member("bvec_iter", "bi_idx")?,
         vector_size: size("bio_vec")?,
         page: member("bio_vec", "bv_page")?,
+        offset: member("bio_vec", "bv_offset")?,
         page_size: size("page")?,
         page_head: head.or_else(|| member("page", "compound_info"))?,
         head_is_pointer: head.is_some(),
@@ -146,6 +149,7 @@ pub(super) fn words(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u
             ("OFF_BIO_VECTOR", pages.vector),
             ("SIZE_VECTOR", pages.vector_size),
             ("OFF_VECTOR_PAGE", pages.page),
+            ("OFF_VECTOR_OFFSET", pages.offset),
             ("SIZE_PAGE", pages.page_size),
             ("OFF_PAGE_HEAD", pages.page_head),
             ("OFF_FOLIO_MAPPING", pages.folio_mapping),

@@ -2,7 +2,7 @@
 
 use aya::maps::{HashMap, MapData};
 use aya::{Ebpf, Pod};
-use faulttrace_ebpf::{FaultIo, Inflight, IoEvent};
+use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, tells_held};
 
 use super::maps::{self, Plain};
 use super::{Error, Probe};
@@ -37,6 +37,11 @@ impl Probe {
         };
         let Plain(reads) = self.reads.0.get(&entry.tid, 0).ok()?;
         let is_its = reads.fault == fault && fault != 0;
-        is_its.then(|| reads.event(entry.tid, entry.start_ns))
+        let pages = self
+            .types
+            .block
+            .is_ok_and(|types| types.bio_pages.is_some());
+        let held_told = pages && tells_held(entry.flags);
+        is_its.then(|| reads.event(entry.tid, entry.start_ns, held_told))
     }
 }

@@ -99,7 +99,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 30] = [
+const LACKING: [(Lack, &str, &str); 32] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -209,6 +209,16 @@ const LACKING: [(Lack, &str, &str); 30] = [
         Lack::FileFaults,
         "limits",
         "reads_that_a_limit_holds_back_are_told_by_how_long",
+    ),
+    (
+        Lack::FileFaults,
+        "limits",
+        "reads_that_a_limit_holds_back_are_told_with_light_too",
+    ),
+    (
+        Lack::BeginTracepoints,
+        "limits",
+        "reads_that_a_limit_holds_back_are_told_with_light_too",
     ),
     // Whether such a fault read or wrote is not known without that tracepoint.
     (

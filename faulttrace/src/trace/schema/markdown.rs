@@ -52,6 +52,7 @@ read.
 | 1.4 | tables `go_processes`, `goroutines`, `fault_goroutines`; view `goroutine_totals`; `goroutine`, `goroutine_start` and `p` in `fault_details` |
 | 1.5 | table `read_aheads` |
 | 1.6 | cause `huge_page` |
+| 1.7 | `fault_io.held_ns` |
 ";
 
 /// The document.

@@ -26,7 +26,7 @@ pub(in crate::view) fn work_so_far(io: &Io) -> String {
         (requests, completed) if completed < requests => format!(", {completed} completed so far"),
         _ => ", completed".to_owned(),
     };
-    asked(io) + &far
+    asked(io) + &held(io) + &far
 }
 
 fn asked(io: &Io) -> String {

@@ -412,7 +412,7 @@ fn answering(action: Action) -> Words {
         Action::OtherDevice => words(
             "other_device",
             "put the files onto a device of their own, or one that takes more requests at a time; \
-             where a limit is what makes them wait (io.max of the own cgroup, a cloud volume's), raise it",
+             where a limit is what makes them wait (a cloud volume's), raise it",
             "a device, or its price",
         ),
         Action::RaiseIoLimit => words(
