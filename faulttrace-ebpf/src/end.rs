@@ -32,9 +32,7 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     } else {
         send(entry, end_ns);
     }
-    if config::IO.load() != 0 {
-        held::forget(entry);
-    }
+    held::forget(entry);
     if INFLIGHT.remove(tid).is_ok() {
         maps::inflight_changed(-1);
     }

@@ -108,7 +108,7 @@ fn again(entry: &Inflight) {
 /// The fault is over.
 #[inline(always)]
 pub fn forget(entry: &Inflight) {
-    if entry.flags & flag::HELD_BACK == 0 {
+    if config::HELD_BACK_TOLD.load() == 0 || entry.flags & flag::HELD_BACK == 0 {
         return;
     }
     let page = page_of(entry);

@@ -325,9 +325,7 @@ fn create(
             }
         }
         Err(error) => {
-            if config::IO.load() != 0 {
-                held::forget(entry);
-            }
+            held::forget(entry);
             maps::count(counter::INFLIGHT_FULL);
             warn!(
                 tid,
