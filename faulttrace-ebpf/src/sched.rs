@@ -326,13 +326,18 @@ fn create(
         }
         Err(error) => {
             held::forget(entry);
-            maps::count(counter::INFLIGHT_FULL);
-            warn!(
-                tid,
-                "no room for thread {} of process {} in a fault: error {}", tid, tgid, error
-            );
+            no_room(tgid, tid, error);
         }
     }
+}
+
+#[inline(always)]
+fn no_room(tgid: u32, tid: u32, error: i32) {
+    maps::count(counter::INFLIGHT_FULL);
+    warn!(
+        tid,
+        "no room for thread {} of process {} in a fault: error {}", tid, tgid, error
+    );
 }
 
 /// Adds to an entry what takes the place of an exception, or of an event at the end, that is not seen.
