@@ -69,6 +69,9 @@ enum Task {
         /// Only this test program; repeats
         #[arg(long = "program", value_name = "NAME")]
         programs: Vec<String>,
+        /// How the kernel preempts itself, where that can be chosen at boot; without, as it was configured
+        #[arg(long, value_name = "HOW")]
+        preempt: Option<vm::Preempt>,
     },
     /// Write the documents that are generated from the code
     Docs,
@@ -168,9 +171,13 @@ fn execute(task: Task) -> anyhow::Result<ExitCode> {
             setup::setup(setup::Purpose::Test)?;
             test::e2e(&arguments)?;
         }
-        Task::Vm { kernels, programs } => {
+        Task::Vm {
+            kernels,
+            programs,
+            preempt,
+        } => {
             setup::setup(vm::purpose(&kernels)?)?;
-            vm::vm(&kernels, &programs)?;
+            vm::vm(&kernels, &programs, preempt)?;
         }
         Task::Docs => {
             setup::setup(setup::Purpose::Build)?;

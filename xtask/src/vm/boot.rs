@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 
 use super::architecture::Architecture;
 use super::verdict::Heard;
@@ -34,6 +35,27 @@ pub(super) enum Accelerator {
     Tcg,
 }
 
+/// How a kernel preempts itself (`preempt=` of Documentation/admin-guide/kernel-parameters.txt).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preempt {
+    None,
+    Voluntary,
+    Full,
+    Lazy,
+}
+
+impl Preempt {
+    /// As the kernel calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Preempt::None => "none",
+            Preempt::Voluntary => "voluntary",
+            Preempt::Full => "full",
+            Preempt::Lazy => "lazy",
+        }
+    }
+}
+
 /// What to boot.
 pub(super) struct Guest<'a> {
     pub(super) architecture: Architecture,
@@ -44,6 +66,8 @@ pub(super) struct Guest<'a> {
     pub(super) list: &'a Path,
     /// If it is emulated; otherwise two.
     pub(super) emulated_cpus: u32,
+    /// `None`: as it was configured.
+    pub(super) preempt: Option<Preempt>,
 }
 
 impl Guest<'_> {
@@ -195,6 +219,10 @@ fn qemu(guest: &Guest, how: Accelerator) -> anyhow::Result<Command> {
         // init.sh tells the tests.
         Accelerator::Tcg => " faulttrace_emulated",
     };
+    let preempt = guest
+        .preempt
+        .map(|preempt| format!(" preempt={}", preempt.name()))
+        .unwrap_or_default();
     command
         .args([
             "-machine",
@@ -214,7 +242,7 @@ fn qemu(guest: &Guest, how: Accelerator) -> anyhow::Result<Command> {
         .args(drive("list", "readonly=on", guest.list))
         .arg("-append")
         .arg(format!(
-            "console={} panic=-1 quiet{emulated}",
+            "console={} panic=-1 quiet{emulated}{preempt}",
             architecture.console()
         ));
     Ok(command)

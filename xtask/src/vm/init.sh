@@ -8,8 +8,11 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
+mount -t debugfs debugfs /sys/kernel/debug
 ip link set lo up
 echo "faulttrace-vm: kernel $(uname -r)"
+# As in "none voluntary (full)", where it can be chosen.
+preempt=$(sed -n 's/.*(\(.*\)).*/\1/p' /sys/kernel/debug/sched/preempt 2>/dev/null) && echo "faulttrace-vm: preempt $preempt"
 export FAULTTRACE_BIN=/faulttrace/faulttrace RUST_BACKTRACE=1
 case " $(cat /proc/cmdline) " in *" faulttrace_emulated "*) export FAULTTRACE_E2E_EMULATED=1 ;; esac
 "$FAULTTRACE_BIN" doctor

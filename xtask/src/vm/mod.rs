@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use self::architecture::Architecture;
+pub(crate) use self::boot::Preempt;
 use self::boot::{Accelerator, Guest};
 use self::kernels::{Kernel, Series};
 use self::suite::{Asked, Machine, Program};
@@ -37,7 +38,11 @@ pub(crate) fn purpose(names: &[String]) -> anyhow::Result<Purpose> {
 
 /// Boots each named kernel (all without names) and runs the tests there.
 /// Fails unless every test that was asked for passed on each.
-pub(crate) fn vm(names: &[String], programs: &[String]) -> anyhow::Result<()> {
+pub(crate) fn vm(
+    names: &[String],
+    programs: &[String],
+    preempt: Option<Preempt>,
+) -> anyhow::Result<()> {
     let chosen = kernels::chosen(names)?;
     let here = helpers_and_tests(Target::Here)?;
     let programs = suite::chosen(&here, programs)?;
@@ -48,6 +53,7 @@ pub(crate) fn vm(names: &[String], programs: &[String]) -> anyhow::Result<()> {
         directory,
         here,
         programs,
+        preempt,
         accelerator: None,
     };
     let mut report = Vec::new();
@@ -90,6 +96,7 @@ struct Run {
     /// are the same.
     here: Vec<Executable>,
     programs: Vec<&'static Program>,
+    preempt: Option<Preempt>,
     /// Of guests of this machine's architecture, once it is known.
     accelerator: Option<Accelerator>,
 }
@@ -131,6 +138,7 @@ impl Run {
             disk: &common.disk,
             list: &list,
             emulated_cpus: series.emulated_cpus,
+            preempt: self.preempt,
         };
         let how = match (series.architecture, self.accelerator) {
             (Architecture::Arm64, _) => Accelerator::Tcg,
@@ -148,7 +156,7 @@ impl Run {
         write_list(&asked)?;
         let log = directory.join(format!("{}.log", series.name));
         let heard = boot_twice(&guest, how, &log, &kernel)?;
-        Ok(verdict(&heard, &asked, &kernel, &log))
+        Ok(verdict(&heard, &asked, &kernel, self.preempt, &log))
     }
 }
 
@@ -169,19 +177,35 @@ fn boot_twice(
 }
 
 /// A line for each program, and whether all is fine.
-fn verdict(heard: &Heard, asked: &[Asked], kernel: &Kernel, log: &Path) -> (Vec<String>, bool) {
-    let mut fine = heard.ended && heard.release.as_deref() == Some(&*kernel.release);
+fn verdict(
+    heard: &Heard,
+    asked: &[Asked],
+    kernel: &Kernel,
+    preempt: Option<Preempt>,
+    log: &Path,
+) -> (Vec<String>, bool) {
+    let release = &kernel.release;
+    let name = match preempt {
+        Some(preempt) => format!("{release} preempt={}", preempt.name()),
+        None => release.clone(),
+    };
+    let mut fine = true;
     let mut lines = Vec::new();
-    if !fine {
+    if !heard.ended || heard.release.as_ref() != Some(release) {
         lines.push(format!(
-            "{}: FAILED: the guest did not come to its end: see {}",
-            kernel.release,
+            "{name}: FAILED: the guest did not come to its end: see {}",
             log.display()
         ));
+        fine = false;
+    }
+    if preempt.is_some_and(|preempt| heard.preempt.as_deref() != Some(preempt.name())) {
+        let how = heard.preempt.as_deref().unwrap_or("not told");
+        lines.push(format!("{name}: FAILED: in the guest it is {how}"));
+        fine = false;
     }
     for (text, passed) in heard.judge(asked) {
         let verdict = if passed { "ok" } else { "FAILED" };
-        lines.push(format!("{}: {verdict}: {text}", kernel.release));
+        lines.push(format!("{name}: {verdict}: {text}"));
         fine &= passed;
     }
     (lines, fine)

@@ -10,6 +10,8 @@ const MARK: &str = "faulttrace-vm: ";
 pub(super) struct Heard {
     /// The kernel, once its disk is up.
     pub(super) release: Option<String>,
+    /// How it preempts itself, if that could have been chosen.
+    pub(super) preempt: Option<String>,
     programs: Vec<Ran>,
     /// It said that it was through.
     pub(super) ended: bool,
@@ -33,6 +35,7 @@ impl Heard {
         };
         match text.split_once(' ') {
             Some(("kernel", release)) => self.release = Some(release.to_owned()),
+            Some(("preempt", how)) => self.preempt = Some(how.to_owned()),
             Some(("program", verdict)) => self.programs.push(ran(verdict)),
             None if text == "end" => self.ended = true,
             _ => {}
@@ -134,11 +137,13 @@ mod tests {
     fn only_marked_lines_count() {
         let lines = [
             "faulttrace-vm: kernel 6.1.0-50",
+            "faulttrace-vm: preempt full",
             "faulttrace-vm: end\r",
             "end",
         ];
         let heard = heard(&lines);
         assert_eq!(heard.release.as_deref(), Some("6.1.0-50"));
+        assert_eq!(heard.preempt.as_deref(), Some("full"));
         assert!(heard.ended);
         assert!(!Heard::default().line("faulttrace-vm end"));
     }
