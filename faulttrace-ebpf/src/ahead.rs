@@ -61,11 +61,7 @@ pub fn around(ctx: *mut c_void) {
 /// commits 357b92761d94, 19773df031bc).
 #[inline(always)]
 pub fn mapped((inode, device): (u64, u32), mut first: u64, last: u64) {
-    let file = FileKey {
-        inode,
-        device,
-        padding: 0,
-    };
+    let file = FileKey::new(inode, device);
     let Some(watch) = pages::watched(&file) else {
         return;
     };

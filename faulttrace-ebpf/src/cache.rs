@@ -202,11 +202,7 @@ pub fn file_of(folio: *const u8) -> FileKey {
     let mapping: u64 = member(folio, &config::OFF_FOLIO_MAPPING);
     let host: u64 = member(mapping as *const u8, &config::OFF_MAPPING_HOST);
     let (inode, device) = config::file_id(host);
-    FileKey {
-        inode,
-        device,
-        padding: 0,
-    }
+    FileKey::new(inode, device)
 }
 
 /// Whose memory a folio is; 0 without memory cgroups.

@@ -155,6 +155,7 @@ globals! {
     HEAD_IS_POINTER: u32 = 1;
     /// `struct bio` (`bi_iter.bi_size`), `struct block_device`.
     OFF_BIO_NEXT: u64 = 0;
+    OFF_BIO_PRIVATE: u64 = 0;
     OFF_BIO_OPF: u64 = 0;
     OFF_BIO_FLAGS: u64 = 0;
     OFF_BIO_SIZE: u64 = 0;

@@ -250,6 +250,7 @@ pub const NOTHING: FaultIo = FaultIo {
     queued_ns: 0,
     served_ns: 0,
     held_ns: 0,
+    held_bytes: 0,
     last: 0,
     device: 0,
     asked_device: 0,

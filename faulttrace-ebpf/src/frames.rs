@@ -4,7 +4,7 @@
 //! address 0: an exception in the kernel, at the price of all the rest.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use faulttrace_ebpf::{CODE_ADDRESS, MAX_FRAMES};
+use faulttrace_ebpf::MAX_FRAMES;
 
 use crate::config::{self, member};
 use crate::maps;
@@ -45,19 +45,9 @@ pub extern "C" fn follow_frames() -> u32 {
         if cfg!(bpf_target_arch = "aarch64") && (frame & 7 != 0 || (next <= frame && next != 0)) {
             break;
         }
-        scratch.stack.frames[len] = as_address(returns_to);
+        scratch.stack.frames[len] = registers::without_signature(returns_to);
         note(&mut scratch.word, next);
         len += 1;
     }
     len as u32
-}
-
-/// Without the signature that an address may have (arm64).
-#[inline(always)]
-fn as_address(word: u64) -> u64 {
-    if cfg!(bpf_target_arch = "aarch64") {
-        word & CODE_ADDRESS
-    } else {
-        word
-    }
 }

@@ -50,11 +50,7 @@ static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 fn page_of(entry: &Inflight) -> PageKey {
     PageKey {
-        file: FileKey {
-            inode: entry.inode,
-            device: entry.device,
-            padding: 0,
-        },
+        file: FileKey::new(entry.inode, entry.device),
         index: entry.page_offset,
     }
 }
@@ -73,10 +69,14 @@ pub fn note(entry: &mut Inflight, asked: u32) {
         return;
     }
     let fault = io::name_of(entry);
-    let queued = maps::io_of(entry.tid, fault).map_or(0, |io| io.asked_bytes);
-    if queued >= u64::from(asked) {
+    let Some(io) = io::of_fault(entry.tid, fault) else {
+        maps::count(counter::IO_FULL);
+        return;
+    };
+    if io.asked_bytes >= u64::from(asked) {
         return;
     }
+    io.held_bytes = u64::from(asked) - io.asked_bytes;
     let held = Held {
         fault,
         since_ns: entry.out_ns,
@@ -144,7 +144,15 @@ pub fn handed_on(bio: u64) -> Option<(u32, u64)> {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     io.held_ns += now.saturating_sub(found.since_ns);
+    io.held_bytes = 0;
     Some((found.tid, found.fault))
+}
+
+/// The current thread splits a read. Who handed it on would have done so at once; threads of the kernel do when
+/// it is the turn of the rest, since a limit counts each part.
+#[inline(always)]
+pub fn between_parts() -> bool {
+    config::HELD_BACK_TOLD.load() != 0 && registers::is_kernel_thread()
 }
 
 #[inline(always)]

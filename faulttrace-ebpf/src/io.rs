@@ -38,7 +38,14 @@ pub fn queued(ctx: *mut c_void) {
         let bdev: u64 = member(bio as *const u8, &config::OFF_BIO_BDEV);
         io.asked_device = member(bdev as *const u8, &config::OFF_BDEV_DEV);
     }
-    remember(bio, tid, fault);
+    let read = Bio {
+        fault,
+        // SAFETY: a helper without arguments.
+        queued_ns: unsafe { bpf_ktime_get_ns() },
+        tid,
+        padding: 0,
+    };
+    remember(bio, &read);
 }
 
 /// Tracepoint block:block_split([queue,] bio, sector): what was queued is more than the device takes at
@@ -48,11 +55,23 @@ pub fn split(ctx: *mut c_void) {
     if !maps::any_io() {
         return;
     }
-    if let Some((bio, tid, fault)) = read_of_fault(ctx)
-        && maps::io_of(tid, fault).is_some()
-    {
-        remember(bio, tid, fault);
+    let Some(bio) = read(ctx) else { return };
+    // `bio_chain` has just tied them together.
+    let whole: u64 = member(bio as *const u8, &config::OFF_BIO_PRIVATE);
+    // SAFETY: a value of a preallocated map; nobody takes out a read that is being split.
+    let Some(whole) = BIOS.get_ptr_mut(whole).map(|whole| unsafe { &mut *whole }) else {
+        return;
+    };
+    let Some(io) = maps::io_of(whole.tid, whole.fault) else {
+        return;
+    };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if held::between_parts() {
+        io.held_ns += now.saturating_sub(whole.queued_ns);
     }
+    whole.queued_ns = now;
+    remember(bio, whole);
 }
 
 /// The tracepoint's read, the thread, and which of its faults it is in.
@@ -168,19 +187,12 @@ pub fn of_fault(tid: u32, fault: u64) -> Option<&'static mut FaultIo> {
 
 /// Enters a read, so that it is found in its request.
 #[inline(always)]
-fn remember(bio: u64, tid: u32, fault: u64) {
-    let read = Bio {
-        fault,
-        // SAFETY: a helper without arguments.
-        queued_ns: unsafe { bpf_ktime_get_ns() },
-        tid,
-        padding: 0,
-    };
-    match BIOS.insert(bio, &read, u64::from(BPF_NOEXIST)) {
+fn remember(bio: u64, read: &Bio) {
+    match BIOS.insert(bio, read, u64::from(BPF_NOEXIST)) {
         Ok(()) => maps::io_changed(1),
         // Of one that the block layer gave up before it was in a request.
         Err(maps::EXISTS) => {
-            let _ = BIOS.insert(bio, &read, 0);
+            let _ = BIOS.insert(bio, read, 0);
         }
         Err(_) => maps::count(counter::IO_FULL),
     }
@@ -195,6 +207,10 @@ pub fn send(tid: u32, fault: u64, start_ns: u64, held_told: bool) {
     };
     // What is completed from here on is not its.
     io.fault = 0;
+    // Of what was never handed on, as far as is known, no device has done anything.
+    if io.asked_bytes == 0 {
+        return;
+    }
     let wake = end::wake_flags();
     let Some(mut record) = EVENTS.reserve::<IoEvent>(0) else {
         maps::count(counter::IO_LOST);

@@ -96,11 +96,7 @@ pub fn watched(file: &FileKey) -> Option<&'static mut FileWatch> {
 /// A traced thread faults on this file: watches its pages from now on.
 #[inline(always)]
 pub fn watch((inode, device): (u64, u32)) {
-    let file = FileKey {
-        inode,
-        device,
-        padding: 0,
-    };
+    let file = FileKey::new(inode, device);
     if FILES.get_ptr(&file).is_some() {
         return;
     }
@@ -299,11 +295,7 @@ fn enter(noting: &mut Noting) -> u32 {
 #[inline(never)]
 extern "C" fn send_history(inode: u64, device: u32, index: u64, tid: u32, start_ns: u64) -> u32 {
     let key = PageKey {
-        file: FileKey {
-            inode,
-            device,
-            padding: 0,
-        },
+        file: FileKey::new(inode, device),
         index,
     };
     let wake = end::wake_flags();

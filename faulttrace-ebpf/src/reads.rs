@@ -84,6 +84,8 @@ pub struct FaultIo {
     pub served_ns: u64,
     /// As in [`IoEvent`].
     pub held_ns: u64,
+    /// Bytes that it asked for, and that were not handed on when it fell asleep; 0 = none, or they were found.
+    pub held_bytes: u64,
     /// As in [`IoEvent`].
     pub last: u64,
     /// Disk of the first request; 0 = there was none.
@@ -107,7 +109,7 @@ impl FaultIo {
             kind: super::kind::IO,
             tid,
             start_ns,
-            bytes,
+            bytes: bytes + self.held_bytes,
             queued_ns: self.queued_ns,
             served_ns: self.served_ns,
             held_ns: if held_told { self.held_ns } else { HELD_UNTOLD },
@@ -123,4 +125,4 @@ impl FaultIo {
 }
 
 const _: () = assert!(size_of::<IoEvent>() == 2 * 4 + 6 * 8 + 6 * 4);
-const _: () = assert!(size_of::<FaultIo>() == 11 * 8 + 2 * 4);
+const _: () = assert!(size_of::<FaultIo>() == 12 * 8 + 2 * 4);

@@ -121,6 +121,15 @@ pub fn return_register(registers: *const u8) -> u64 {
     if OFF_REGS_RETURN.load() == 0 {
         return 0;
     }
-    let address: u64 = member(registers, &OFF_REGS_RETURN);
-    address & CODE_ADDRESS
+    without_signature(member(registers, &OFF_REGS_RETURN))
+}
+
+/// A code address without the signature that it may have (arm64).
+#[inline(always)]
+pub fn without_signature(address: u64) -> u64 {
+    if cfg!(bpf_target_arch = "aarch64") {
+        address & CODE_ADDRESS
+    } else {
+        address
+    }
 }

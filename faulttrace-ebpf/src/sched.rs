@@ -376,11 +376,12 @@ fn went_out(
         return;
     }
     entry.sleeps += 1;
-    if entry.flags & flag::READ_MARKED != 0 && entry.read_bytes != config::read_bytes() {
-        entry.flags |= flag::READ_STARTED;
-    }
-    if config::IO.load() != 0 && entry.flags & flag::READ_STARTED != 0 {
-        held::note(entry, config::read_bytes().wrapping_sub(entry.read_bytes));
+    if entry.flags & flag::READ_MARKED != 0 {
+        let asked = config::read_bytes().wrapping_sub(entry.read_bytes);
+        if asked != 0 {
+            entry.flags |= flag::READ_STARTED;
+            held::note(entry, asked);
+        }
     }
     if registers::on_own_stack(ctx, &mut scratch.word)
         && registers::user_registers(current_task()).is_some()

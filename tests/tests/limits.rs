@@ -1,14 +1,17 @@
 //! `--io` where a cgroup's limit holds reads back: how long, by the workload's own clock.
 
 use std::process::Command;
+use std::time::Duration;
 
 use faulttrace_tests::harness::cgroup::IoGroup;
-use faulttrace_tests::harness::disk::{LoopDisk, create, evict, numbers};
+use faulttrace_tests::harness::disk::{LargestRequest, LoopDisk, create, evict, numbers};
 use faulttrace_tests::harness::reads::{agree, sum, with_io};
+use faulttrace_tests::harness::record::Record;
 use faulttrace_tests::harness::saved::report;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
 use faulttrace_tests::harness::work::{self, Work};
+use faulttrace_tests::mem::PAGE;
 
 const TOUCHES: usize = 100;
 const STRIDE: usize = 40;
@@ -21,6 +24,7 @@ struct Touched {
     held_ns: u64,
     device_ns: u64,
     touch_ns: u64,
+    pid: u32,
     trace: Trace,
 }
 
@@ -59,12 +63,14 @@ fn touch(disk: &LoopDisk, group: Option<&IoGroup>, more: &[&str], options: &[&st
     // A thread that is preempted, and not asleep, when its read is handed on does not wait for it yet.
     let unseen = unseen.count();
     assert!(unseen <= TOUCHES / 20, "{unseen} were not found again");
+    let pid = work.pid();
     work.exit();
     Touched {
         held: faults.iter().filter(|(_, io)| io.held_ns > Some(0)).count(),
         held_ns,
         device_ns,
         touch_ns: done.threads[0].touch_ns,
+        pid,
         trace,
     }
 }
@@ -118,4 +124,72 @@ fn reads_that_a_limit_holds_back_are_told_by_how_long() {
 #[test]
 fn reads_that_a_limit_holds_back_are_told_with_light_too() {
     check(&[(&[], &["--light"])]);
+}
+
+/// The thread of the kernel that hands such a read on splits it, and the limit counts each part: all but the last
+/// are known to have been held back.
+#[test]
+fn reads_that_are_held_back_and_too_large_for_the_device_are_whole() {
+    const LARGEST_KIB: u32 = 16;
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 64, 128);
+    create(&disk.path().join("data"), TOUCHES * STRIDE);
+    let _largest = LargestRequest::set(disk.name(), LARGEST_KIB);
+    let group = IoGroup::new();
+    group.limit_reads(&numbers(disk.name()), LIMIT);
+    let found = touch(&disk, Some(&group), &["--advise=none"], &[]);
+    let faults = found.trace.faults(found.pid);
+    let split: Vec<_> = faults
+        .iter()
+        .filter_map(|fault| fault.io.as_ref())
+        .filter(|io| io.held_ns > Some(0) && io.bytes > u64::from(LARGEST_KIB) * 1024)
+        .collect();
+    found
+        .trace
+        .check(split.len() >= TOUCHES / 20, || format!("{faults:#?}"));
+    for io in split {
+        let least = io.bytes.div_ceil(u64::from(LARGEST_KIB) * 1024);
+        assert!(u64::from(io.requests) >= least, "{io:?}");
+    }
+    let (held_ns, touch_ns) = (found.held_ns, found.touch_ns);
+    eprintln!("{held_ns} of {touch_ns} ns held back");
+    assert!(
+        held_ns <= touch_ns && held_ns * 10 >= touch_ns * 7,
+        "{held_ns} of {touch_ns}"
+    );
+    check_report(&found.trace, disk.name(), true);
+}
+
+#[test]
+fn a_thread_whose_read_is_held_back_says_so() {
+    let bench = start();
+    let disk = LoopDisk::new(&bench, 64, 128);
+    let file = disk.path().join("data");
+    create(&file, TOUCHES * STRIDE);
+    let group = IoGroup::new();
+    group.limit_reads(&numbers(disk.name()), 1);
+    let mut command = group.command(&work::binary());
+    command.arg("touch").arg(&file);
+    command.args(["--touches=4", &format!("--stride={STRIDE}")]);
+    let mut work = Work::start_command("touch", &mut command);
+    evict(&file);
+    let options = ["--no-symbols", "--io", "--stuck-after=100ms"];
+    let mut tracer = Tracer::of_with(work.pid(), &options);
+    work.go();
+    let soon = Duration::from_secs(60);
+    let (_, (elapsed_ns, io)) =
+        tracer.wait_for("a thread that is held back", soon, |record| match record {
+            Record::Stuck(stuck) => Some((stuck.elapsed_ns, stuck.io.clone()?)),
+            _ => None,
+        });
+    let held_ns = io.held_ns.expect("it is known");
+    assert!(
+        held_ns > 0 && held_ns <= elapsed_ns,
+        "{held_ns} of {elapsed_ns}"
+    );
+    assert_eq!((io.bytes, io.requests), (PAGE as u64, 0), "{io:?}");
+    assert_eq!(io.device, None, "{io:?}");
+    work.done();
+    work.exit();
+    tracer.stop();
 }

@@ -11,6 +11,8 @@ use super::{KernelTypes, Need};
 pub struct BlockTypes {
     /// `bio.bi_next`.
     pub bio_next: u64,
+    /// `bio.bi_private`.
+    pub bio_private: u64,
     /// `bio.bi_opf`.
     pub bio_opf: u64,
     /// `bio.bi_flags`.
@@ -110,6 +112,7 @@ pub(super) fn block_types(btf: &Btf) -> Result<BlockTypes, &'static str> {
         |tracepoint| tracepoint_arguments(btf, tracepoint).is_some_and(|count| count >= 3);
     Ok(BlockTypes {
         bio_next: needed("bio", "bi_next", "bio.bi_next")?,
+        bio_private: needed("bio", "bi_private", "bio.bi_private")?,
         bio_opf: needed("bio", "bi_opf", "bio.bi_opf")?,
         bio_flags: needed("bio", "bi_flags", "bio.bi_flags")?,
         bio_size: needed("bio", "bi_iter", "bio.bi_iter")?
@@ -158,6 +161,7 @@ pub(super) fn words(types: &BlockTypes) -> impl Iterator<Item = (&'static str, u
     });
     [
         ("OFF_BIO_NEXT", types.bio_next),
+        ("OFF_BIO_PRIVATE", types.bio_private),
         ("OFF_BIO_OPF", types.bio_opf),
         ("OFF_BIO_FLAGS", types.bio_flags),
         ("OFF_BIO_SIZE", types.bio_size),

@@ -93,11 +93,7 @@ impl PageCache {
 
     /// Watches the pages of a file from this moment on, or longer. `false` if there is no room.
     pub fn watch(&mut self, inode: u64, device: u32, now_ns: u64) -> bool {
-        let key = FileKey {
-            inode,
-            device,
-            padding: 0,
-        };
+        let key = FileKey::new(inode, device);
         let watch = FileWatch {
             since_ns: now_ns,
             ..FileWatch::default()

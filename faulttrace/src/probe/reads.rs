@@ -2,7 +2,7 @@
 
 use aya::maps::{HashMap, MapData};
 use aya::{Ebpf, Pod};
-use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, tells_held};
+use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, flag, tells_held};
 
 use super::maps::{self, Plain};
 use super::{Error, Probe};
@@ -24,9 +24,9 @@ impl Reads {
 }
 
 impl Probe {
-    /// What devices have done until now for the fault of this entry; `None` if it began no read, or without
-    /// `--io`. As the programs' `io::send`.
-    pub fn reads_of(&self, entry: &Inflight) -> Option<IoEvent> {
+    /// What devices have done until now for the fault of this entry, whose thread is asleep; `None` if it began
+    /// no read, or without `--io`. As the programs' `io::send`, but for a read that is held back still.
+    pub fn reads_of(&self, entry: &Inflight, now_ns: u64) -> Option<IoEvent> {
         if !self.settings.io {
             return None;
         }
@@ -42,6 +42,11 @@ impl Probe {
             .block
             .is_ok_and(|types| types.bio_pages.is_some());
         let held_told = pages && tells_held(entry.flags);
-        is_its.then(|| reads.event(entry.tid, entry.start_ns, held_told))
+        let mut event = is_its.then(|| reads.event(entry.tid, entry.start_ns, held_told))?;
+        if pages && entry.flags & flag::HELD_BACK != 0 {
+            let present_ns = now_ns.saturating_sub(entry.out_ns);
+            event.held_ns = reads.held_ns.saturating_add(present_ns);
+        }
+        Some(event)
     }
 }

@@ -160,6 +160,29 @@ pub fn set_depth(name: &str, requests: u32) {
     fs::write(queue.join("nr_requests"), requests.to_string()).expect("set the depth");
 }
 
+/// How large a request of a device may be, until dropped; larger reads are split.
+pub struct LargestRequest {
+    setting: PathBuf,
+    before: String,
+}
+
+impl LargestRequest {
+    /// Sets it.
+    pub fn set(name: &str, kib: u32) -> LargestRequest {
+        let setting = PathBuf::from(format!("/sys/block/{name}/queue/max_sectors_kb"));
+        let before = fs::read_to_string(&setting).expect("max_sectors_kb");
+        fs::write(&setting, kib.to_string()).expect("set max_sectors_kb");
+        LargestRequest { setting, before }
+    }
+}
+
+impl Drop for LargestRequest {
+    fn drop(&mut self) {
+        // A loop device would keep it for whoever has it next.
+        let _back = fs::write(&self.setting, &self.before);
+    }
+}
+
 /// A loop device without a file system, read-only.
 pub struct LoopDevice(String);
 

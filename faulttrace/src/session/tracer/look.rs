@@ -57,7 +57,7 @@ impl Tracer {
         now_ns: u64,
         report: u32,
     ) -> Arc<Stuck> {
-        let reads = self.probe.reads_of(entry);
+        let reads = self.probe.reads_of(entry, now_ns);
         let stuck = self
             .enricher
             .stuck(entry, now_ns, report, reads.as_ref(), &self.probe);

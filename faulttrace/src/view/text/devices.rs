@@ -19,6 +19,15 @@ pub(in crate::view) fn work(io: &Io) -> String {
 
 /// Of a fault that goes on: `device sda: 4 KiB in 1 request, not completed so far`.
 pub(in crate::view) fn work_so_far(io: &Io) -> String {
+    if let (None, 0, Some(held_ns)) = (&io.device, io.requests, io.held_ns)
+        && held_ns > 0
+    {
+        return format!(
+            "no device was asked so far: a limit (io.max of a cgroup) holds back its read of {}, for {} by now",
+            size(io.bytes),
+            duration(held_ns)
+        );
+    }
     let far = match (io.requests, io.completed) {
         (0, _) => ": the device has taken none so far, or works without".to_owned(),
         (1, 0) => ", not completed so far".to_owned(),
@@ -115,6 +124,20 @@ mod tests {
             "a device that is not known: 128 KiB in 0 requests: the device took none within the \
              fault, or works without"
         );
+    }
+
+    #[test]
+    fn a_read_that_is_held_back_still_has_no_device() {
+        let mut io = samples::io();
+        (io.requests, io.completed, io.device) = (0, 0, None);
+        (io.bytes, io.held_ns) = (4096, Some(30_000_000));
+        assert_eq!(
+            work_so_far(&io),
+            "no device was asked so far: a limit (io.max of a cgroup) holds back its read of 4 KiB, for \
+             30.0 ms by now"
+        );
+        io.held_ns = Some(0);
+        assert!(work_so_far(&io).starts_with("a device that is not known: "));
     }
 
     #[test]
