@@ -395,6 +395,13 @@ pub fn completed_faults() -> u32 {
     (minor + major) as u32
 }
 
+/// Major faults that the kernel has counted of the current thread, low 32 bits.
+#[inline(always)]
+pub fn majors() -> u32 {
+    let count: u64 = member(current_task(), &OFF_TASK_MAJ_FLT);
+    count as u32
+}
+
 /// How much the current thread has handed to devices to be read (block/blk-core.c, submit_bio): low 32
 /// bits. Of network file systems and FUSE, nothing.
 #[inline(always)]

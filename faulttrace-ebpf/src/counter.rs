@@ -82,8 +82,13 @@ counters! {
     GO_LABELS_UNREADABLE = "go_labels_unreadable", Unreadable;
     /// What a thread of a Go program was at was not sent: the ring was full.
     GOROUTINES_LOST = "ring_full_goroutines", Unreadable;
+    /// Runs of the programs that the kernel left out, whichever process they would have been about: another run
+    /// of the same program had been preempted on that CPU. The kernel's own count, not the programs'.
+    RUNS_SKIPPED = "program_runs_skipped", Lost;
     /// Majors of traced threads that the perf event saw.
     MAJORS_SEEN = "majors_seen", Diagnostic;
+    /// Faults that are major by the thread's own count, without an event that told.
+    MAJORS_BY_COUNT = "majors_by_count", Diagnostic;
     /// Kernel stacks looked at to tell a fault from another sleep.
     STACK_CHECKS = "stack_checks", Diagnostic;
     /// Of those: recognised, not unwound.

@@ -2,7 +2,7 @@
 
 use faulttrace_ebpf::{FaultEvent, Inflight, counter, flag, kind, tells_held};
 
-use crate::config::{self, member};
+use crate::config;
 use crate::maps::{self, EVENTS, INFLIGHT};
 use crate::pages;
 use crate::{go, held, io};
@@ -10,7 +10,7 @@ use crate::{go, held, io};
 /// Ends the fault of an entry at `end_ns` and removes the entry. `more` are flags to add.
 #[inline(always)]
 pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
-    entry.flags |= more;
+    entry.flags |= more | flag::ENDING;
     if entry.flags & flag::NO_START == 0 && entry.completed == config::completed_faults() {
         entry.flags |= flag::GIVEN_UP;
         if config::READ_AHEAD_TOLD.load() == 0 {
@@ -20,11 +20,12 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     if entry.in_ns == 0 {
         back_unseen(entry, end_ns);
     }
-    if entry.flags & flag::GUP != 0 {
-        // No event tells that such a fault was major, but the thread's own count does.
-        let maj_flt: u64 = member(config::current_task(), &config::OFF_TASK_MAJ_FLT);
-        if maj_flt as u32 != entry.maj_flt {
+    if entry.flags & flag::MAJOR == 0 {
+        // No event tells that a fault without registers was major, and of others the kernel drops the event if
+        // it falls into a map's change that was preempted (`bpf_prog_active`). But the thread's own count tells.
+        if config::majors() != entry.maj_flt {
             entry.flags |= flag::MAJOR;
+            maps::count(counter::MAJORS_BY_COUNT);
         }
     }
     if entry.flags & flag::MAJOR == 0 && entry.sleeps == 0 {

@@ -64,16 +64,41 @@ fn begin(tid: u32, what: u32, address: u64, error: u32) {
         end_marked(slot, tid);
     }
     // SAFETY: a helper without arguments.
-    slot.start_ns = unsafe { bpf_ktime_get_ns() };
-    slot.address = address;
-    slot.error = error;
-    // This makes the members that describe a file invalid; writing them would cost more.
-    slot.file_ns = 0;
-    slot.what = what;
-    slot.tid = tid;
+    let now = unsafe { bpf_ktime_get_ns() };
     if config::LIGHT.load() != 0 {
         slot.completed = config::completed_faults();
     }
+    // The slot is nobody's until all of it is written: since kernel commit a46023d5616e (7.0), programs at
+    // tracepoints can be preempted, and whoever runs here meanwhile may begin a fault as well.
+    set(&mut slot.tid, 0);
+    let mut tries = 0;
+    while tries < 2 {
+        set(&mut slot.start_ns, now);
+        set(&mut slot.address, address);
+        set(&mut slot.error, error);
+        // This makes the members that describe a file invalid; writing them would cost more.
+        set(&mut slot.file_ns, 0);
+        set(&mut slot.what, what);
+        if get(&slot.start_ns) == now {
+            break;
+        }
+        tries += 1;
+    }
+    set(&mut slot.tid, tid);
+}
+
+/// Writes a member of the slot now, and in this order.
+#[inline(always)]
+fn set<T>(member: &mut T, value: T) {
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::write_volatile(member, value) }
+}
+
+/// Reads it now.
+#[inline(always)]
+fn get<T>(member: &T) -> T {
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::read_volatile(member) }
 }
 
 /// Ends the fault of the marked thread: something proves it over, so its end is the last moment
@@ -176,6 +201,8 @@ pub fn major(ctx: *mut c_void) {
         && let Some(entry) = maps::inflight(tid)
     {
         let (end_ns, more) = if another {
+            // The kernel has counted the other one already.
+            entry.maj_flt = entry.maj_flt.wrapping_add(1);
             (last_seen(entry), flag::APPROXIMATE_END)
         } else {
             add_user_stack(ctx, entry);

@@ -108,6 +108,9 @@ pub mod flag {
     pub const HELD_BACK: u32 = 1 << 20;
     /// It was found.
     pub const HELD_FOUND: u32 = 1 << 21;
+    /// What is known of it is being sent: whoever meets the entry leaves it alone. Since kernel commit
+    /// a46023d5616e (7.0) programs at tracepoints can be preempted.
+    pub const ENDING: u32 = 1 << 22;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }
@@ -214,7 +217,7 @@ pub struct Inflight {
     pub switches: u32,
     /// How often it left the CPU asleep.
     pub sleeps: u32,
-    /// Low 32 bits of the thread's `maj_flt` when the entry was made (gup only).
+    /// Low 32 bits of the thread's `maj_flt` when the entry was made.
     pub maj_flt: u32,
     /// Number of the system call the thread was in, or [`NO_SYSCALL`].
     pub syscall: u32,

@@ -144,6 +144,9 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
         _ => false,
     };
     if let Some(entry) = entry {
+        if entry.flags & flag::ENDING != 0 {
+            return;
+        }
         if !another && (still || stack.at == Where::Unknown) {
             went_on(entry, now);
             went_out(ctx, entry, scratch, stack, now, asleep);
@@ -301,7 +304,7 @@ fn create(
         flags,
         switches: 0,
         sleeps: 0,
-        maj_flt: 0,
+        maj_flt: config::majors(),
         syscall: if slot.what == what::USER {
             NO_SYSCALL
         } else {
@@ -343,10 +346,6 @@ fn no_room(tgid: u32, tid: u32, error: i32) {
 /// Adds to an entry what takes the place of an exception, or of an event at the end, that is not seen.
 #[inline(always)]
 fn without_exception_or_event(entry: &mut Inflight, what: u32) {
-    if entry.flags & flag::GUP != 0 {
-        let maj_flt: u64 = member(current_task(), &config::OFF_TASK_MAJ_FLT);
-        entry.maj_flt = maj_flt as u32;
-    }
     if entry.flags & flag::APPROXIMATE_START != 0 {
         maps::count(counter::BEGINS_UNSEEN);
     }
@@ -404,6 +403,9 @@ fn enter(slot: &mut Slot, tid: u32) {
     let Some(entry) = maps::inflight(tid) else {
         return;
     };
+    if entry.flags & flag::ENDING != 0 {
+        return;
+    }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let out = entry.out_ns;

@@ -18,6 +18,7 @@ mod machine;
 mod maps;
 mod offsets;
 mod reads;
+mod skipped;
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
-use faulttrace_ebpf::filter;
+use faulttrace_ebpf::{counter, filter};
 
 pub use block::{BlockTypes, DiskOf};
 pub use cache::{CacheTotals, FillOf, PageCache, evictions_lack};
@@ -404,9 +405,11 @@ impl Probe {
         self.page_cache.as_mut()
     }
 
-    /// Sum over CPUs of each counter.
+    /// Sum over CPUs of each counter, and what the kernel itself counts of the programs.
     pub fn counters(&self) -> Result<Counters, Error> {
-        self.counters.read()
+        let mut counters = self.counters.read()?;
+        counters.0[counter::RUNS_SKIPPED as usize] = skipped::runs(&self.ebpf);
+        Ok(counters)
     }
 
     /// The programs' log, for [`aya_log::EbpfLogger`].

@@ -46,10 +46,7 @@ pub fn run(args: &SplitArgs) {
         let before = Counters::now();
         let mut splits = 0;
         while slept.len() < args.waits && splits < args.splits {
-            memory
-                .advise_pages(first, HUGE, libc::MADV_DONTNEED)
-                .expect("MADV_DONTNEED");
-            memory.write(first, 1);
+            fresh_huge_page(&memory, first);
             splits += 1;
             wanted.store(splits, Ordering::Release);
             touch_until(&memory, first, &mut slept, || {
@@ -61,6 +58,16 @@ pub fn run(args: &SplitArgs) {
         done.figures.insert("splits".to_owned(), splits as u64);
         done_then_exit(&done);
     });
+}
+
+/// Makes the pages one huge page, of which nothing but the splitter will make small ones, and nothing a huge one
+/// again: khugepaged would, with `mmap_lock` held for writing.
+fn fresh_huge_page(memory: &Mapping, first: usize) {
+    let advise = |advice| memory.advise_pages(first, HUGE, advice).expect("madvise");
+    advise(libc::MADV_DONTNEED);
+    advise(libc::MADV_HUGEPAGE);
+    memory.write(first, 1);
+    advise(libc::MADV_NOHUGEPAGE);
 }
 
 fn split_as_wanted(memory: &Mapping, first: usize, wanted: &AtomicUsize, split: &AtomicUsize) {

@@ -253,6 +253,9 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
         "ring_full_majors" => "of these: major faults",
         "ring_full_task_events" => "thread and process events for which the ring buffer was full",
         "inflight_full" => "faults for which the map of faults in progress was full",
+        "program_runs_skipped" => {
+            "events of any process that the kernel did not tell: a fault may be missing"
+        }
         "kernel_stack_unreadable" => "sleeps without a readable kernel stack, perhaps in a fault",
         "kernel_stack_truncated" => "sleeps with too deep a kernel stack, perhaps in a fault",
         "trace_overrun" => "faults not saved: the trace could not be written fast enough",

@@ -1,0 +1,50 @@
+//! How many runs of the programs the kernel has skipped: it does not run a program on a CPU on which another run
+//! of it was preempted (kernel/bpf/trampoline.c and kernel/trace/bpf_trace.c, `prog->active`).
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::Ebpf;
+
+/// `BPF_OBJ_GET_INFO_BY_FD` of include/uapi/linux/bpf.h.
+const GET_INFO: libc::c_int = 15;
+/// Where `struct bpf_prog_info` has `recursion_misses`, in words: since kernel commit 9ed9e9ba2337 (5.12).
+const MISSES: usize = 26;
+/// Words of it that are asked for.
+const WORDS: usize = MISSES + 1;
+
+/// The member `info` of `union bpf_attr`; the kernel takes the rest as zero.
+#[repr(C)]
+struct InfoAttributes {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// Of all programs that are loaded. 0 before Linux 5.12, which does not count them.
+pub(super) fn runs(ebpf: &Ebpf) -> u64 {
+    let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+    loaded.map(|fd| of_program(fd.as_fd().as_raw_fd())).sum()
+}
+
+fn of_program(fd: i32) -> u64 {
+    let mut info = [0_u64; WORDS];
+    let attributes = InfoAttributes {
+        bpf_fd: u32::try_from(fd).unwrap_or(u32::MAX),
+        info_len: u32::try_from(size_of_val(&info)).unwrap_or(0),
+        info: info.as_mut_ptr().expose_provenance() as u64,
+    };
+    // SAFETY: the kernel reads `size_of` bytes at the pointer, and writes at most `info_len` to `info`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            GET_INFO,
+            &raw const attributes,
+            size_of::<InfoAttributes>(),
+        )
+    };
+    if result < 0 {
+        log::debug!("a program's account: {}", std::io::Error::last_os_error());
+        return 0;
+    }
+    info[MISSES]
+}
