@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{bpf_get_stack, bpf_probe_read_user};
 use aya_log_ebpf::{debug, warn};
 use faulttrace_ebpf::{MAX_FRAMES, STACK_SLOTS, counter};
 
-use crate::config::{self, LEAVE_RANGES};
+use crate::config::{self, INTERRUPT_RANGES, LEAVE_RANGES};
 use crate::known::{self, Extent};
 use crate::maps::{self, STACKS, Scratch, what};
 use crate::{frames, registers};
@@ -273,17 +273,19 @@ fn place(scratch: &Scratch, len: u32, kind: u32) -> Where {
 /// from it (signals, rescheduling).
 #[inline(always)]
 pub fn left(frames: &[u64; STACK_SLOTS], entry: u64) -> bool {
-    leaving(frames, entry, 2) || leaving(frames, entry, 3) || leaving(frames, entry, 4)
-}
-
-/// Whether the frame `inwards` of an entry runs after what the entry was for.
-#[inline(always)]
-fn leaving(frames: &[u64; STACK_SLOTS], entry: u64, inwards: u64) -> bool {
-    if entry < inwards {
-        return false;
+    let mut inwards = 2;
+    while inwards <= 4 && inwards <= entry {
+        let address = frames[(entry - inwards) as usize & (STACK_SLOTS - 1)];
+        if is_leaving(address) != 0 {
+            return true;
+        }
+        // It leaves an interrupt that came in between, and that preempts the thread.
+        if in_interrupt(address) != 0 {
+            return false;
+        }
+        inwards += 1;
     }
-    let index = (entry - inwards) as usize & (STACK_SLOTS - 1);
-    is_leaving(frames[index]) != 0
+    false
 }
 
 /// Whether an address is in one of the functions that run after a fault. See [`scan_stack`].
@@ -293,6 +295,25 @@ extern "C" fn is_leaving(address: u64) -> u32 {
     let mut range = 0;
     while range < LEAVE_RANGES {
         if within(address, (config::leave(range, 0), config::leave(range, 1))) {
+            return 1;
+        }
+        range += 1;
+    }
+    0
+}
+
+/// Whether an address is in the entry code of an interrupt, or in a softirq: in one of the ranges, which ascend. See
+/// [`scan_stack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn in_interrupt(address: u64) -> u32 {
+    let mut range = 0;
+    while range < INTERRUPT_RANGES {
+        let (start, end) = config::interrupt(range);
+        if end == 0 || address < start {
+            return 0;
+        }
+        if address < end {
             return 1;
         }
         range += 1;

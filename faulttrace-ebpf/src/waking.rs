@@ -8,10 +8,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use faulttrace_ebpf::{Inflight, MAX_FRAMES, STACK_SLOTS, counter, flag, waker};
 
-use crate::config::{self, INTERRUPT_RANGES, OUTERMOST_RANGES, current};
+use crate::config::{self, OUTERMOST_RANGES, current};
 use crate::maps;
 use crate::registers;
-use crate::stack::{self, within};
+use crate::stack::{self, in_interrupt, within};
 
 /// Notes who is waking the thread of this entry right now.
 #[inline(always)]
@@ -102,24 +102,6 @@ fn innermost_interrupt(frames: &[u64; STACK_SLOTS], len: u32) -> u64 {
             return index as u64 + 1;
         }
         index += 1;
-    }
-    0
-}
-
-/// Whether an address is in one of the ranges, which ascend. See `stack::scan_stack`.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn in_interrupt(address: u64) -> u32 {
-    let mut range = 0;
-    while range < INTERRUPT_RANGES {
-        let (start, end) = config::interrupt(range);
-        if end == 0 || address < start {
-            return 0;
-        }
-        if address < end {
-            return 1;
-        }
-        range += 1;
     }
     0
 }
