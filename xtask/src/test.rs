@@ -15,7 +15,7 @@ use crate::shell::{Root, describe, output_of, root, run, say};
 const TESTS: &str = "faulttrace-tests";
 
 /// Test programs that need a machine made for them: `cargo xtask vm` runs them, and they fail elsewhere.
-const ONLY_IN_GUESTS: [&str; 3] = ["mapper", "nfs", "scarce"];
+const ONLY_IN_GUESTS: [&str; 4] = ["mapper", "nfs", "preempted", "scarce"];
 
 /// Every test that needs no privilege.
 pub(crate) fn unit() -> anyhow::Result<()> {

@@ -25,6 +25,9 @@ pub struct TogetherArgs {
     /// Touches that must have slept until it is enough.
     #[arg(long, default_value_t = 50)]
     pub waits: usize,
+    /// Each thread has a part of the pages to itself.
+    #[arg(long)]
+    pub apart: bool,
     /// How often all pages may be touched for that.
     #[arg(long, default_value_t = 200)]
     pub rounds: usize,
@@ -101,7 +104,10 @@ pub fn run(args: &TogetherArgs) {
     let rounds = Rounds::default();
     thread::scope(|scope| {
         let others: Vec<_> = (1..args.threads)
-            .map(|_| scope.spawn(|| follow(args, &mapping, &rounds)))
+            .map(|number| {
+                let (mapping, rounds) = (&mapping, &rounds);
+                scope.spawn(move || follow(args, number, mapping, rounds))
+            })
             .collect();
         let mut touches = args.room();
         while rounds.ready.load(Ordering::Acquire) < others.len() {
@@ -112,7 +118,7 @@ pub fn run(args: &TogetherArgs) {
         for round in 1..=args.rounds {
             args.memory.prepare(&mapping);
             rounds.begun.store(round, Ordering::Release);
-            touch_all(args, &mapping, &rounds, &mut touches);
+            touch_all(args, 0, &mapping, &rounds, &mut touches);
             while rounds.through.load(Ordering::Acquire) < round * args.threads {
                 thread::yield_now();
             }
@@ -128,7 +134,7 @@ pub fn run(args: &TogetherArgs) {
 }
 
 /// The part of a thread that does not prepare the rounds.
-fn follow(args: &TogetherArgs, mapping: &Mapping, rounds: &Rounds) -> Worker {
+fn follow(args: &TogetherArgs, number: usize, mapping: &Mapping, rounds: &Rounds) -> Worker {
     let mut touches = args.room();
     rounds.ready.fetch_add(1, Ordering::AcqRel);
     let mut last = 0;
@@ -137,18 +143,30 @@ fn follow(args: &TogetherArgs, mapping: &Mapping, rounds: &Rounds) -> Worker {
             ENOUGH => return Worker::here(touches),
             round if round > last => {
                 last = round;
-                touch_all(args, mapping, rounds, &mut touches);
+                touch_all(args, number, mapping, rounds, &mut touches);
             }
             _ => thread::yield_now(),
         }
     }
 }
 
-/// Touches all pages, and keeps the touches that slept.
-fn touch_all(args: &TogetherArgs, mapping: &Mapping, rounds: &Rounds, slept: &mut Vec<Touch>) {
+/// Touches all pages, or those of the thread of this number, and keeps the touches that slept.
+fn touch_all(
+    args: &TogetherArgs,
+    number: usize,
+    mapping: &Mapping,
+    rounds: &Rounds,
+    slept: &mut Vec<Touch>,
+) {
     let before = slept.len();
     let each = args.memory.page() / PAGE;
-    for page in (0..mapping.pages()).step_by(each) {
+    let pages = if args.apart {
+        let share = mapping.pages() / args.threads;
+        number * share..(number + 1) * share
+    } else {
+        0..mapping.pages()
+    };
+    for page in pages.step_by(each) {
         slept.extend(touch_asking(page, || {
             mapping.touch(page);
         }));

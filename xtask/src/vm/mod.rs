@@ -151,6 +151,7 @@ impl Run {
         let machine = Machine {
             series: series.name,
             cpus: guest.cpus(how),
+            preempt: self.preempt,
         };
         let asked = suite::asked(&self.programs, &self.here, machine)?;
         write_list(&asked)?;

@@ -1,7 +1,10 @@
 //! Which end-to-end tests run on other kernels, and why the others do not.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail, ensure};
 
+use super::boot::Preempt;
 use crate::cargo::Executable;
 use crate::test::count_tests;
 
@@ -17,7 +20,7 @@ const fn whole(name: &'static str) -> Program {
 }
 
 /// What runs: all that depends on the kernel. The referees first.
-pub(super) static PROGRAMS: [Program; 23] = [
+pub(super) static PROGRAMS: [Program; 24] = [
     whole("ground_truth"),
     whole("exact"),
     whole("unwinding"),
@@ -38,6 +41,7 @@ pub(super) static PROGRAMS: [Program; 23] = [
     whole("nfs"),
     whole("wakers"),
     whole("scarce"),
+    whole("preempted"),
     Program {
         name: "device",
         without: &[(
@@ -95,11 +99,17 @@ enum Lack {
     /// Tracepoint `mm_filemap_fault`, which came with 6.12: without it there is no `--light`, and what faults
     /// without an exception read is not known.
     FileFaults,
+    /// Full preemption, and a zram whose streams can be waited for ("zram: permit preemption with active compression
+    /// stream", 6.15): without them, nobody
+    /// waits for zram itself.
+    PreemptedZram,
+    /// Perf events that come for sure: with full preemption, the kernel drops some.
+    Events,
 }
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 32] = [
+const LACKING: [(Lack, &str, &str); 34] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -237,6 +247,16 @@ const LACKING: [(Lack, &str, &str); 32] = [
         "ends_told_by_fexit_or_refused_with_a_reason",
     ),
     (
+        Lack::PreemptedZram,
+        "preempted",
+        "who_waits_for_zram_itself_is_told_so",
+    ),
+    (
+        Lack::Events,
+        "rungs",
+        "beginnings_told_by_the_event_are_those_of_the_tracepoints",
+    ),
+    (
         Lack::ScarceMemory,
         "scarce",
         "pages_are_evicted_by_kswapd_or_by_who_wants_memory",
@@ -254,6 +274,7 @@ pub(super) struct Machine {
     /// [`super::kernels::Series::name`].
     pub(super) series: &'static str,
     pub(super) cpus: u32,
+    pub(super) preempt: Option<Preempt>,
 }
 
 impl Machine {
@@ -264,6 +285,8 @@ impl Machine {
                 ["5.10", "6.1"].contains(&self.series)
             }
             Lack::BioDevice => self.series == "5.10",
+            Lack::PreemptedZram => (self.series, self.preempt) != ("newest", Some(Preempt::Full)),
+            Lack::Events => self.preempt == Some(Preempt::Full),
             Lack::BeginTracepoints | Lack::ScarceMemory => self.series == "arm64",
         }
     }
@@ -275,7 +298,9 @@ impl Machine {
             .iter()
             .filter(|(lack, of, _)| *of == program.name && self.lacks(lack))
             .map(|(_, _, test)| *test);
-        always.chain(here).collect()
+        // A test may lack two things.
+        let all: BTreeSet<_> = always.chain(here).collect();
+        all.into_iter().collect()
     }
 }
 
