@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::process::{meminfo, until};
+use super::process::{meminfo, until, until_or};
 
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
@@ -225,14 +225,36 @@ impl Freezer {
     /// what it waits for.
     pub fn freeze(&self) {
         self.set("FROZEN", "1");
-        until("the cgroup is frozen", Duration::from_secs(180), || {
+        let is_frozen = || {
             let (file, frozen) = if self.legacy {
                 ("freezer.state", "FROZEN")
             } else {
                 ("cgroup.events", "frozen 1")
             };
             fs::read_to_string(self.path.join(file)).is_ok_and(|text| text.contains(frozen))
-        });
+        };
+        let within = Duration::from_secs(180);
+        until_or("the cgroup is frozen", within, is_frozen, || self.awake());
+    }
+
+    /// What its threads are at that are not frozen.
+    fn awake(&self) -> String {
+        let threads = if self.legacy {
+            "tasks"
+        } else {
+            "cgroup.threads"
+        };
+        let tids = fs::read_to_string(self.path.join(threads)).unwrap_or_default();
+        let mut text = String::new();
+        for tid in tids.lines() {
+            let of_it = |file| fs::read_to_string(format!("/proc/{tid}/{file}"));
+            let stack = of_it("stack").unwrap_or_else(|error| format!("{error}\n"));
+            if !stack.contains("refrigerator") && !stack.contains("do_freezer_trap") {
+                let stat = of_it("stat").unwrap_or_default();
+                text += &format!("\n{stat}{stack}");
+            }
+        }
+        text
     }
 
     /// Lets them go on.

@@ -1,6 +1,7 @@
 //! Child processes: their lines as they come, deadlines for everything, no survivors.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
@@ -219,13 +220,22 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 }
 
 /// Waits until something outside this process holds. Panics at the deadline.
-pub fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
+pub fn until(what: &str, within: Duration, holds: impl FnMut() -> bool) {
+    until_or(what, within, holds, || "");
+}
+
+/// The same; says why it may not be so.
+pub fn until_or<T: Display>(
+    what: &str,
+    within: Duration,
+    mut holds: impl FnMut() -> bool,
+    why: impl FnOnce() -> T,
+) {
     let deadline = Instant::now() + within;
     while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "within {within:?} it did not happen that {what}"
-        );
+        if Instant::now() >= deadline {
+            panic!("within {within:?} it did not happen that {what} {}", why());
+        }
         thread::sleep(Duration::from_millis(2));
     }
 }
