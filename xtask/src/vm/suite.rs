@@ -109,7 +109,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 34] = [
+const LACKING: [(Lack, &str, &str); 36] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -224,6 +224,16 @@ const LACKING: [(Lack, &str, &str); 34] = [
         Lack::FileFaults,
         "limits",
         "reads_that_a_limit_holds_back_are_told_with_light_too",
+    ),
+    (
+        Lack::FileFaults,
+        "limits",
+        "reads_that_are_held_back_and_too_large_for_the_device_are_whole",
+    ),
+    (
+        Lack::FileFaults,
+        "limits",
+        "a_thread_whose_read_is_held_back_says_so",
     ),
     (
         Lack::BeginTracepoints,
