@@ -84,7 +84,7 @@ pub const NO_DISTANCE: u64 = u64::MAX;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct HistoryEvent {
-    /// [`kind::HISTORY`].
+    /// [`crate::kind::HISTORY`].
     pub kind: u32,
     /// 1 = `page` is valid: something was seen to happen to the page.
     pub seen: u32,
@@ -92,7 +92,7 @@ pub struct HistoryEvent {
     pub tid: u32,
     /// 1 = pages have been forgotten, so that one of which nothing was seen may have been there.
     pub forgotten: u32,
-    /// [`FaultEvent::start_ns`] of the fault.
+    /// [`crate::FaultEvent::start_ns`] of the fault.
     pub start_ns: u64,
     /// Since when the file is watched; 0 = it is not.
     pub watched_ns: u64,

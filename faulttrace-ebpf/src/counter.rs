@@ -82,9 +82,11 @@ counters! {
     GO_LABELS_UNREADABLE = "go_labels_unreadable", Unreadable;
     /// What a thread of a Go program was at was not sent: the ring was full.
     GOROUTINES_LOST = "ring_full_goroutines", Unreadable;
-    /// Runs of the programs that the kernel left out, whichever process they would have been about: another run
-    /// of the same program had been preempted on that CPU. The kernel's own count, not the programs'.
-    RUNS_SKIPPED = "program_runs_skipped", Lost;
+    /// Beginnings of faults, of any process, at which the kernel did not run the program: another run of it had
+    /// been preempted on that CPU. The kernel's own count, as the next.
+    BEGINS_SKIPPED = "begins_skipped", Lost;
+    /// The same of other programs: a part of a fault may be missing, or its end be approximate.
+    RUNS_SKIPPED = "program_runs_skipped", Approximate;
     /// Majors of traced threads that the perf event saw.
     MAJORS_SEEN = "majors_seen", Diagnostic;
     /// Faults that are major by the thread's own count, without an event that told.

@@ -50,6 +50,8 @@ pub mod what {
     pub const FILE: u32 = 2;
     /// The thread has an entry in `INFLIGHT`.
     pub const MARK: u32 = 3;
+    /// A fault of user mode of which the stack alone tells: the kernel did not run the program at its beginning.
+    pub const UNSEEN: u32 = 4;
 }
 
 /// Room to capture a stack in.

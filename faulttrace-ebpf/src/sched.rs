@@ -143,6 +143,7 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
         Where::InGup => expected == what::FILE,
         _ => false,
     };
+    let unseen = entry.is_none() && asleep && only_stack_tells(stack.at, expected);
     if let Some(entry) = entry {
         if entry.flags & flag::ENDING != 0 {
             return;
@@ -167,12 +168,11 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
         maps::count(counter::STALE_SLOTS);
     }
     // A fault that was already known is dealt with; is this the first sleep of another?
-    let first = (still && said.fault) || (stack.at == Where::InGup && asleep);
-    if first {
-        let what = if stack.at == Where::InGup {
-            what::FILE
-        } else {
-            expected
+    if unseen || (still && said.fault) || (stack.at == Where::InGup && asleep) {
+        let what = match stack.at {
+            _ if unseen => what::UNSEEN,
+            Where::InGup => what::FILE,
+            _ => expected,
         };
         create(
             ctx,
@@ -184,6 +184,12 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
             asleep,
         );
     }
+}
+
+/// The stack shows the thread to be in a fault of user mode, and the slot names none.
+#[inline(always)]
+fn only_stack_tells(at: Where, expected: u32) -> bool {
+    at == Where::InFault && expected == what::FILE && registers::entered_by_fault()
 }
 
 /// The thread leaves the CPU in the fault of its entry once more. If nothing told that it got the
@@ -255,6 +261,10 @@ fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
             flag::KERNEL_MODE | config::address_flags() | file,
             slot.start_ns,
         ),
+        what::UNSEEN => {
+            let start_ns = if known { slot.start_ns } else { now };
+            (flag::APPROXIMATE_START | flag::NO_ACCESS | file, start_ns)
+        }
         what::FILE if file != 0 => (flag::GUP | file, slot.file_ns),
         what::FILE => (flag::GUP | flag::APPROXIMATE_START, now),
         _ if config::LIGHT.load() == 0 => (config::address_flags() | file, slot.start_ns),
@@ -305,7 +315,7 @@ fn create(
         switches: 0,
         sleeps: 0,
         maj_flt: config::majors(),
-        syscall: if slot.what == what::USER {
+        syscall: if matches!(slot.what, what::USER | what::UNSEEN) {
             NO_SYSCALL
         } else {
             registers::system_call()
@@ -350,7 +360,7 @@ fn without_exception_or_event(entry: &mut Inflight, what: u32) {
         maps::count(counter::BEGINS_UNSEEN);
     }
     let told = config::LIGHT.load() == 0 && config::BEGINS_BY_EVENT.load() == 0;
-    if !told && what == what::USER {
+    if !told && matches!(what, what::USER | what::UNSEEN) {
         vmf::describe_current(entry);
     }
 }

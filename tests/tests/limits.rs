@@ -167,10 +167,11 @@ fn a_thread_whose_read_is_held_back_says_so() {
     let file = disk.path().join("data");
     create(&file, TOUCHES * STRIDE);
     let group = IoGroup::new();
-    group.limit_reads(&numbers(disk.name()), 1);
+    // The least that io.max takes.
+    group.limit_reads(&numbers(disk.name()), 2);
     let mut command = group.command(&work::binary());
     command.arg("touch").arg(&file);
-    command.args(["--touches=4", &format!("--stride={STRIDE}")]);
+    command.args(["--touches=8", &format!("--stride={STRIDE}")]);
     let mut work = Work::start_command("touch", &mut command);
     evict(&file);
     let options = ["--no-symbols", "--io", "--stuck-after=100ms"];

@@ -408,7 +408,9 @@ impl Probe {
     /// Sum over CPUs of each counter, and what the kernel itself counts of the programs.
     pub fn counters(&self) -> Result<Counters, Error> {
         let mut counters = self.counters.read()?;
-        counters.0[counter::RUNS_SKIPPED as usize] = skipped::runs(&self.ebpf);
+        let skipped = skipped::runs(&self.ebpf);
+        counters.0[counter::BEGINS_SKIPPED as usize] = skipped.begins;
+        counters.0[counter::RUNS_SKIPPED as usize] = skipped.others;
         Ok(counters)
     }
 

@@ -20,10 +20,28 @@ struct InfoAttributes {
     info: u64,
 }
 
+/// Runs that were skipped.
+#[derive(Default)]
+pub(super) struct Skipped {
+    /// Of the programs at beginnings of faults.
+    pub begins: u64,
+    /// Of all others.
+    pub others: u64,
+}
+
 /// Of all programs that are loaded. 0 before Linux 5.12, which does not count them.
-pub(super) fn runs(ebpf: &Ebpf) -> u64 {
-    let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-    loaded.map(|fd| of_program(fd.as_fd().as_raw_fd())).sum()
+pub(super) fn runs(ebpf: &Ebpf) -> Skipped {
+    let mut skipped = Skipped::default();
+    for (name, program) in ebpf.programs() {
+        let Ok(fd) = program.fd() else { continue };
+        let runs = of_program(fd.as_fd().as_raw_fd());
+        if name.starts_with("page_fault_") {
+            skipped.begins += runs;
+        } else {
+            skipped.others += runs;
+        }
+    }
+    skipped
 }
 
 fn of_program(fd: i32) -> u64 {

@@ -11,7 +11,7 @@ use super::memory::{Growth, Memory};
 use crate::harness::process::{Late, Running};
 use crate::harness::record::{Record, Summary};
 use crate::harness::tracer::binary;
-use crate::harness::{LONG, SOON};
+use crate::harness::{LONG, SOON, preempts_itself};
 
 /// What is looked at of each record.
 #[derive(Deserialize)]
@@ -210,8 +210,10 @@ impl Report {
         // No fault here is without an exception: what was not reported was lost.
         let missing = u64::try_from(declared)
             .unwrap_or_else(|_| panic!("more majors reported than counted: {summary:?}"));
+        // Of one that does not sleep, the kernel's event is the only sign, and there some are dropped.
+        let dropped = if preempts_itself() { counted / 100 } else { 0 };
         assert!(
-            missing <= lost + at_the_edges,
+            missing <= lost + at_the_edges + dropped,
             "{missing} of {pid} are neither reported nor lost: {summary:?}"
         );
         [reported, counted, lost]

@@ -99,6 +99,11 @@ pub fn emulated() -> bool {
     env::var_os("FAULTTRACE_E2E_EMULATED").is_some()
 }
 
+/// Whether the kernel preempts itself (`cargo xtask vm` says so): then it does not run each program for each event.
+pub fn preempts_itself() -> bool {
+    env::var_os("FAULTTRACE_E2E_PREEMPTED").is_some()
+}
+
 /// The directory that everything is under.
 fn root() -> PathBuf {
     env::var_os("FAULTTRACE_E2E_DIR").map_or(DEFAULT_DIRECTORY.into(), PathBuf::from)

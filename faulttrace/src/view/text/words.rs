@@ -248,68 +248,187 @@ fn bracketed(kind: &str, label: Option<String>) -> String {
 
 /// What a reason of loss means; `None` if this version does not know it.
 pub(crate) fn reason(reason: &str) -> Option<&'static str> {
-    Some(match reason {
-        "ring_full" => "faults for which the ring buffer was full (--ring-size)",
-        "ring_full_majors" => "of these: major faults",
-        "ring_full_task_events" => "thread and process events for which the ring buffer was full",
-        "inflight_full" => "faults for which the map of faults in progress was full",
-        "program_runs_skipped" => {
-            "events of any process that the kernel did not tell: a fault may be missing"
-        }
-        "kernel_stack_unreadable" => "sleeps without a readable kernel stack, perhaps in a fault",
-        "kernel_stack_truncated" => "sleeps with too deep a kernel stack, perhaps in a fault",
-        "trace_overrun" => "faults not saved: the trace could not be written fast enough",
-        "trace_not_saved" => "faults not saved: the trace could not be written any more",
-        "trace_stuck_not_saved" => "reports of stuck threads that are not in the saved trace",
-        "trace_processes_not_saved" => "processes that came or went and are not in the saved trace",
-        "trace_samples_not_saved" => "samples of counters that are not in the saved trace",
-        "samples_left_out" => "samples put off or not taken: too many processes had faults",
-        "samples_late" => "samples without counters: they were not read in time",
-        "output_overrun" => "faults not shown, but saved: nobody read the output",
-        "dropped_stuck" => "reports of stuck threads that dropped out of the trace (--max-size)",
-        "dropped_max_size" => "oldest faults that dropped out of the trace (--max-size)",
-        "filter_full" => "processes that could not be added to the traced ones",
-        "unknown_record" => "records of a kind that this faulttrace does not know",
-        "filtered_faults" => "faults held back by --min-duration or --major-only",
-        "id_reused" => "faults of a new process with the id of a target that has ended",
-        "ended_while_attaching" => "minor faults that ended while faulttrace attached or detached",
-        "filtered_majors" => "of these: major faults",
-        "ring_full_io" => {
-            "faults without what devices did for them, as the ring buffer was full (--ring-size)"
-        }
-        "io_full" => "reads of faults that could not be followed to their device, for want of room",
-        "io_completions_unseen" => {
-            "faults that waited for a read of their own whose completion was not seen"
-        }
-        "io_chains_cut" => "requests of more reads than were looked at for those of faults",
-        "programs_not_looked_at" => {
-            "processes of which it is not known whether they run a Go program"
-        }
-        "go_programs_not_followed" => {
-            "Go programs without goroutines and Ps, though the layout of their version is known"
-        }
-        "go_labels_replaced" => "goroutines without labels: too many others had different ones",
-        "wakers_unknown" => "sleeps in faults of which it is not known who ended them",
-        "wakes_unseen" => "faults whose run queue time counts as blocked: the wake-up was not seen",
-        "user_stack_cut" => "different stacks cut where a caller was no code: no frame pointers",
-        "user_callers_hidden" => "faults whose innermost function's caller could not be read",
-        "user_callers_untold" => "different stacks that may lack the innermost function's caller",
-        "switches_unseen" => {
-            "faults with a part of their time unknown: the thread got a CPU unseen"
-        }
-        "mappings_late" => "faults without a file: the memory map was not read in time",
-        "mappings_unreadable" => {
-            "faults without a file: the process had ended, or hides its memory map"
-        }
-        "address_not_mapped" => "faults at an address that the memory map did not have any more",
-        "symbols_late" => "stacks shown without names and build ids: not read in time",
-        "symbol_files_gone" => "frames without name or build id: their file could not be opened",
-        "symbol_files_unreadable" => "programs or libraries whose symbols could not be read",
-        "stacks_full" => "stacks not recorded because there were too many (--max-stacks)",
-        "user_stack_unreadable" => "faults without a user stack: it could not be read",
-        _ => return None,
-    })
+    let known = REASONS.iter().find(|(name, _)| *name == reason);
+    known.map(|(_, meaning)| *meaning)
 }
+
+/// Reasons of losses, and what they mean.
+const REASONS: [(&str, &str); 45] = [
+    (
+        "ring_full",
+        "faults for which the ring buffer was full (--ring-size)",
+    ),
+    ("ring_full_majors", "of these: major faults"),
+    (
+        "ring_full_task_events",
+        "thread and process events for which the ring buffer was full",
+    ),
+    (
+        "inflight_full",
+        "faults for which the map of faults in progress was full",
+    ),
+    (
+        "begins_skipped",
+        "beginnings of faults that the kernel did not tell: some may be missing",
+    ),
+    (
+        "program_runs_skipped",
+        "events that the kernel did not tell: times may be bounds",
+    ),
+    (
+        "kernel_stack_unreadable",
+        "sleeps without a readable kernel stack, perhaps in a fault",
+    ),
+    (
+        "kernel_stack_truncated",
+        "sleeps with too deep a kernel stack, perhaps in a fault",
+    ),
+    (
+        "trace_overrun",
+        "faults not saved: the trace could not be written fast enough",
+    ),
+    (
+        "trace_not_saved",
+        "faults not saved: the trace could not be written any more",
+    ),
+    (
+        "trace_stuck_not_saved",
+        "reports of stuck threads that are not in the saved trace",
+    ),
+    (
+        "trace_processes_not_saved",
+        "processes that came or went and are not in the saved trace",
+    ),
+    (
+        "trace_samples_not_saved",
+        "samples of counters that are not in the saved trace",
+    ),
+    (
+        "samples_left_out",
+        "samples put off or not taken: too many processes had faults",
+    ),
+    (
+        "samples_late",
+        "samples without counters: they were not read in time",
+    ),
+    (
+        "output_overrun",
+        "faults not shown, but saved: nobody read the output",
+    ),
+    (
+        "dropped_stuck",
+        "reports of stuck threads that dropped out of the trace (--max-size)",
+    ),
+    (
+        "dropped_max_size",
+        "oldest faults that dropped out of the trace (--max-size)",
+    ),
+    (
+        "filter_full",
+        "processes that could not be added to the traced ones",
+    ),
+    (
+        "unknown_record",
+        "records of a kind that this faulttrace does not know",
+    ),
+    (
+        "filtered_faults",
+        "faults held back by --min-duration or --major-only",
+    ),
+    (
+        "id_reused",
+        "faults of a new process with the id of a target that has ended",
+    ),
+    (
+        "ended_while_attaching",
+        "minor faults that ended while faulttrace attached or detached",
+    ),
+    ("filtered_majors", "of these: major faults"),
+    (
+        "ring_full_io",
+        "faults without what devices did for them, as the ring buffer was full (--ring-size)",
+    ),
+    (
+        "io_full",
+        "reads of faults that could not be followed to their device, for want of room",
+    ),
+    (
+        "io_completions_unseen",
+        "faults that waited for a read of their own whose completion was not seen",
+    ),
+    (
+        "io_chains_cut",
+        "requests of more reads than were looked at for those of faults",
+    ),
+    (
+        "programs_not_looked_at",
+        "processes of which it is not known whether they run a Go program",
+    ),
+    (
+        "go_programs_not_followed",
+        "Go programs without goroutines and Ps, though the layout of their version is known",
+    ),
+    (
+        "go_labels_replaced",
+        "goroutines without labels: too many others had different ones",
+    ),
+    (
+        "wakers_unknown",
+        "sleeps in faults of which it is not known who ended them",
+    ),
+    (
+        "wakes_unseen",
+        "faults whose run queue time counts as blocked: the wake-up was not seen",
+    ),
+    (
+        "user_stack_cut",
+        "different stacks cut where a caller was no code: no frame pointers",
+    ),
+    (
+        "user_callers_hidden",
+        "faults whose innermost function's caller could not be read",
+    ),
+    (
+        "user_callers_untold",
+        "different stacks that may lack the innermost function's caller",
+    ),
+    (
+        "switches_unseen",
+        "faults with a part of their time unknown: the thread got a CPU unseen",
+    ),
+    (
+        "mappings_late",
+        "faults without a file: the memory map was not read in time",
+    ),
+    (
+        "mappings_unreadable",
+        "faults without a file: the process had ended, or hides its memory map",
+    ),
+    (
+        "address_not_mapped",
+        "faults at an address that the memory map did not have any more",
+    ),
+    (
+        "symbols_late",
+        "stacks shown without names and build ids: not read in time",
+    ),
+    (
+        "symbol_files_gone",
+        "frames without name or build id: their file could not be opened",
+    ),
+    (
+        "symbol_files_unreadable",
+        "programs or libraries whose symbols could not be read",
+    ),
+    (
+        "stacks_full",
+        "stacks not recorded because there were too many (--max-stacks)",
+    ),
+    (
+        "user_stack_unreadable",
+        "faults without a user stack: it could not be read",
+    ),
+];
 
 /// Bytes, with three digits.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
