@@ -1,5 +1,5 @@
-//! `--io` on volumes of the device mapper (LVM, LUKS), beside what the kernel's own tracer says of the device
-//! below. For kernels that have it (`cargo xtask vm`): fails on others.
+//! `--io` on volumes of the device mapper (LVM, LUKS, multipath), beside what the kernel's own tracer says of the
+//! device that gets the requests. For kernels that have it (`cargo xtask vm`): fails on others.
 
 use faulttrace_tests::harness::blocks::BlockEvents;
 use faulttrace_tests::harness::disk::{create, evict, numbers};
@@ -12,7 +12,7 @@ use faulttrace_tests::harness::{emulated, start};
 
 const TOUCHES: usize = 100;
 
-/// Single pages are single requests of the device below.
+/// Single pages are single requests.
 fn reads_of(target: Target) {
     let bench = start();
     let volume = Volume::new(bench.path(), target, 32);
@@ -22,7 +22,7 @@ fn reads_of(target: Target) {
     let touches = format!("--touches={TOUCHES}");
     let mut work = Work::start(["touch", path, &touches, "--stride=7"]);
     evict(&file);
-    let device = numbers(volume.lower());
+    let device = numbers(&volume.device());
     let tracer = Tracer::of_with(work.pid(), &["--no-symbols", "--io"]);
     let events = BlockEvents::of(&device);
     work.run();
@@ -58,4 +58,9 @@ fn a_linear_volume_hands_reads_on() {
 #[test]
 fn an_encrypted_volume_hands_reads_on() {
     reads_of(Target::Crypt);
+}
+
+#[test]
+fn a_volume_of_several_paths_takes_requests_itself() {
+    reads_of(Target::Multipath);
 }

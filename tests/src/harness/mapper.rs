@@ -16,6 +16,8 @@ pub enum Target {
     Linear,
     /// Decrypts it, with a cipher that does nothing: LUKS.
     Crypt,
+    /// Takes requests itself, and sends each by one of several paths, of which there is one here: multipath.
+    Multipath,
 }
 
 impl Target {
@@ -24,6 +26,9 @@ impl Target {
         match self {
             Target::Linear => format!("0 {sectors} linear {lower} 0"),
             Target::Crypt => format!("0 {sectors} crypt cipher_null-ecb-plain - 0 {lower} 0"),
+            Target::Multipath => {
+                format!("0 {sectors} multipath 0 0 1 1 round-robin 0 1 1 {lower} 100")
+            }
         }
     }
 }
@@ -31,6 +36,7 @@ impl Target {
 /// An ext4 file system on a volume.
 pub struct Volume {
     name: &'static str,
+    target: Target,
     lower: String,
     mount: PathBuf,
 }
@@ -46,6 +52,7 @@ impl Volume {
         fs::create_dir(&mount).expect("create a directory");
         let volume = Volume {
             name: "faulttrace-e2e",
+            target,
             lower,
             mount,
         };
@@ -64,9 +71,18 @@ impl Volume {
         &self.mount
     }
 
-    /// The device below, in `/sys/block`.
-    pub fn lower(&self) -> &str {
-        self.lower.trim_start_matches("/dev/")
+    /// The device that gets the requests, in `/sys/block`: the one below, or the volume itself.
+    pub fn device(&self) -> String {
+        let node = match self.target {
+            Target::Linear | Target::Crypt => PathBuf::from(&self.lower),
+            // `/dev/mapper/NAME` may be a node of its own: by number.
+            Target::Multipath => {
+                let columns = ["info", "-c", "--noheadings", "-o", "blkdevname", self.name];
+                return must_run(dmsetup().args(columns));
+            }
+        };
+        let name = node.file_name().expect("a node in /dev");
+        name.to_string_lossy().into_owned()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::cargo::{Executable, find_binary};
 use crate::shell::{describe, output_of, run, say};
 
 /// Modules for the disk, FUSE, loop devices, NFS, zram and the device mapper, unless they are built in.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 11] = [
     "virtio_pci",
     "virtio_blk",
     "loop",
@@ -29,6 +29,8 @@ const MODULES: [&str; 9] = [
     "dm_crypt",
     "crypto_null",
     "ecb",
+    "dm_multipath",
+    "dm_round_robin",
 ];
 /// What busybox does for the guest.
 const APPLETS: [&str; 17] = [

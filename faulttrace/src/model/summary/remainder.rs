@@ -66,7 +66,8 @@ impl Remainder {
             ),
             1.. => format!(
                 "{majors} taken without an exception (get_user_pages: MADV_POPULATE, mlock, \
-                 O_DIRECT, process_vm_readv), or while faulttrace attached or detached."
+                 O_DIRECT, process_vm_readv), while faulttrace attached or detached, or without a \
+                 word by a kernel that preempts itself."
             ),
             _ => format!(
                 "{majors} more reported than the kernel counted: a thread's count was read at \
