@@ -83,8 +83,8 @@ counters! {
     /// What a thread of a Go program was at was not sent: the ring was full.
     GOROUTINES_LOST = "ring_full_goroutines", Unreadable;
     /// Beginnings of faults, of any process, at which the kernel did not run the program: another run of it had
-    /// been preempted on that CPU. The kernel's own count, as the next.
-    BEGINS_SKIPPED = "begins_skipped", Lost;
+    /// been preempted, or interrupted, on that CPU. The kernel's own count, as the next.
+    BEGINS_SKIPPED = "begins_skipped", Approximate;
     /// The same of other programs: a part of a fault may be missing, or its end be approximate.
     RUNS_SKIPPED = "program_runs_skipped", Approximate;
     /// Majors of traced threads that the perf event saw.

@@ -11,7 +11,11 @@ use crate::{go, held, io};
 #[inline(always)]
 pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     entry.flags |= more | flag::ENDING;
-    if entry.flags & flag::NO_START == 0 && entry.completed == config::completed_faults() {
+    let later = u32::from(more & flag::LATER_MAJOR != 0);
+    let completed = config::completed_faults()
+        .wrapping_sub(entry.completed)
+        .wrapping_sub(later);
+    if entry.flags & flag::NO_START == 0 && completed == 0 {
         entry.flags |= flag::GIVEN_UP;
         if config::READ_AHEAD_TOLD.load() == 0 {
             entry.flags |= flag::READ_AHEAD_UNTOLD;
@@ -20,13 +24,9 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     if entry.in_ns == 0 {
         back_unseen(entry, end_ns);
     }
-    if entry.flags & flag::MAJOR == 0 {
-        // No event tells that a fault without registers was major, and of others the kernel drops the event if
-        // it falls into a map's change that was preempted (`bpf_prog_active`). But the thread's own count tells.
-        if config::majors() != entry.maj_flt {
-            entry.flags |= flag::MAJOR;
-            maps::count(counter::MAJORS_BY_COUNT);
-        }
+    if entry.flags & flag::MAJOR == 0 && is_major_by_count(entry, completed, later) {
+        entry.flags |= flag::MAJOR | flag::MAJOR_BY_COUNT;
+        maps::count(counter::MAJORS_BY_COUNT);
     }
     if entry.flags & flag::MAJOR == 0 && entry.sleeps == 0 {
         maps::count(counter::PREEMPTED_ONLY);
@@ -37,6 +37,19 @@ pub fn finish(tid: u32, entry: &mut Inflight, end_ns: u64, more: u32) {
     if INFLIGHT.remove(tid).is_ok() {
         maps::inflight_changed(-1);
     }
+}
+
+/// Whether the thread's own count says that this fault was major, of which no event told: there is none of faults
+/// without registers, and others are dropped if they fall into a map's change that was preempted
+/// (`bpf_prog_active`). `completed`: how many faults the thread has completed since, of which `later` came later.
+#[inline(always)]
+fn is_major_by_count(entry: &Inflight, completed: u32, later: u32) -> bool {
+    let majors = config::majors()
+        .wrapping_sub(entry.maj_flt)
+        .wrapping_sub(later);
+    // Of several faults it would not be known which.
+    let is_its = completed == 1 || entry.flags & (flag::GUP | flag::NO_START) != 0;
+    majors != 0 && is_its
 }
 
 /// The thread of an entry got its CPU back at some time until `now`, and no tracepoint told. All of that time

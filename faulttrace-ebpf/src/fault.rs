@@ -65,9 +65,6 @@ fn begin(tid: u32, what: u32, address: u64, error: u32) {
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    if config::LIGHT.load() != 0 {
-        slot.completed = config::completed_faults();
-    }
     // The slot is nobody's until all of it is written: since kernel commit a46023d5616e (7.0), programs at
     // tracepoints can be preempted, and whoever runs here meanwhile may begin a fault as well.
     set(&mut slot.tid, 0);
@@ -79,7 +76,11 @@ fn begin(tid: u32, what: u32, address: u64, error: u32) {
         // This makes the members that describe a file invalid; writing them would cost more.
         set(&mut slot.file_ns, 0);
         set(&mut slot.what, what);
-        if get(&slot.start_ns) == now {
+        if config::LIGHT.load() != 0 {
+            slot.completed = config::completed_faults();
+        }
+        let whole = get(&slot.start_ns) == now && get(&slot.what) == what;
+        if whole && get(&slot.file_ns) == 0 {
             break;
         }
         tries += 1;
@@ -201,9 +202,8 @@ pub fn major(ctx: *mut c_void) {
         && let Some(entry) = maps::inflight(tid)
     {
         let (end_ns, more) = if another {
-            // The kernel has counted the other one already.
-            entry.maj_flt = entry.maj_flt.wrapping_add(1);
-            (last_seen(entry), flag::APPROXIMATE_END)
+            let more = flag::APPROXIMATE_END | flag::LATER_MAJOR;
+            (last_seen(entry), more)
         } else {
             add_user_stack(ctx, entry);
             (now, flag::MAJOR)

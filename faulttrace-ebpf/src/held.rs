@@ -42,7 +42,8 @@ struct Search {
 
 #[map]
 static HELD: HashMap<PageKey, Held> = HashMap::with_max_entries(1, 0);
-/// Reads are handed on with preemption off, and not in interrupts.
+/// Reads are handed on by threads, not in interrupts, and one program alone uses this: the kernel does not run it
+/// on a CPU where it was preempted.
 #[map]
 static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 
@@ -148,8 +149,8 @@ pub fn handed_on(bio: u64) -> Option<(u32, u64)> {
     Some((found.tid, found.fault))
 }
 
-/// The current thread splits a read. Who handed it on would have done so at once; threads of the kernel do when
-/// it is the turn of the rest, since a limit counts each part.
+/// The current thread splits a read. Who asks for it does so at once; threads of the kernel do when it is the turn of
+/// the rest, since a limit counts each part. (Or when a volume is no longer suspended, which is told as the same.)
 #[inline(always)]
 pub fn between_parts() -> bool {
     config::HELD_BACK_TOLD.load() != 0 && registers::is_kernel_thread()

@@ -69,8 +69,8 @@ pub fn split(ctx: *mut c_void) {
     let now = unsafe { bpf_ktime_get_ns() };
     if held::between_parts() {
         io.held_ns += now.saturating_sub(whole.queued_ns);
+        whole.queued_ns = now;
     }
-    whole.queued_ns = now;
     remember(bio, whole);
 }
 
@@ -135,7 +135,8 @@ fn present_fault(ctx: *mut c_void, tid: u32) -> Option<u64> {
     }
     // Nothing may have told that the fault is over: then this is a system call's own read.
     if by_exception {
-        return (expected == what::USER || light).then_some(fault);
+        let skipped = expected == what::FILE && config::BEGINS_MAY_BE_SKIPPED.load() != 0;
+        return (expected == what::USER || light || skipped).then_some(fault);
     }
     if expected == what::USER {
         return None;

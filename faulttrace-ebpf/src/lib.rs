@@ -80,7 +80,7 @@ pub mod flag {
     /// A wake-up was not seen, so run-queue time counts as blocked.
     pub const WAKE_UNSEEN: u32 = 1 << 8;
     /// The beginning is the first moment at which it was seen: when it first fell asleep, or when it
-    /// completed (`LIGHT`, or gup without the file tracepoint).
+    /// completed (`LIGHT`, gup without the file tracepoint, or where the kernel skipped the program at its beginning).
     pub const APPROXIMATE_START: u32 = 1 << 9;
     /// The last thread of its process (`TaskEvent` of kind EXIT).
     pub const GROUP_DEAD: u32 = 1 << 10;
@@ -111,6 +111,11 @@ pub mod flag {
     /// What is known of it is being sent: whoever meets the entry leaves it alone. Since kernel commit
     /// a46023d5616e (7.0) programs at tracepoints can be preempted.
     pub const ENDING: u32 = 1 << 22;
+    /// It is major by the thread's own count, and no event told. Where no events are told of majors yet, or any more,
+    /// such faults are not among those that are counted.
+    pub const MAJOR_BY_COUNT: u32 = 1 << 23;
+    /// A later major of the thread has been counted when this one ends.
+    pub const LATER_MAJOR: u32 = 1 << 24;
     /// It was just forked (`TaskEvent` of kind ADDED), so that all its faults are seen.
     pub const BORN: u32 = 1 << 12;
 }

@@ -209,7 +209,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[inline(always)]
 pub fn count(index: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: a pointer into this CPU's value; programs do not migrate.
+        // SAFETY: a pointer into this CPU's value; programs do not migrate. One that is preempted right here may
+        // lose another's addition.
         unsafe { *value += 1 }
     }
 }
@@ -218,7 +219,7 @@ pub fn count(index: u32) {
 #[inline(always)]
 pub fn slot() -> Option<&'static mut Slot> {
     // SAFETY: the value lives as long as the map and belongs to this CPU; a program that
-    // interrupts another on it may change it, which the callers allow for by copying first.
+    // interrupts or preempts another on it may change it, which the callers allow for.
     SLOT.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
 }
 

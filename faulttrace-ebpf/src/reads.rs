@@ -38,8 +38,8 @@ pub struct IoEvent {
     pub queued_ns: u64,
     /// Served, ns.
     pub served_ns: u64,
-    /// How long the thread had slept when its read was handed on that a limit held back, ns; 0 = none did.
-    /// Of an event, [`HELD_UNTOLD`] = not known.
+    /// How long the thread had slept when its read was handed on that a limit held back, ns, and how long the parts
+    /// of it waited for their turn; 0 = none did. Of an event, [`HELD_UNTOLD`] = not known.
     pub held_ns: u64,
     /// Queued and served, of the request that was completed last, 32 bits each: queued above served, in units of
     /// `1 << `[`LAST_SHIFT`] ns; [`LAST_TOO_LONG`] if that is not enough.

@@ -143,7 +143,7 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
         Where::InGup => expected == what::FILE,
         _ => false,
     };
-    let unseen = entry.is_none() && asleep && only_stack_tells(stack.at, expected);
+    let unseen = entry.is_none() && asleep && only_stack_tells(scratch, stack.at, expected);
     if let Some(entry) = entry {
         if entry.flags & flag::ENDING != 0 {
             return;
@@ -164,7 +164,7 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
                 _ => false,
             };
         over(tid, slot, entry, another, dying, now);
-    } else if said.mine && !still {
+    } else if said.mine && !still && !unseen {
         maps::count(counter::STALE_SLOTS);
     }
     // A fault that was already known is dealt with; is this the first sleep of another?
@@ -188,8 +188,13 @@ fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
 
 /// The stack shows the thread to be in a fault of user mode, and the slot names none.
 #[inline(always)]
-fn only_stack_tells(at: Where, expected: u32) -> bool {
-    at == Where::InFault && expected == what::FILE && registers::entered_by_fault()
+fn only_stack_tells(scratch: &Scratch, at: Where, expected: u32) -> bool {
+    // Outside the handler the hypervisor may have the thread wait (kvm_async_pf_task_wait_schedule), without a fault.
+    config::BEGINS_MAY_BE_SKIPPED.load() != 0
+        && at == Where::InFault
+        && stack::seen(&scratch.handled) != 0
+        && expected == what::FILE
+        && registers::entered_by_fault()
 }
 
 /// The thread leaves the CPU in the fault of its entry once more. If nothing told that it got the
@@ -262,7 +267,7 @@ fn beginning(slot: &Slot, known: bool, now: u64) -> (u32, u64) {
             slot.start_ns,
         ),
         what::UNSEEN => {
-            let start_ns = if known { slot.start_ns } else { now };
+            let start_ns = if file != 0 { slot.file_ns } else { now };
             (flag::APPROXIMATE_START | flag::NO_ACCESS | file, start_ns)
         }
         what::FILE if file != 0 => (flag::GUP | file, slot.file_ns),

@@ -58,6 +58,30 @@ fn majors_equal_maj_flt_in_five_runs_in_a_row() {
     }
 }
 
+/// Majors that end while a tracer attaches or detaches are in no account of it.
+#[test]
+fn no_more_majors_are_reported_than_were_counted_meanwhile() {
+    let bench = start();
+    let file = bench.path().join("data");
+    create(&file, 16_384);
+    let mut work = Work::start(["paced".as_ref(), file.as_os_str(), "--rate=4000".as_ref()]);
+    evict(&file);
+    work.go();
+    let mut majors = 0;
+    for round in 0..10 {
+        let trace = Tracer::of_with(work.pid(), &["--no-symbols"]).stop();
+        let summary = trace.summary(work.pid());
+        let remainder = summary.maj_flt_remainder.expect("the kernel's count");
+        eprintln!("{round}: {} majors, remainder {remainder}", summary.majors);
+        trace.check(remainder >= 0, || format!("{round}: {summary:?}"));
+        majors += summary.majors;
+    }
+    assert!(majors > 0, "nothing went on meanwhile");
+    work.say("stop");
+    work.done();
+    work.exit();
+}
+
 fn gup_workload(bench: &Bench) -> Work {
     let (file, source) = (bench.path().join("data"), bench.path().join("source"));
     create(&file, 512);

@@ -12,7 +12,7 @@ use super::jobs::{
     is_begin,
 };
 use super::machine::MACHINE;
-use super::{Ends, Error, Probe, Tracepoints, block, cache, chain, kernel, learn, maps};
+use super::{Ends, Error, Probe, Tracepoints, block, cache, chain, kernel, learn, maps, skipped};
 
 /// The program at its return.
 const HANDLED_PROGRAM: &str = "fault_handled";
@@ -353,6 +353,8 @@ impl Probe {
 
     /// Detaches every program. Counters, stacks and entries can still be read.
     pub fn detach(&mut self) {
+        // Of programs that are not loaded the kernel tells nothing.
+        self.skipped = Some(skipped::runs(&self.ebpf));
         for (_, program) in self.ebpf.programs_mut() {
             // Unloading drops the links; one that was never loaded has nothing to unload.
             let _ = match program {

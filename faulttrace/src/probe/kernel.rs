@@ -76,6 +76,17 @@ pub(super) fn begins_by_event(settings: &Settings, types: &KernelTypes) -> bool 
     !settings.light && (settings.forced.begins_by_event || begins_rung(types) == Rung::PerfEvent)
 }
 
+/// Whether programs at tracepoints can be preempted: since kernel commit a46023d5616e (7.0), where the kernel preempts
+/// itself, which all do then.
+fn programs_are_preempted() -> bool {
+    let Ok(kernel) = nix::sys::utsname::uname() else {
+        return true;
+    };
+    let release = kernel.release().to_string_lossy();
+    let major = release.split('.').next().map(str::parse::<u32>);
+    !matches!(major, Some(Ok(major)) if major < 7)
+}
+
 /// Offsets and sizes in the kernel's structures, bytes.
 fn offsets(types: &KernelTypes) -> impl IntoIterator<Item = (&'static str, u64)> {
     [
@@ -143,7 +154,7 @@ fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
 }
 
 /// Settings and facts that are numbers or yes and no.
-fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 18] {
+fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 19] {
     let filter = &settings.filter;
     let comm = filter.comm.as_ref();
     [
@@ -160,6 +171,10 @@ fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 18
         (
             "BEGINS_BY_EVENT",
             u32::from(begins_by_event(settings, types)),
+        ),
+        (
+            "BEGINS_MAY_BE_SKIPPED",
+            u32::from(begins_by_event(settings, types) || programs_are_preempted()),
         ),
         ("STACKS_BY_KERNEL", u32::from(settings.forced.unwind)),
         ("ENTRY_BELOW_REGS", u32::from(MACHINE.entry_below_registers)),

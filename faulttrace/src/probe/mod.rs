@@ -268,6 +268,8 @@ pub struct Probe {
     page_cache: Option<PageCache>,
     go: go::GoMaps,
     reads: reads::Reads,
+    /// Once the programs are detached.
+    skipped: Option<skipped::Skipped>,
 }
 
 impl Probe {
@@ -321,6 +323,7 @@ impl Probe {
             page_cache,
             go,
             reads,
+            skipped: None,
         };
         probe.seed_filter()?;
         Ok(probe)
@@ -408,7 +411,10 @@ impl Probe {
     /// Sum over CPUs of each counter, and what the kernel itself counts of the programs.
     pub fn counters(&self) -> Result<Counters, Error> {
         let mut counters = self.counters.read()?;
-        let skipped = skipped::runs(&self.ebpf);
+        let skipped = match self.skipped {
+            Some(skipped) => skipped,
+            None => skipped::runs(&self.ebpf),
+        };
         counters.0[counter::BEGINS_SKIPPED as usize] = skipped.begins;
         counters.0[counter::RUNS_SKIPPED as usize] = skipped.others;
         Ok(counters)

@@ -43,7 +43,8 @@ impl Probe {
             .is_ok_and(|types| types.bio_pages.is_some());
         let held_told = pages && tells_held(entry.flags);
         let mut event = is_its.then(|| reads.event(entry.tid, entry.start_ns, held_told))?;
-        if pages && entry.flags & flag::HELD_BACK != 0 {
+        // If another was handed on, which of them it waits for is not known.
+        if pages && entry.flags & flag::HELD_BACK != 0 && reads.asked_bytes == 0 {
             let present_ns = now_ns.saturating_sub(entry.out_ns);
             event.held_ns = reads.held_ns.saturating_add(present_ns);
         }

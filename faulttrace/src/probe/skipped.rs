@@ -1,5 +1,5 @@
 //! How many runs of the programs the kernel has skipped: it does not run a program on a CPU on which another run
-//! of it was preempted (kernel/bpf/trampoline.c and kernel/trace/bpf_trace.c, `prog->active`).
+//! of it was preempted or interrupted (kernel/bpf/trampoline.c and kernel/trace/bpf_trace.c, `prog->active`).
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
@@ -21,7 +21,7 @@ struct InfoAttributes {
 }
 
 /// Runs that were skipped.
-#[derive(Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Skipped {
     /// Of the programs at beginnings of faults.
     pub begins: u64,

@@ -259,8 +259,9 @@ impl Tracer {
             Decoded::Fault(event) => {
                 progress.received += 1;
                 let outside = event.end_ns < self.begin_ns || event.end_ns > self.end_ns;
-                if outside && event.flags & flag::MAJOR == 0 {
-                    // Nothing would have told that it was major.
+                let told = event.flags & (flag::MAJOR | flag::MAJOR_BY_COUNT) == flag::MAJOR;
+                if outside && !told {
+                    // Nothing would have told that it was major, or the accounts do not have it.
                     progress.outside += 1;
                     return Ok(());
                 }

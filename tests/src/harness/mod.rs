@@ -99,7 +99,7 @@ pub fn emulated() -> bool {
     env::var_os("FAULTTRACE_E2E_EMULATED").is_some()
 }
 
-/// Whether the kernel preempts itself (`cargo xtask vm` says so): then it does not run each program for each event.
+/// Whether the kernel preempts itself wherever it can (`cargo xtask vm` says so): then it drops events of majors.
 pub fn preempts_itself() -> bool {
     env::var_os("FAULTTRACE_E2E_PREEMPTED").is_some()
 }

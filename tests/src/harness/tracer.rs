@@ -363,15 +363,10 @@ impl Trace {
 
     /// Panics if anything was lost.
     pub fn check_nothing_lost(&self) {
-        // Of whichever process: what the test is about it compares itself.
-        let tolerated = |reason: &str| reason == "begins_skipped" && super::preempts_itself();
         let losses: Vec<_> = self
             .records
             .iter()
-            .filter(|record| {
-                matches!(record, Record::Lost(lost)
-                    if lost.class == "lost" && !tolerated(&lost.reason))
-            })
+            .filter(|record| matches!(record, Record::Lost(lost) if lost.class == "lost"))
             .collect();
         assert!(
             losses.is_empty(),

@@ -100,8 +100,7 @@ enum Lack {
     /// without an exception read is not known.
     FileFaults,
     /// Full preemption, and a zram whose streams can be waited for ("zram: permit preemption with active compression
-    /// stream", 6.15): without them, nobody
-    /// waits for zram itself.
+    /// stream", 6.15): without them, nobody waits for zram itself.
     PreemptedZram,
     /// Perf events that come for sure: with full preemption, the kernel drops some.
     Events,

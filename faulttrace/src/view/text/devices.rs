@@ -23,7 +23,8 @@ pub(in crate::view) fn work_so_far(io: &Io) -> String {
         && held_ns > 0
     {
         return format!(
-            "no device was asked so far: a limit (io.max of a cgroup) holds back its read of {}, for {} by now",
+            "no device was seen to be asked so far: a limit (io.max of a cgroup) may hold back its read of {}, for {} \
+             by now",
             size(io.bytes),
             duration(held_ns)
         );
@@ -133,8 +134,8 @@ mod tests {
         (io.bytes, io.held_ns) = (4096, Some(30_000_000));
         assert_eq!(
             work_so_far(&io),
-            "no device was asked so far: a limit (io.max of a cgroup) holds back its read of 4 KiB, for \
-             30.0 ms by now"
+            "no device was seen to be asked so far: a limit (io.max of a cgroup) may hold back its read of 4 KiB, \
+             for 30.0 ms by now"
         );
         io.held_ns = Some(0);
         assert!(work_so_far(&io).starts_with("a device that is not known: "));

@@ -80,7 +80,8 @@ pub(super) const FAULT_IO: Table = Table {
                 "held_ns",
                 "INTEGER",
                 "How long the thread had slept when the read of its page was handed on, which a limit \
-                 had held back, ns; 0 if none had, NULL if that is not known",
+                 had held back, ns, and how long its parts waited for their turn; 0 if none did, NULL if \
+                 that is not known",
             ),
         ),
     ],
