@@ -1,6 +1,7 @@
 //! The count of majors is the kernel's, exactly, and what the tracer cannot see is a number.
 
 use faulttrace_tests::harness::disk::{create, evict};
+use faulttrace_tests::harness::record::Fault;
 use faulttrace_tests::harness::tracer::{Tracer, launch_text};
 use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::harness::{Bench, emulated, start};
@@ -73,13 +74,37 @@ fn no_more_majors_are_reported_than_were_counted_meanwhile() {
         let summary = trace.summary(work.pid());
         let remainder = summary.maj_flt_remainder.expect("the kernel's count");
         eprintln!("{round}: {} majors, remainder {remainder}", summary.majors);
-        trace.check(remainder >= 0, || format!("{round}: {summary:?}"));
+        trace.check(remainder >= 0, || {
+            let told: Vec<_> = trace
+                .faults(work.pid())
+                .iter()
+                .map(|one| in_short(one))
+                .collect();
+            format!("{round}: {summary:?}\n{}", told.join("\n"))
+        });
         majors += summary.majors;
     }
     assert!(majors > 0, "nothing went on meanwhile");
     work.say("stop");
     work.done();
     work.exit();
+}
+
+/// What tells a fault from others, and how it was told.
+fn in_short(fault: &Fault) -> String {
+    let facts = &fault.facts;
+    format!(
+        "{} {:?} to {}: {} {:?} {} before {} approximate {} switches {}",
+        facts.tid,
+        facts.time_ns,
+        fault.end_ns,
+        facts.mode,
+        facts.address,
+        fault.end,
+        facts.began_before_attach,
+        facts.begin_approximate,
+        fault.switches
+    )
 }
 
 fn gup_workload(bench: &Bench) -> Work {
