@@ -33,9 +33,9 @@ const MODULES: [&str; 11] = [
     "dm_round_robin",
 ];
 /// What busybox does for the guest.
-const APPLETS: [&str; 17] = [
-    "sh", "cat", "chmod", "dd", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed", "sleep",
-    "tee", "umount", "uname", "env", "true",
+const APPLETS: [&str; 18] = [
+    "sh", "cat", "chmod", "dd", "dmesg", "echo", "ip", "ls", "mkdir", "poweroff", "rm", "sed",
+    "sleep", "tee", "umount", "uname", "env", "true",
 ];
 /// What the harness calls with options that busybox lacks.
 const PROGRAMS: [&str; 7] = [

@@ -29,5 +29,8 @@ while read -r program arguments; do
     counts=$(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored;.*/passed=\1 failed=\2 ignored=\3/p' /run/output)
     echo "faulttrace-vm: program $program ${counts:-passed=? failed=? ignored=?} exit=$(cat /run/code)"
 done </dev/vdb
+# What the kernel complained of, if it did.
+dmesg | sed -n '/cut here\|BUG:\|Oops/,/end trace/p'
+echo "faulttrace-vm: tainted $(cat /proc/sys/kernel/tainted)"
 echo "faulttrace-vm: end"
 poweroff -f

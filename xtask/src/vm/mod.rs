@@ -199,6 +199,13 @@ fn verdict(
         ));
         fine = false;
     }
+    if heard.ended && !heard.is_unharmed() {
+        lines.push(format!(
+            "{name}: FAILED: the kernel warned or died: see the end of {}",
+            log.display()
+        ));
+        fine = false;
+    }
     if preempt.is_some_and(|preempt| heard.preempt.as_deref() != Some(preempt.name())) {
         let how = heard.preempt.as_deref().unwrap_or("not told");
         lines.push(format!("{name}: FAILED: in the guest it is {how}"));

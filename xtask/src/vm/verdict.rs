@@ -12,6 +12,8 @@ pub(super) struct Heard {
     pub(super) release: Option<String>,
     /// How it preempts itself, if that could have been chosen.
     pub(super) preempt: Option<String>,
+    /// What has tainted the kernel (Documentation/admin-guide/tainted-kernels.rst).
+    tainted: Option<u32>,
     programs: Vec<Ran>,
     /// It said that it was through.
     pub(super) ended: bool,
@@ -36,11 +38,19 @@ impl Heard {
         match text.split_once(' ') {
             Some(("kernel", release)) => self.release = Some(release.to_owned()),
             Some(("preempt", how)) => self.preempt = Some(how.to_owned()),
+            Some(("tainted", bits)) => self.tainted = bits.parse().ok(),
             Some(("program", verdict)) => self.programs.push(ran(verdict)),
             None if text == "end" => self.ended = true,
             _ => {}
         }
         true
+    }
+
+    /// Whether the kernel had nothing to complain of: no oops, no warning.
+    pub(super) fn is_unharmed(&self) -> bool {
+        const DIED: u32 = 1 << 7;
+        const WARNED: u32 = 1 << 9;
+        self.tainted.is_some_and(|bits| bits & (DIED | WARNED) == 0)
     }
 
     /// Whether any program has said how it ended.
@@ -138,12 +148,17 @@ mod tests {
         let lines = [
             "faulttrace-vm: kernel 6.1.0-50",
             "faulttrace-vm: preempt full",
+            "faulttrace-vm: tainted 8192",
             "faulttrace-vm: end\r",
             "end",
         ];
         let heard = heard(&lines);
         assert_eq!(heard.release.as_deref(), Some("6.1.0-50"));
         assert_eq!(heard.preempt.as_deref(), Some("full"));
+        assert!(heard.is_unharmed());
+        for harmed in ["faulttrace-vm: tainted 512", "faulttrace-vm: tainted 8320"] {
+            assert!(!self::heard(&[harmed]).is_unharmed());
+        }
         assert!(heard.ended);
         assert!(!Heard::default().line("faulttrace-vm end"));
     }
