@@ -51,8 +51,8 @@ fn touch(disk: &LoopDisk, group: Option<&IoGroup>, more: &[&str], options: &[&st
         format!("{} of {TOUCHES} with reads", faults.len())
     });
     for (fault, io) in &faults {
-        let all_ns = io.held_ns.unwrap_or(0) + io.last_queued_ns.unwrap_or(0);
-        assert!(all_ns <= fault.duration_ns, "{fault:?}");
+        // Of several reads, one may be held back while another is queued.
+        assert!(io.held_ns.unwrap_or(0) <= fault.duration_ns, "{fault:?}");
     }
     let held_ns = sum(&faults, |io| io.held_ns.unwrap_or(0));
     let device_ns = sum(&faults, |io| {
