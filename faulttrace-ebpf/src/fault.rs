@@ -67,39 +67,25 @@ fn begin(tid: u32, what: u32, address: u64, error: u32) {
     let now = unsafe { bpf_ktime_get_ns() };
     // The slot is nobody's until all of it is written: since kernel commit a46023d5616e (7.0), programs at
     // tracepoints can be preempted, and whoever runs here meanwhile may begin a fault as well.
-    set(&mut slot.tid, 0);
+    stack::note(&mut slot.tid, 0);
     let mut tries = 0;
     while tries < 2 {
-        set(&mut slot.start_ns, now);
-        set(&mut slot.address, address);
-        set(&mut slot.error, error);
+        stack::note(&mut slot.start_ns, now);
+        stack::note(&mut slot.address, address);
+        stack::note(&mut slot.error, error);
         // This makes the members that describe a file invalid; writing them would cost more.
-        set(&mut slot.file_ns, 0);
-        set(&mut slot.what, what);
+        stack::note(&mut slot.file_ns, 0);
+        stack::note(&mut slot.what, what);
         if config::LIGHT.load() != 0 {
             slot.completed = config::completed_faults();
         }
-        let whole = get(&slot.start_ns) == now && get(&slot.what) == what;
-        if whole && get(&slot.file_ns) == 0 {
+        let whole = stack::seen(&slot.start_ns) == now && stack::seen(&slot.what) == what;
+        if whole && stack::seen(&slot.file_ns) == 0 {
             break;
         }
         tries += 1;
     }
-    set(&mut slot.tid, tid);
-}
-
-/// Writes a member of the slot now, and in this order.
-#[inline(always)]
-fn set<T>(member: &mut T, value: T) {
-    // SAFETY: a valid reference.
-    unsafe { core::ptr::write_volatile(member, value) }
-}
-
-/// Reads it now.
-#[inline(always)]
-fn get<T>(member: &T) -> T {
-    // SAFETY: a valid reference.
-    unsafe { core::ptr::read_volatile(member) }
+    stack::note(&mut slot.tid, tid);
 }
 
 /// Ends the fault of the marked thread: something proves it over, so its end is the last moment

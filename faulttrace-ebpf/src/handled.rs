@@ -114,16 +114,11 @@ fn take(slot: &mut Slot, entry: &Inflight, tid: u32) -> Option<&'static mut Infl
 
 #[inline(always)]
 fn switches(entry: &Inflight) -> u32 {
-    // SAFETY: a valid reference; volatile, so that it is read each time.
-    unsafe { core::ptr::read_volatile(&raw const entry.switches) }
+    stack::seen(&entry.switches)
 }
 
 /// Whether the slot marks this thread; read again each time, because a preemption sets it anew.
 #[inline(always)]
 fn is_mark(slot: &Slot, tid: u32) -> bool {
-    // SAFETY: valid references.
-    unsafe {
-        core::ptr::read_volatile(&raw const slot.tid) == tid
-            && core::ptr::read_volatile(&raw const slot.what) == what::MARK
-    }
+    stack::seen(&slot.tid) == tid && stack::seen(&slot.what) == what::MARK
 }

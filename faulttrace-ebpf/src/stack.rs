@@ -217,17 +217,17 @@ extern "C" fn scan_stack(len: u32) -> u32 {
     1
 }
 
-/// Reads a result of a loop over a stack. Volatile keeps it in memory, where the verifier does not follow each
-/// of its values on a path of its own.
+/// Reads what is in memory at this moment. Of a result of a loop over a stack, that keeps it there, where the verifier
+/// does not follow each of its values on a path of its own.
 #[inline(always)]
-pub fn seen(field: &u64) -> u64 {
+pub fn seen<T: Copy>(field: &T) -> T {
     // SAFETY: a valid reference.
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// Writes a result of a loop over a stack; see [`seen`].
+/// Writes to memory at this moment, in the order of such writes; see [`seen`].
 #[inline(always)]
-pub fn note(field: &mut u64, value: u64) {
+pub fn note<T: Copy>(field: &mut T, value: T) {
     // SAFETY: a valid reference.
     unsafe { core::ptr::write_volatile(field, value) }
 }

@@ -73,16 +73,13 @@ impl Volume {
 
     /// The device that gets the requests, in `/sys/block`: the one below, or the volume itself.
     pub fn device(&self) -> String {
-        let node = match self.target {
-            Target::Linear | Target::Crypt => PathBuf::from(&self.lower),
-            // `/dev/mapper/NAME` may be a node of its own: by number.
+        match self.target {
+            Target::Linear | Target::Crypt => self.lower.trim_start_matches("/dev/").to_owned(),
             Target::Multipath => {
                 let columns = ["info", "-c", "--noheadings", "-o", "blkdevname", self.name];
-                return must_run(dmsetup().args(columns));
+                must_run(dmsetup().args(columns))
             }
-        };
-        let name = node.file_name().expect("a node in /dev");
-        name.to_string_lossy().into_owned()
+        }
     }
 }
 

@@ -13,7 +13,7 @@ ip link set lo up
 echo "faulttrace-vm: kernel $(uname -r)"
 # As in "none voluntary (full)", where it can be chosen.
 preempt=$(sed -n 's/.*(\(.*\)).*/\1/p' /sys/kernel/debug/sched/preempt 2>/dev/null) && echo "faulttrace-vm: preempt $preempt"
-case "$preempt" in full) export FAULTTRACE_E2E_PREEMPTED=1 ;; esac
+[ "$preempt" != full ] || export FAULTTRACE_E2E_PREEMPTED=1
 export FAULTTRACE_BIN=/faulttrace/faulttrace RUST_BACKTRACE=1
 case " $(cat /proc/cmdline) " in *" faulttrace_emulated "*) export FAULTTRACE_E2E_EMULATED=1 ;; esac
 "$FAULTTRACE_BIN" doctor
