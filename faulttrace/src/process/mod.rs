@@ -28,6 +28,7 @@ pub mod namespaces;
 pub mod perf_map;
 #[doc(hidden)]
 pub mod space;
+pub mod starting;
 pub mod stuck;
 mod symbols;
 pub mod threads;

@@ -27,6 +27,7 @@ use super::build_id;
 use super::elf_names::{ElfFrame, Names, Reader};
 use super::go::runtime::GoRuntime;
 use super::maps::FileId;
+use super::starting::Starting;
 use crate::privileges;
 
 /// The only argument of this program when it is to be the helper. Not for users.
@@ -179,6 +180,7 @@ impl Process {
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
+        let _starting = Starting::begin();
         let child = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
             .env_clear()
@@ -187,11 +189,14 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self {
+        let process = Self {
             child,
             socket: ours,
             sent: HashMap::new(),
-        })
+        };
+        // Its greeting: from now on it has none of our descriptors.
+        let () = process.receive()?;
+        Ok(process)
     }
 
     fn ask<T: DeserializeOwned>(
@@ -216,6 +221,10 @@ impl Process {
         if let Some(id) = id {
             self.sent.entry(id).or_insert(new);
         }
+        self.receive()
+    }
+
+    fn receive<T: DeserializeOwned>(&self) -> io::Result<T> {
         self.wait()?;
         let mut answer = vec![0; MAX_ANSWER];
         let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
@@ -262,8 +271,17 @@ fn question(number: u32, about: About, offset: u64) -> [u8; QUESTION_BYTES] {
 
 /// The helper: answers until the tracer is gone. Standard input is its socket.
 pub fn serve() -> ExitCode {
-    confine();
     let stdin = io::stdin();
+    if send(
+        stdin.as_raw_fd(),
+        &json(&None::<()>),
+        MsgFlags::MSG_NOSIGNAL,
+    )
+    .is_err()
+    {
+        return ExitCode::FAILURE;
+    }
+    confine();
     let mut files = HashMap::new();
     let mut reader = Reader::default();
     while let Ok(Some(question)) = receive(stdin.as_fd()) {

@@ -35,7 +35,7 @@ use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
 use crate::privileges;
 use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack, RunningKernel};
 use crate::process::kernel::{self, KernelSymbols};
-use crate::process::threads;
+use crate::process::{starting, threads};
 
 /// How long the ring may rest before it is looked at.
 const REST_MS: u16 = 10;
@@ -136,6 +136,8 @@ struct Progress {
     told_ns: u64,
     unknown_kinds: u64,
     outside: u64,
+    /// When majors were not told any more, by the programs' clock.
+    majors_over_ns: Option<u64>,
     reused: u64,
     swept_at: Option<Instant>,
     watched: HashMap<u32, PerfEventLinkId>,
@@ -195,13 +197,16 @@ impl Tracer {
     /// Detach, drain, account. The order matters: after detaching nothing is added to the ring, so
     /// that received + lost = emitted can be checked.
     fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
+        let alone = starting::alone();
         let before = self.probe.inflight();
         self.end_ns = Clock::monotonic_ns();
         let now = Now::new(&before, &self.stuck, self.end_ns);
         self.samples.ask_last(&now);
         self.probe.detach_majors()?;
+        progress.majors_over_ns = Some(Clock::monotonic_ns());
         self.accounts.read_ends();
         self.probe.detach();
+        drop(alone);
         while self.drain(&mut progress)? > 0 {
             self.hand_over(&mut progress);
         }
@@ -259,7 +264,10 @@ impl Tracer {
             Decoded::Fault(event) => {
                 progress.received += 1;
                 let outside = event.end_ns < self.begin_ns || event.end_ns > self.end_ns;
-                let told = event.flags & (flag::MAJOR | flag::MAJOR_BY_COUNT) == flag::MAJOR;
+                let told = event.flags & (flag::MAJOR | flag::MAJOR_BY_COUNT) == flag::MAJOR
+                    && progress
+                        .majors_over_ns
+                        .is_none_or(|over_ns| event.end_ns <= over_ns);
                 if outside && !told {
                     // Nothing would have told that it was major, or the accounts do not have it.
                     progress.outside += 1;
