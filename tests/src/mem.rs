@@ -45,9 +45,9 @@ impl Mapping {
         Self::map(len, libc::PROT_READ, libc::MAP_SHARED, Some(file), 0)
     }
 
-    /// Maps some pages of the file, shared and read-only.
+    /// Maps some pages of the file, shared and read-only. Of huge pages, it reserves none.
     pub fn file_part(file: &File, first: usize, pages: usize) -> io::Result<Mapping> {
-        let flags = libc::MAP_SHARED;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
         Self::map(
             pages * PAGE,
             libc::PROT_READ,

@@ -46,6 +46,7 @@ fn causes_are_told_from_each_other() {
         (if emulated() { 0 } else { 20 }, true),
     );
     same_pages(&mut matrix);
+    copied(&mut matrix);
     matrix.print();
     matrix.check();
 }
@@ -63,6 +64,32 @@ fn same_pages(matrix: &mut Matrix) {
     let _zram = ZramSwap::new(64);
     let work = Work::start(["together", "swapped", "--pages=4096"]);
     judge(matrix, ("same page of zram", "swap_in"), work, (20, true));
+}
+
+/// Copies of a huge page, for which the kernel needs the lock of a file's mappings, which another process has taken.
+fn copied(matrix: &mut Matrix) {
+    let _reserved = HugePages::reserve(1);
+    let work = Work::start(["huge-copy", "--waits=30", "--copies=3000"]);
+    let file = format!("/proc/{}/fd/{}", work.pid(), work.ready.places["file"]);
+    let mappings = if emulated() { 1_000 } else { 20_000 };
+    let mut holder = Work::start([
+        "contend",
+        &file,
+        "--first-page=512",
+        "--pages=512",
+        &format!("--mappings={mappings}"),
+    ]);
+    // Who waits for a lock whose holder runs spins for as long as nobody else wants the CPU
+    // (kernel/locking/rwsem.c, rwsem_spin_on_owner).
+    let mut nudger = Work::start(["hog", "--cpu=1", "--busy-ms=0", "--idle-ms=1"]);
+    holder.go();
+    nudger.go();
+    judge(matrix, ("huge page copied", "cow"), work, (20, true));
+    nudger.done();
+    nudger.exit();
+    holder.say("stop");
+    holder.done();
+    holder.exit();
 }
 
 /// Own reads from a disk, by reading and by writing to a private mapping.

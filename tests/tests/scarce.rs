@@ -21,15 +21,7 @@ struct Taken;
 impl Taken {
     /// Takes all but so much.
     fn all_but(bytes: u64) -> Taken {
-        // What is looked at here is how others wait.
-        keep_what_is_mapped().expect("mlockall");
-        let total = meminfo("MemTotal");
-        assert!(
-            total < 4096 * MIB,
-            "this takes all memory of a machine that has {} MiB: run it with `cargo xtask vm`",
-            total / MIB
-        );
-        fs::write("/proc/sys/vm/drop_caches", "1").expect("drop_caches");
+        get_ready();
         let pages = meminfo("MemAvailable").saturating_sub(bytes) / meminfo("Hugepagesize");
         let taken = Taken;
         set_reserved(pages);
@@ -37,6 +29,19 @@ impl Taken {
         assert!(left < 2 * bytes, "{} MiB are left", left / MIB);
         taken
     }
+}
+
+/// All memory that can be had is about to be taken.
+fn get_ready() {
+    // What is looked at here is how others wait.
+    keep_what_is_mapped().expect("mlockall");
+    let total = meminfo("MemTotal");
+    assert!(
+        total < 4096 * MIB,
+        "this takes all memory of a machine that has {} MiB: run it with `cargo xtask vm`",
+        total / MIB
+    );
+    fs::write("/proc/sys/vm/drop_caches", "1").expect("drop_caches");
 }
 
 impl Drop for Taken {
@@ -63,6 +68,24 @@ fn who_makes_room_waits_in_direct_reclaim() {
     );
     matrix.print();
     matrix.check();
+}
+
+#[test]
+fn who_moves_pages_together_waits_in_compaction() {
+    let _bench = start();
+    let work = Work::start(["huge", "--waits=20", "--pages=100"]);
+    get_ready();
+    let pages = (meminfo("MemAvailable") - 96 * MIB) / 4096;
+    let mut pieces = Work::start(["pieces", &format!("--pages={pages}"), "--mappings=100"]);
+    pieces.go();
+    let mut matrix = Matrix::default();
+    let scenario = ("memory in pieces", "compaction");
+    judge(&mut matrix, scenario, work, (10, true));
+    matrix.print();
+    matrix.check();
+    pieces.say("stop");
+    pieces.done();
+    pieces.exit();
 }
 
 #[test]

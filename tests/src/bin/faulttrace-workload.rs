@@ -4,8 +4,8 @@ use clap::Parser;
 use faulttrace_tests::nfs;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
-    anon, blocked, blocks, chaos, churn, direct, grow, gup, kernel_mode, mmap_lock, paced, plain,
-    quiet, revisit, split, stall, swap, together, touch, tree, uffd, written,
+    anon, blocked, blocks, chaos, churn, contend, direct, grow, gup, huge, kernel_mode, mmap_lock,
+    paced, pieces, plain, quiet, revisit, split, stall, swap, together, touch, tree, uffd, written,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -29,6 +29,10 @@ enum Workload {
     Together(together::TogetherArgs),
     Grow(grow::GrowArgs),
     Split(split::SplitArgs),
+    Contend(contend::ContendArgs),
+    Pieces(pieces::PiecesArgs),
+    Huge(huge::HugeArgs),
+    HugeCopy(huge::HugeCopyArgs),
     Written(written::WrittenArgs),
     Userfaultfd(uffd::UffdArgs),
     MmapLock(mmap_lock::MmapLockArgs),
@@ -58,6 +62,10 @@ fn main() {
         Workload::Together(args) => together::run(&args),
         Workload::Grow(args) => grow::run(&args),
         Workload::Split(args) => split::run(&args),
+        Workload::Contend(args) => contend::run(&args),
+        Workload::Pieces(args) => pieces::run(&args),
+        Workload::Huge(args) => huge::new_pages(&args),
+        Workload::HugeCopy(args) => huge::copies(&args),
         Workload::Written(args) => written::run(&args),
         Workload::Userfaultfd(args) => uffd::run(&args),
         Workload::MmapLock(args) => mmap_lock::run(&args),

@@ -1,0 +1,95 @@
+//! The lock of a file's mappings (`i_mmap_rwsem`), which a process that has very many of them keeps taken.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::mem::{Mapping, PAGE};
+use crate::truth::Counters;
+use crate::workload::protocol::{done_then_exit, ready, ready_then_go, wait_line};
+use crate::workload::{bind_to_cpu, name_thread};
+
+/// Keep the lock of a file's mappings taken until a line arrives.
+#[derive(Debug, clap::Args)]
+pub struct ContendArgs {
+    /// The file, in memory; a part of it is emptied again and again.
+    pub file: PathBuf,
+    /// Where that part begins, pages.
+    #[arg(long)]
+    pub first_page: usize,
+    /// How long it is.
+    #[arg(long)]
+    pub pages: usize,
+    /// How often it is mapped.
+    #[arg(long)]
+    pub mappings: usize,
+}
+
+/// Runs the workload.
+pub fn run(args: &ContendArgs) {
+    let file = OpenOptions::new().read(true).write(true).open(&args.file);
+    let file = file.expect("open the file");
+    let crowd = Crowd::new(&file, args.first_page, args.pages, args.mappings);
+    crowd
+        .expect("map the file very often")
+        .contend(&[Crowd::punch]);
+}
+
+/// Very many mappings of a part of a file.
+pub struct Crowd<'a> {
+    file: &'a File,
+    first: usize,
+    pages: usize,
+    _mappings: Vec<Mapping>,
+}
+
+impl<'a> Crowd<'a> {
+    /// Maps these pages so often.
+    pub fn new(file: &'a File, first: usize, pages: usize, mappings: usize) -> io::Result<Self> {
+        let mappings = (0..mappings).map(|_| Mapping::file_part(file, first, pages));
+        Ok(Self {
+            file,
+            first,
+            pages,
+            _mappings: mappings.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Is ready, and from `go` to `stop` does these, each in a thread, again and again.
+    pub fn contend(&self, ways: &[fn(&Self)]) {
+        ready_then_go(&ready(Vec::new()));
+        let before = Counters::now();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for way in ways {
+                scope.spawn(|| {
+                    name_thread(b"contender");
+                    bind_to_cpu(0);
+                    while !stop.load(Ordering::Relaxed) {
+                        way(self);
+                    }
+                });
+            }
+            wait_line("stop");
+            stop.store(true, Ordering::Relaxed);
+        });
+        done_then_exit(&before.done(Vec::new()));
+    }
+
+    /// Empties the part: the kernel goes through all its mappings, with the lock held for reading, or for writing with
+    /// huge pages (mm/memory.c, unmap_mapping_pages; fs/hugetlbfs/inode.c, hugetlbfs_punch_hole).
+    pub fn punch(&self) {
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let at = |pages: usize| i64::try_from(pages * PAGE).expect("a place in a file");
+        fallocate(self.file, how, at(self.first), at(self.pages)).expect("punch a hole");
+    }
+
+    /// Maps it once more: that wants the lock for writing, and while it waits, nobody else is let in for reading.
+    pub fn map(&self) {
+        Mapping::file_part(self.file, self.first, self.pages).expect("map it once more");
+    }
+}
