@@ -9,7 +9,7 @@ use aya_log_ebpf::info;
 use faulttrace_ebpf::{FaultEvent, Inflight, NO_SYSCALL, Waker, counter, flag, kind};
 
 use crate::config::{self, argument, current, current_task, member, traced};
-use crate::maps::{self, Slot, what};
+use crate::maps::{self, Slot, room, what};
 use crate::registers;
 use crate::{end, go, io, pages, stack};
 
@@ -152,7 +152,7 @@ pub fn back_to_user(ctx: *mut c_void) {
     if marked {
         slot.tid = 0;
     }
-    add_user_stack(ctx, entry);
+    add_user_stack(ctx, entry, room::BACK_TO_USER);
     // SAFETY: a helper without arguments.
     end::finish(tid, entry, unsafe { bpf_ktime_get_ns() }, 0);
 }
@@ -191,7 +191,7 @@ pub fn major(ctx: *mut c_void) {
             let more = flag::APPROXIMATE_END | flag::LATER_MAJOR;
             (last_seen(entry), more)
         } else {
-            add_user_stack(ctx, entry);
+            add_user_stack(ctx, entry, room::MAJOR);
             (now, flag::MAJOR)
         };
         end::finish(tid, entry, end_ns, more);
@@ -223,7 +223,9 @@ fn without_exception(ctx: *mut c_void, slot: &mut Slot, begun: bool) -> u32 {
 #[inline(always)]
 fn flags_without_sleep(slot: &Slot, begun: bool, more: u32) -> u32 {
     let mut flags = flag::MAJOR | more;
-    if !begun && config::LIGHT.load() != 0 {
+    // Where beginnings are missing, one that was not seen is no sign that the fault was there before.
+    let missing = config::LIGHT.load() != 0 || config::BEGINS_MAY_BE_SKIPPED.load() != 0;
+    if !begun && missing {
         flags |= flag::APPROXIMATE_START;
     } else if !begun {
         flags |= flag::NO_START;
@@ -270,7 +272,7 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
         maps::count(counter::BEGINS_UNSEEN);
     }
     let (mut user_stack, mut stack_top, mut kernel_stack) = (0, 0, 0);
-    if let Some(scratch) = maps::scratch() {
+    if let Some(scratch) = maps::scratch(room::MAJOR) {
         user_stack = stack::user_stack_id(ctx, scratch, tgid);
         stack_top = stack::user_stack_top();
         if flags & flag::KERNEL_MODE != 0 {
@@ -316,11 +318,11 @@ fn never_slept(ctx: *mut c_void, slot: &Slot, begun: bool, more: u32, now: u64) 
 /// The entry of a thread that was stuck before the programs were attached has no user stack yet,
 /// nor has one that was only preempted.
 #[inline(always)]
-fn add_user_stack(ctx: *mut c_void, entry: &mut Inflight) {
+fn add_user_stack(ctx: *mut c_void, entry: &mut Inflight, room: u32) {
     if entry.flags & flag::USER_STACK_TRIED != 0 {
         return;
     }
-    if let Some(scratch) = maps::scratch() {
+    if let Some(scratch) = maps::scratch(room) {
         entry.flags |= flag::USER_STACK_TRIED;
         entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
         entry.stack_top = stack::user_stack_top();

@@ -14,15 +14,15 @@ use crate::stack::{note, seen};
 /// No program has memory below: least value of the sysctl `vm.mmap_min_addr` as distributions set it.
 const LOWEST_ADDRESS: u64 = 4096;
 
-/// Captures the user stack of the current thread into `maps::scratch()`. Returns the number of frames; 0 if
+/// Captures the user stack of the current thread into this room of `maps::scratch`. Returns the number of frames; 0 if
 /// the thread's registers of 64-bit user mode are not found.
 ///
 /// A function of its own; see `stack::scan_stack`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn follow_frames() -> u32 {
+pub extern "C" fn follow_frames(room: u32) -> u32 {
     let (Some(scratch), Some(registers)) = (
-        maps::scratch(),
+        maps::scratch(room),
         registers::user_registers(config::current_task()),
     ) else {
         return 0;

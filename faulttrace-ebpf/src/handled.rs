@@ -3,7 +3,7 @@
 //! Unlike the other programs this one can be preempted (since kernel commit af449901b84c, 5.11, only
 //! migration is disabled around it), though not by itself (ca06f55b9002, 5.12: a second run on the
 //! same CPU is left out, and the fault then ends as it does without). So it takes the entry out of
-//! the other programs' sight before it ends the fault, and has a scratch buffer of its own.
+//! the other programs' sight before it ends the fault.
 
 use core::ffi::c_void;
 
@@ -11,7 +11,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use faulttrace_ebpf::{Inflight, flag};
 
 use crate::config::{argument, current, traced};
-use crate::maps::{self, INFLIGHT, Slot, what};
+use crate::maps::{self, INFLIGHT, Slot, room, what};
 use crate::{end, fault, stack};
 
 /// `VM_FAULT_RETRY` of include/linux/mm_types.h: the fault is not over. With `VM_FAULT_COMPLETED`
@@ -73,10 +73,10 @@ pub fn fault_handled(ctx: *mut c_void) {
     // preempted is not reported.
     if entry.flags & flag::USER_STACK_TRIED == 0
         && entry.sleeps != 0
-        && let Some(scratch) = maps::handled_scratch()
+        && let Some(scratch) = maps::scratch(room::HANDLED)
     {
         entry.flags |= flag::USER_STACK_TRIED;
-        entry.user_stack = stack::user_stack_id_in(ctx, scratch, entry.tgid);
+        entry.user_stack = stack::user_stack_id(ctx, scratch, entry.tgid);
         entry.stack_top = stack::user_stack_top();
     }
     end::finish(tid, entry, now, 0);

@@ -9,7 +9,7 @@ use faulttrace_ebpf::{FaultIo, Inflight, IoEvent, counter};
 
 use crate::config::{self, current, member, traced};
 use crate::device::{NOTHING, OP_MASK, OP_READ};
-use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, Slot, what};
+use crate::maps::{self, BIOS, Bio, EVENTS, FAULT_IO, Slot, room, what};
 use crate::registers;
 use crate::sched::kind_of;
 use crate::stack::{self, Where};
@@ -112,7 +112,7 @@ fn read(ctx: *mut c_void) -> Option<u64> {
 #[inline(always)]
 fn present_fault(ctx: *mut c_void, tid: u32) -> Option<u64> {
     let slot = maps::slot()?;
-    let scratch = maps::scratch()?;
+    let scratch = maps::scratch(room::READ)?;
     // An interrupt works for others, whomever it has interrupted.
     if !registers::on_own_stack(ctx, &mut scratch.word) {
         return None;

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use faulttrace_ebpf::{CODE_ADDRESS, STACK_SLOTS, counter};
 
 use crate::config;
-use crate::maps::{self, KNOWN_PLACES, KnownStack, STACK_WORDS, STACKS};
+use crate::maps::{self, KNOWN_PLACES, KnownStack, STACK_WORDS, STACKS, room};
 use crate::registers;
 use crate::stack::{SEED, mixed, note, seen};
 
@@ -76,7 +76,7 @@ pub fn recognise(extent: Extent) -> Option<(u64, u32)> {
     Some((known.id, known.len))
 }
 
-/// Learns the stack in `maps::scratch()`, which has `len` frames and this id.
+/// Learns the stack in the room of `sched_switch`, which has `len` frames and this id.
 #[inline(always)]
 pub fn learn(extent: Extent, len: u32, id: u64) {
     if extent.is_none() {
@@ -119,7 +119,7 @@ fn read(extent: Extent) -> bool {
     }
 }
 
-/// Finds the frames of the stack in `maps::scratch()` on the stack in `maps::stack_words()`, from the
+/// Finds the frames of the stack in the room of `sched_switch` on the stack in `maps::stack_words()`, from the
 /// outermost on, and notes their places. 0 = not all are there.
 ///
 /// A function of its own; see `stack::scan_stack`.
@@ -127,7 +127,7 @@ fn read(extent: Extent) -> bool {
 #[inline(never)]
 extern "C" fn find_places(bytes: u64, len: u32) -> u32 {
     let (Some(scratch), Some(words), Some(known)) = (
-        maps::scratch(),
+        maps::scratch(room::SWITCH),
         maps::stack_words(),
         maps::known_stack(bytes),
     ) else {

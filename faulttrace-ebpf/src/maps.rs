@@ -5,6 +5,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use faulttrace_ebpf::{FaultIo, Inflight, STACK_SLOTS, StackValue, counter};
 
+use crate::config;
+
 /// The last fault that began on this CPU, or the thread with an entry in `INFLIGHT` that runs on
 /// it. A thread cannot change CPU without passing sched_switch, so one slot per CPU is enough, and
 /// a fault that never leaves the CPU costs one write.
@@ -54,10 +56,25 @@ pub mod what {
     pub const UNSEEN: u32 = 4;
 }
 
+/// Whose room for a stack: of each program that may be preempted by another that captures one, its own.
+pub mod room {
+    pub const SWITCH: u32 = 0;
+    pub const BACK_TO_USER: u32 = 1;
+    pub const MAJOR: u32 = 2;
+    pub const READ: u32 = 3;
+    pub const HANDLED: u32 = 4;
+    pub const FILE: u32 = 5;
+    pub const COUNT: u32 = 6;
+}
+
 /// Room to capture a stack in.
 #[repr(C)]
 pub struct Scratch {
     pub stack: StackValue,
+    /// One of [`room`]: which this is.
+    pub room: u32,
+    /// Unused, zero.
+    pub padding: u32,
     /// 1 + index of the innermost frame in the exception's entry; 0 = none. In memory, not in a
     /// register, so that the verifier need not follow each position on its own.
     pub entry: u64,
@@ -153,10 +170,7 @@ pub struct ReadRequest {
 #[map]
 pub static SLOT: PerCpuArray<Slot> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-/// The same for `handled`, which can be preempted.
-#[map]
-static HANDLED_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(room::COUNT, 0);
 /// The entry that `handled` took out of `INFLIGHT`.
 #[map]
 static TAKEN: PerCpuArray<Inflight> = PerCpuArray::with_max_entries(1, 0);
@@ -209,9 +223,13 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[inline(always)]
 pub fn count(index: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: a pointer into this CPU's value; programs do not migrate. One that is preempted right here may
-        // lose another's addition.
-        unsafe { *value += 1 }
+        // SAFETY: a pointer into this CPU's value; programs do not migrate.
+        let value = unsafe { &mut *value };
+        if config::PREEMPTED.load() != 0 {
+            add(value, 1);
+        } else {
+            *value += 1;
+        }
     }
 }
 
@@ -223,22 +241,15 @@ pub fn slot() -> Option<&'static mut Slot> {
     SLOT.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
 }
 
-/// This CPU's room for a stack.
+/// This CPU's room for a stack, for one program (`room`).
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: as for the slot.
-    SCRATCH
-        .get_ptr_mut(0)
-        .map(|scratch| unsafe { &mut *scratch })
-}
-
-/// This CPU's room for a stack, for `handled` alone.
-#[inline(always)]
-pub fn handled_scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: as for the slot; the kernel runs no second instance of that program within the first.
-    HANDLED_SCRATCH
-        .get_ptr_mut(0)
-        .map(|scratch| unsafe { &mut *scratch })
+pub fn scratch(room: u32) -> Option<&'static mut Scratch> {
+    // SAFETY: as for the slot; the kernel runs no second instance of a program within the first.
+    let scratch = SCRATCH
+        .get_ptr_mut(room)
+        .map(|scratch| unsafe { &mut *scratch })?;
+    scratch.room = room;
+    Some(scratch)
 }
 
 /// This CPU's room for an entry that was taken, for `handled` alone.

@@ -9,7 +9,7 @@ use faulttrace_ebpf::goroutine::Goroutine;
 use faulttrace_ebpf::{Inflight, NO_SYSCALL, Waker, counter, flag, waker};
 
 use crate::config::{self, argument, current, current_task, member, traced};
-use crate::maps::{self, INFLIGHT, Scratch, Slot, what};
+use crate::maps::{self, INFLIGHT, Scratch, Slot, room, what};
 use crate::registers;
 use crate::stack::{self, KernelStack, Where};
 use crate::{end, fault, go, held, vmf, waking};
@@ -51,7 +51,7 @@ pub fn switch(ctx: *mut c_void) {
 #[inline(always)]
 fn seen_only_here(ctx: *mut c_void) -> bool {
     config::LIGHT.load() != 0
-        && maps::scratch()
+        && maps::scratch(room::SWITCH)
             .is_some_and(|scratch| registers::stack_entered_by_fault(ctx, &mut scratch.word))
 }
 
@@ -121,7 +121,7 @@ fn leaving_state(ctx: *mut c_void) -> u32 {
 /// The thread leaves the CPU: is it in a fault?
 #[inline(always)]
 fn leave(ctx: *mut c_void, slot: &Slot, said: Said, tid: u32, asleep: bool) {
-    let Some(scratch) = maps::scratch() else {
+    let Some(scratch) = maps::scratch(room::SWITCH) else {
         return;
     };
     // SAFETY: a helper without arguments.

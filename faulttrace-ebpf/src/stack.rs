@@ -61,7 +61,7 @@ pub fn capture_kernel(
     }
     let stack = unwind_kernel(ctx, scratch, kind);
     if stack.at == Where::InFault {
-        known::learn(extent, stack.len, hash_stack(stack.len, 0));
+        known::learn(extent, stack.len, hash_stack(stack.len, 0, scratch.room));
     }
     stack
 }
@@ -74,18 +74,18 @@ pub fn unwind_kernel(ctx: *mut c_void, scratch: &mut Scratch, kind: u32) -> Kern
         maps::count(counter::KERNEL_STACK_UNREADABLE);
         Where::Unknown
     } else {
-        scan_stack(len);
+        scan_stack(len, scratch.room);
         place(scratch, len, kind)
     };
     KernelStack { at, len, id: 0 }
 }
 
-/// Captures the user stack into `maps::scratch()`, stores it and returns its id; 0 if there is none.
+/// Captures the user stack, stores it and returns its id; 0 if there is none.
 #[inline(always)]
 pub fn user_stack_id(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
     let mut len = 0;
     if config::STACKS_BY_KERNEL.load() == 0 {
-        len = frames::follow_frames();
+        len = frames::follow_frames(scratch.room);
     }
     if len == 0 {
         len = capture_user(ctx, scratch);
@@ -93,18 +93,12 @@ pub fn user_stack_id(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 
     if len == 0 {
         return 0;
     }
-    store(scratch, len, tgid, hash_stack(len, address_space()))
-}
-
-/// The same with a scratch buffer of the caller's own, which the functions of their own do not know.
-#[inline(always)]
-pub fn user_stack_id_in(ctx: *mut c_void, scratch: &mut Scratch, tgid: u32) -> u64 {
-    let len = capture_user(ctx, scratch);
-    if len == 0 {
-        return 0;
-    }
-    let id = hash(&scratch.stack.frames, len, address_space());
-    store(scratch, len, tgid, id)
+    store(
+        scratch,
+        len,
+        tgid,
+        hash_stack(len, address_space(), scratch.room),
+    )
 }
 
 /// Lets the kernel capture the user stack: of programs that are not of 64 bits, too.
@@ -147,7 +141,12 @@ pub fn kernel_stack_id(scratch: &mut Scratch, stack: KernelStack) -> u64 {
     if stack.len == 0 || stack.id != 0 {
         stack.id
     } else {
-        store(scratch, stack.len, 0, hash_stack(stack.len, 0))
+        store(
+            scratch,
+            stack.len,
+            0,
+            hash_stack(stack.len, 0, scratch.room),
+        )
     }
 }
 
@@ -158,7 +157,7 @@ pub fn plain_kernel_stack_id(ctx: *mut c_void, scratch: &mut Scratch) -> u64 {
     if len == 0 {
         0
     } else {
-        store(scratch, len, 0, hash_stack(len, 0))
+        store(scratch, len, 0, hash_stack(len, 0, scratch.room))
     }
 }
 
@@ -187,8 +186,8 @@ pub fn capture_into(ctx: *mut c_void, frames: &mut [u64; STACK_SLOTS], flags: u6
 /// a second to verify.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scan_stack(len: u32) -> u32 {
-    let Some(scratch) = maps::scratch() else {
+extern "C" fn scan_stack(len: u32, room: u32) -> u32 {
+    let Some(scratch) = maps::scratch(room) else {
         return 0;
     };
     let entry = (config::ENTRY_LO.load(), config::ENTRY_HI.load());
@@ -340,26 +339,20 @@ fn store(scratch: &mut Scratch, len: u32, tgid: u32, id: u64) -> u64 {
     }
 }
 
-/// A hash of the stack in `maps::scratch()`, never 0. See [`scan_stack`].
+/// A hash of the stack in this room of `maps::scratch`, never 0. See [`scan_stack`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn hash_stack(len: u32, seed: u64) -> u64 {
-    match maps::scratch() {
-        Some(scratch) => hash(&scratch.stack.frames, len, seed),
-        None => 1,
-    }
-}
-
-/// A hash of a stack, never 0.
-#[inline(always)]
-fn hash(frames: &[u64; STACK_SLOTS], len: u32, seed: u64) -> u64 {
+extern "C" fn hash_stack(len: u32, seed: u64, room: u32) -> u64 {
+    let Some(scratch) = maps::scratch(room) else {
+        return 1;
+    };
     let mut hash = SEED ^ seed;
     let mut index = 0;
     while index < MAX_FRAMES {
         if index >= len as usize {
             break;
         }
-        hash = mixed(hash, frames[index]);
+        hash = mixed(hash, scratch.stack.frames[index]);
         index += 1;
     }
     if hash == 0 { 1 } else { hash }

@@ -8,7 +8,7 @@ use aya_ebpf::maps::Array;
 use faulttrace_ebpf::{Inflight, STACK_SLOTS, flag};
 
 use crate::config::{self, current_task, member};
-use crate::maps;
+use crate::maps::{self, room};
 use crate::registers;
 use crate::stack::{note, seen};
 
@@ -63,7 +63,7 @@ pub fn search(registers: u64, mm: u64, entry: &mut Inflight) {
 /// that are not mapped (arch/arm64/mm/fault.c, do_translation_fault).
 #[inline(always)]
 pub fn learn(page_offset: u64) {
-    let (Some(below), Some(scratch)) = (maps::vm_fault_below(), maps::scratch()) else {
+    let (Some(below), Some(scratch)) = (maps::vm_fault_below(), maps::scratch(room::FILE)) else {
         return;
     };
     if *below != 0 || !registers::entered_by_fault() {
