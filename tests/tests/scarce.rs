@@ -73,10 +73,10 @@ fn who_makes_room_waits_in_direct_reclaim() {
 #[test]
 fn who_moves_pages_together_waits_in_compaction() {
     let _bench = start();
-    let work = Work::start(["huge", "--waits=20", "--pages=100"]);
+    let work = Work::start(["huge", "--waits=20", "--pages=200"]);
     get_ready();
     let pages = (meminfo("MemAvailable") - 96 * MIB) / 4096;
-    let mut pieces = Work::start(["pieces", &format!("--pages={pages}"), "--mappings=100"]);
+    let mut pieces = Work::start(["pieces", &format!("--pages={pages}"), "--mappings=30"]);
     pieces.go();
     let mut matrix = Matrix::default();
     let scenario = ("memory in pieces", "compaction");

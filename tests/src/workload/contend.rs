@@ -36,7 +36,7 @@ pub fn run(args: &ContendArgs) {
     let crowd = Crowd::new(&file, args.first_page, args.pages, args.mappings);
     crowd
         .expect("map the file very often")
-        .contend(&[Crowd::punch]);
+        .contend(&[(0, Crowd::punch)]);
 }
 
 /// Very many mappings of a part of a file.
@@ -59,16 +59,16 @@ impl<'a> Crowd<'a> {
         })
     }
 
-    /// Is ready, and from `go` to `stop` does these, each in a thread, again and again.
-    pub fn contend(&self, ways: &[fn(&Self)]) {
+    /// Is ready, and from `go` to `stop` does these, each in a thread on this CPU, again and again.
+    pub fn contend(&self, ways: &[(usize, fn(&Self))]) {
         ready_then_go(&ready(Vec::new()));
         let before = Counters::now();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            for way in ways {
+            for (cpu, way) in ways {
                 scope.spawn(|| {
                     name_thread(b"contender");
-                    bind_to_cpu(0);
+                    bind_to_cpu(*cpu);
                     while !stop.load(Ordering::Relaxed) {
                         way(self);
                     }

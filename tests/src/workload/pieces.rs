@@ -37,5 +37,5 @@ pub fn run(args: &PiecesArgs) {
     let crowd = Crowd::new(&file, 0, 1, args.mappings);
     crowd
         .expect("map the file very often")
-        .contend(&[Crowd::punch, Crowd::map]);
+        .contend(&[(0, Crowd::punch), (1, Crowd::map)]);
 }
