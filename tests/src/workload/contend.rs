@@ -33,39 +33,43 @@ pub struct ContendArgs {
 pub fn run(args: &ContendArgs) {
     let file = OpenOptions::new().read(true).write(true).open(&args.file);
     let file = file.expect("open the file");
-    let crowd = Crowd::new(&file, args.first_page, args.pages, args.mappings);
+    let crowd = Crowd::new(file, args.first_page, args.pages, args.mappings);
     crowd
         .expect("map the file very often")
-        .contend(&[(0, Crowd::punch)]);
+        .contend(&[Way(0, Crowd::punch)]);
 }
 
+/// A CPU, and what is done there.
+pub struct Way(pub usize, pub fn(&Crowd));
+
 /// Very many mappings of a part of a file.
-pub struct Crowd<'a> {
-    file: &'a File,
+pub struct Crowd {
+    file: File,
     first: usize,
     pages: usize,
     _mappings: Vec<Mapping>,
 }
 
-impl<'a> Crowd<'a> {
+impl Crowd {
     /// Maps these pages so often.
-    pub fn new(file: &'a File, first: usize, pages: usize, mappings: usize) -> io::Result<Self> {
-        let mappings = (0..mappings).map(|_| Mapping::file_part(file, first, pages));
+    pub fn new(file: File, first: usize, pages: usize, mappings: usize) -> io::Result<Self> {
+        let mappings = (0..mappings).map(|_| Mapping::file_part(&file, first, pages));
+        let _mappings = mappings.collect::<io::Result<_>>()?;
         Ok(Self {
             file,
             first,
             pages,
-            _mappings: mappings.collect::<io::Result<_>>()?,
+            _mappings,
         })
     }
 
     /// Is ready, and from `go` to `stop` does these, each in a thread on this CPU, again and again.
-    pub fn contend(&self, ways: &[(usize, fn(&Self))]) {
+    pub fn contend(&self, ways: &[Way]) {
         ready_then_go(&ready(Vec::new()));
         let before = Counters::now();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            for (cpu, way) in ways {
+            for Way(cpu, way) in ways {
                 scope.spawn(|| {
                     name_thread(b"contender");
                     bind_to_cpu(*cpu);
@@ -85,11 +89,11 @@ impl<'a> Crowd<'a> {
     pub fn punch(&self) {
         let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         let at = |pages: usize| i64::try_from(pages * PAGE).expect("a place in a file");
-        fallocate(self.file, how, at(self.first), at(self.pages)).expect("punch a hole");
+        fallocate(&self.file, how, at(self.first), at(self.pages)).expect("punch a hole");
     }
 
     /// Maps it once more: that wants the lock for writing, and while it waits, nobody else is let in for reading.
     pub fn map(&self) {
-        Mapping::file_part(self.file, self.first, self.pages).expect("map it once more");
+        Mapping::file_part(&self.file, self.first, self.pages).expect("map it once more");
     }
 }

@@ -1,4 +1,5 @@
-//! Memory in pieces: every other page free, the others of one file, whose lock is contended for.
+//! Memory in pieces: none of it is as large as a huge page, for the pages of one file between, whose lock is
+//! contended for.
 
 use std::fs::File;
 
@@ -6,18 +7,21 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::mem::{Mapping, PAGE};
-use crate::workload::contend::Crowd;
+use crate::workload::contend::{Crowd, Way};
 
 /// Take all memory in pieces, and keep the lock of their mappings taken until a line arrives.
 #[derive(Debug, clap::Args)]
 pub struct PiecesArgs {
-    /// How many pages to take; of these, every other one is given back.
+    /// How many pages to take; of these, few are kept.
     #[arg(long)]
     pub pages: usize,
-    /// How often the first page is mapped.
+    /// How often one of those that are given back is mapped.
     #[arg(long)]
     pub mappings: usize,
 }
+
+/// One page of so many is kept. The fewer there are in a huge page's place, the sooner they are moved.
+const PIECE: usize = 32;
 
 /// Runs the workload.
 pub fn run(args: &PiecesArgs) {
@@ -26,16 +30,16 @@ pub fn run(args: &PiecesArgs) {
     let bytes = |pages: usize| i64::try_from(pages * PAGE).expect("a place in a file");
     fallocate(&file, FallocateFlags::empty(), 0, bytes(args.pages)).expect("take memory");
     let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    for page in (0..args.pages).step_by(2) {
-        fallocate(&file, punch, bytes(page), bytes(1)).expect("give a page back");
+    for page in (0..args.pages).step_by(PIECE) {
+        fallocate(&file, punch, bytes(page + 1), bytes(PIECE - 1)).expect("give pages back");
     }
     // Pages that nobody has mapped are moved without the lock.
     let mapping = Mapping::file(&file).expect("map it");
-    for page in (1..args.pages).step_by(2) {
+    for page in (0..args.pages).step_by(PIECE) {
         mapping.touch(page);
     }
-    let crowd = Crowd::new(&file, 0, 1, args.mappings);
+    let crowd = Crowd::new(file, 1, 1, args.mappings);
     crowd
         .expect("map the file very often")
-        .contend(&[(0, Crowd::punch), (1, Crowd::map)]);
+        .contend(&[Way(0, Crowd::punch), Way(1, Crowd::map)]);
 }

@@ -108,7 +108,7 @@ enum Lack {
 
 /// Tests that stay out where something is lacking: not the tracer, but what is traced, would be
 /// another there.
-const LACKING: [(Lack, &str, &str); 36] = [
+const LACKING: [(Lack, &str, &str); 37] = [
     // The loop device's worker is through before the reader goes on, so that hardly anybody ever
     // waits for readahead: getrusage counts 382 sleeps in 32,768 touches.
     (
@@ -128,6 +128,12 @@ const LACKING: [(Lack, &str, &str); 36] = [
     ),
     // Nobody touches a huge page while it is split.
     (Lack::Cpus, "confusion", "causes_are_told_from_each_other"),
+    // Nobody takes the lock while somebody else has it.
+    (
+        Lack::Cpus,
+        "scarce",
+        "who_moves_pages_together_waits_in_compaction",
+    ),
     (Lack::Cpus, "filters", "major_only_holds_back_the_minors"),
     // A real-time thread on the only CPU leaves nothing to the harness, nor to the tracer.
     (
