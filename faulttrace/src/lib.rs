@@ -3,6 +3,7 @@
 //!
 //! The logic is a library so that tests can call it; the binary parses, runs and maps exit codes.
 
+mod bpf_call;
 pub mod cli;
 pub mod export;
 pub mod ingest;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use faulttrace_tests::harness::disk::{SwapFile, create, disk_of, evict, set_depth};
+use faulttrace_tests::harness::disk::{QueueSetting, SwapFile, create, disk_of, evict};
 use faulttrace_tests::harness::matrix::{Matrix, judge};
 use faulttrace_tests::harness::memory::set_reserved;
 use faulttrace_tests::harness::process::{meminfo, pid_of_run};
@@ -58,7 +58,7 @@ fn who_makes_room_waits_in_direct_reclaim() {
     // On the machine's own disk: a loop device needs memory to write, and here there is none.
     let _swap = SwapFile::new(bench.path(), 192);
     // Only a few pages can be on their way there, so that whoever reclaims has to wait.
-    set_depth(&disk_of(bench.path()), 4);
+    let _depth = QueueSetting::depth(&disk_of(bench.path()), 4);
     let work = Work::start(["grow", "--pages=40000"]);
     let _taken = Taken::all_but(96 * MIB);
     let mut matrix = Matrix::default();

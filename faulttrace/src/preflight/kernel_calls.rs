@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
+use crate::bpf_call::bpf_open;
+
 /// `BPF_MAP_CREATE` and `BPF_MAP_TYPE_RINGBUF` of include/uapi/linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
 const TYPE_RINGBUF: u32 = 27;
@@ -48,16 +50,8 @@ fn try_ring_buffer() -> io::Result<()> {
         max_entries: 4096,
         map_flags: 0,
     };
-    // SAFETY: the kernel reads `size_of` bytes at the pointer and keeps nothing.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            MAP_CREATE,
-            &raw const attributes,
-            size_of::<MapAttributes>(),
-        )
-    };
-    close(fd)
+    // SAFETY: without addresses; makes a descriptor.
+    unsafe { bpf_open(MAP_CREATE, &attributes) }.map(drop)
 }
 
 /// `PERF_TYPE_SOFTWARE`, `PERF_COUNT_SW_PAGE_FAULTS_MAJ` and the oldest `size` of
@@ -96,7 +90,13 @@ pub(super) fn open_major_faults() -> io::Result<()> {
             flags,
         )
     };
-    close(fd)
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us alone.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(())
 }
 
 /// `BPF_PROG_LOAD`, `BPF_RAW_TRACEPOINT_OPEN`, `BPF_PROG_TYPE_TRACING` and `BPF_TRACE_FEXIT` of
@@ -171,42 +171,13 @@ pub(super) fn attach_fexit(function: u32) -> io::Result<()> {
         attach_btf_id: function,
         ..ProgramAttributes::default()
     };
-    // SAFETY: the kernel reads `size_of` bytes at the pointer, and what the two addresses in it are
-    // of, which live until then.
-    let program = owned(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROG_LOAD,
-            &raw const attributes,
-            size_of::<ProgramAttributes>(),
-        )
-    })?;
+    // SAFETY: what the two addresses are of lives as long as the program; makes a descriptor.
+    let program = unsafe { bpf_open(PROG_LOAD, &attributes) }?;
     let attributes = OpenAttributes {
         name: 0,
         prog_fd: program.as_raw_fd(),
         padding: 0,
     };
-    // SAFETY: the kernel reads `size_of` bytes at the pointer and keeps nothing.
-    close(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            RAW_TRACEPOINT_OPEN,
-            &raw const attributes,
-            size_of::<OpenAttributes>(),
-        )
-    })
-}
-
-/// The result of a system call that returns a new descriptor.
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
-    match RawFd::try_from(fd) {
-        // SAFETY: the kernel has just made it for us alone.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// As [`owned`], and lets it go.
-fn close(fd: libc::c_long) -> io::Result<()> {
-    owned(fd).map(drop)
+    // SAFETY: without addresses; makes a descriptor.
+    unsafe { bpf_open(RAW_TRACEPOINT_OPEN, &attributes) }.map(drop)
 }

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::Ebpf;
 
+use crate::bpf_call::bpf_call;
+
 /// `BPF_OBJ_GET_INFO_BY_FD` of include/uapi/linux/bpf.h.
 const GET_INFO: libc::c_int = 15;
 /// Where `struct bpf_prog_info` has `recursion_misses`, in words: since kernel commit 9ed9e9ba2337 (5.12).
@@ -51,17 +53,9 @@ fn of_program(fd: i32) -> u64 {
         info_len: u32::try_from(size_of_val(&info)).unwrap_or(0),
         info: info.as_mut_ptr().expose_provenance() as u64,
     };
-    // SAFETY: the kernel reads `size_of` bytes at the pointer, and writes at most `info_len` to `info`.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            GET_INFO,
-            &raw const attributes,
-            size_of::<InfoAttributes>(),
-        )
-    };
-    if result < 0 {
-        log::debug!("a program's account: {}", std::io::Error::last_os_error());
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`.
+    if let Err(error) = unsafe { bpf_call(GET_INFO, &attributes) } {
+        log::debug!("a program's account: {error}");
         return 0;
     }
     info[MISSES]

@@ -153,33 +153,47 @@ pub fn bytes_read(name: &str) -> u64 {
     sectors.expect("a number of sectors") * 512
 }
 
-/// How many requests a device takes at once; more wait.
-pub fn set_depth(name: &str, requests: u32) {
-    let queue = PathBuf::from(format!("/sys/block/{name}/queue"));
-    fs::write(queue.join("scheduler"), "none").expect("no scheduler");
-    fs::write(queue.join("nr_requests"), requests.to_string()).expect("set the depth");
-}
-
-/// How large a request of a device may be, until dropped; larger reads are split.
-pub struct LargestRequest {
-    setting: PathBuf,
+/// A setting of a device's queue, until dropped: a loop device would keep it for whoever has it next.
+pub struct QueueSetting {
+    file: PathBuf,
     before: String,
 }
 
-impl LargestRequest {
-    /// Sets it.
-    pub fn set(name: &str, kib: u32) -> LargestRequest {
-        let setting = PathBuf::from(format!("/sys/block/{name}/queue/max_sectors_kb"));
-        let before = fs::read_to_string(&setting).expect("max_sectors_kb");
-        fs::write(&setting, kib.to_string()).expect("set max_sectors_kb");
-        LargestRequest { setting, before }
+impl QueueSetting {
+    fn set(name: &str, setting: &str, value: &str) -> QueueSetting {
+        let file = PathBuf::from(format!("/sys/block/{name}/queue/{setting}"));
+        let before = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{setting}: {error}"));
+        fs::write(&file, value).unwrap_or_else(|error| panic!("set {setting}: {error}"));
+        // Of several values to choose from, the chosen one is in brackets.
+        let chosen = before
+            .split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'));
+        let before = chosen
+            .map_or(before.trim_end(), |(chosen, _)| chosen)
+            .to_owned();
+        QueueSetting { file, before }
+    }
+
+    /// How many requests the device takes at once; more wait.
+    #[must_use]
+    pub fn depth(name: &str, requests: u32) -> [QueueSetting; 2] {
+        let scheduler = Self::set(name, "scheduler", "none");
+        // Put back in this order: a scheduler brings a depth of its own.
+        [
+            Self::set(name, "nr_requests", &requests.to_string()),
+            scheduler,
+        ]
+    }
+
+    /// How large a request may be; larger reads are split.
+    pub fn largest_request(name: &str, kib: u32) -> QueueSetting {
+        Self::set(name, "max_sectors_kb", &kib.to_string())
     }
 }
 
-impl Drop for LargestRequest {
+impl Drop for QueueSetting {
     fn drop(&mut self) {
-        // A loop device would keep it for whoever has it next.
-        let _back = fs::write(&self.setting, &self.before);
+        let _back = fs::write(&self.file, &self.before);
     }
 }
 
