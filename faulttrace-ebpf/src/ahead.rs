@@ -7,7 +7,7 @@ use faulttrace_ebpf::{FileKey, flag};
 
 use crate::config::{argument, current, traced};
 use crate::maps::{self, what};
-use crate::pages::{self, NOT_ASKED};
+use crate::pages::{self, NOT_ASKED, room};
 use crate::{filemap, registers};
 
 /// Pages of 4 KiB in a huge one. A fault maps that as a whole, for which there is no tracepoint
@@ -53,14 +53,14 @@ pub fn asked_for(file: &FileKey) -> u64 {
 pub fn around(ctx: *mut c_void) {
     let (first, last) = (argument(ctx, 1), argument(ctx, 2));
     if last >= first {
-        mapped(filemap::file_of(ctx), first, last);
+        mapped(room::AROUND, filemap::file_of(ctx), first, last);
     }
 }
 
 /// A fault maps these pages, if they are in the page cache; since 6.18 with the rest of their folios (kernel
 /// commits 357b92761d94, 19773df031bc).
 #[inline(always)]
-pub fn mapped((inode, device): (u64, u32), mut first: u64, last: u64) {
+pub fn mapped(room: u32, (inode, device): (u64, u32), mut first: u64, last: u64) {
     let file = FileKey::new(inode, device);
     let Some(watch) = pages::watched(&file) else {
         return;
@@ -68,7 +68,7 @@ pub fn mapped((inode, device): (u64, u32), mut first: u64, last: u64) {
     if watch.ahead <= watch.mapped + watch.dropped {
         return;
     }
-    let Some(noting) = pages::noting() else {
+    let Some(noting) = pages::noting(room) else {
         return;
     };
     noting.key.file = file;
@@ -84,7 +84,7 @@ pub fn mapped((inode, device): (u64, u32), mut first: u64, last: u64) {
     noting.key.index = first;
     noting.were_ahead = 0;
     noting.unknown = (end - first).saturating_sub(pages::MOST);
-    pages::note_mapped(end - first);
+    pages::note_mapped(noting, end - first);
     if noting.were_ahead != 0 {
         maps::add(&mut watch.mapped, noting.were_ahead);
     }

@@ -13,7 +13,7 @@ use faulttrace_ebpf::{
 use crate::ahead;
 use crate::config::{self, REMOVER_RANGES, argument, current, current_task, member};
 use crate::maps;
-use crate::pages::{self, Noting};
+use crate::pages::{self, Noting, room};
 use crate::registers;
 use crate::stack::{capture_into, note, seen, within};
 
@@ -56,7 +56,7 @@ pub fn added(ctx: *mut c_void) {
         let is_huge = pages >= ahead::HUGE_PAGES;
         noting.asked = if is_huge { pages::NOT_ASKED } else { asked };
         noting.folio_pages = pages as u32;
-        pages::note_added(pages);
+        pages::note_added(noting, pages);
         if asked != pages::NOT_ASKED {
             let asked_here = asked >= first && asked - first < pages;
             let read = pages - u64::from(asked_here);
@@ -85,8 +85,8 @@ pub fn removed(ctx: *mut c_void) {
         return;
     };
     if let Some(noting) = prepare(folio, file, true) {
-        note_remover(ctx, reclaim != 0);
-        pages::note_removed(pages);
+        note_remover(ctx, noting, reclaim != 0);
+        pages::note_removed(noting, pages);
         if noting.were_ahead != 0 {
             maps::add(&mut watch.dropped, noting.were_ahead);
         }
@@ -96,7 +96,8 @@ pub fn removed(ctx: *mut c_void) {
 /// Prepares what is to be noted of the pages of a folio.
 #[inline(always)]
 fn prepare(folio: *const u8, file: FileKey, removed: bool) -> Option<&'static mut Noting> {
-    let noting = pages::noting()?;
+    let room = if removed { room::REMOVED } else { room::ADDED };
+    let noting = pages::noting(room)?;
     noting.key.file = file;
     noting.key.index = member(folio, &config::OFF_FOLIO_INDEX);
     noting.lru = lru_of(folio);
@@ -123,8 +124,8 @@ fn prepare(folio: *const u8, file: FileKey, removed: bool) -> Option<&'static mu
 
 /// Adds how the page is removed, and in which system call.
 #[inline(always)]
-fn note_remover(ctx: *mut c_void, reclaim: bool) {
-    let (Some(noting), Some(scratch)) = (pages::noting(), REMOVER_SCRATCH.get_ptr_mut(0)) else {
+fn note_remover(ctx: *mut c_void, noting: &mut Noting, reclaim: bool) {
+    let Some(scratch) = REMOVER_SCRATCH.get_ptr_mut(0) else {
         return;
     };
     noting.removal.syscall = registers::own_system_call();

@@ -142,8 +142,6 @@ globals! {
 
     /// Reads that a limit holds back are found again by their pages: what follows is known.
     HELD_BACK_TOLD: u32 = 0;
-    /// Programs at tracepoints can be preempted.
-    PREEMPTED: u32 = 0;
     /// The kernel may skip the program at a fault's beginning.
     BEGINS_MAY_BE_SKIPPED: u32 = 0;
     /// `bio.bi_io_vec` and `bio.bi_iter.bi_idx`; `struct bio_vec`, its size, `bv_page` and `bv_offset`; `struct page`, its

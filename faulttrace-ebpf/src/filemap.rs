@@ -26,7 +26,7 @@ pub fn file_page(ctx: *mut c_void) {
     let is_traced = traced(tgid, tid);
     if config::EVICTIONS.load() != 0 {
         let file = file_of(ctx);
-        ahead::mapped(file, page_offset, page_offset);
+        ahead::mapped(pages::room::FAULT, file, page_offset, page_offset);
         if is_traced {
             pages::watch(file);
         }

@@ -13,9 +13,9 @@ use faulttrace_ebpf::goroutine::{
 use faulttrace_ebpf::{Inflight, counter, kind};
 
 use crate::config::{self, current, current_task, member};
+use crate::labels::{self, room};
 use crate::maps::{self, EVENTS};
-use crate::registers;
-use crate::{end, labels};
+use crate::{end, registers};
 
 /// Go programs among the traced processes.
 #[map]
@@ -48,8 +48,13 @@ pub fn forget(tgid: u32) {
 /// The current thread, which has this entry, sleeps in its fault: notes what it is at, once.
 #[inline(always)]
 pub fn note(entry: &Inflight) {
+    look_once(entry, room::NOTED);
+}
+
+#[inline(always)]
+fn look_once(entry: &Inflight, of: u32) {
     if any() && entry.goroutine.flags == 0 {
-        look(entry.tid, entry.tgid, 1);
+        look(entry.tid, entry.tgid, 1, of);
     }
 }
 
@@ -58,7 +63,7 @@ pub fn note(entry: &Inflight) {
 pub fn tell(entry: &Inflight) {
     if any() {
         // The program may not have been known to be one of Go when it fell asleep.
-        note(entry);
+        look_once(entry, room::TOLD);
         send_goroutine(entry.tid, entry.tgid, entry.start_ns, 1);
     }
 }
@@ -68,15 +73,15 @@ pub fn tell(entry: &Inflight) {
 pub fn tell_without_sleep(tid: u32, start_ns: u64) {
     if any() {
         let (tgid, _) = current();
-        look(tid, tgid, 0);
+        look(tid, tgid, 0, room::NOTED);
         send_goroutine(tid, tgid, start_ns, 0);
     }
 }
 
 #[inline(always)]
-fn look(tid: u32, tgid: u32, slept: u32) {
+fn look(tid: u32, tgid: u32, slept: u32, of: u32) {
     if look_at_goroutine(tid, tgid, slept) != 0 {
-        labels::look_at_labels(tid, tgid, slept);
+        labels::look_at_labels(tid, tgid, slept, of);
     }
 }
 

@@ -29,12 +29,21 @@ const STRING: u32 = 16;
 static LABELS: LruHashMap<u64, Labels> = LruHashMap::with_max_entries(4096, 0);
 /// Room to read labels in, not for the program at the return of `handle_mm_fault`, which others interrupt.
 #[map]
-static ROOM: PerCpuArray<Labels> = PerCpuArray::with_max_entries(1, 0);
+static ROOM: PerCpuArray<Labels> = PerCpuArray::with_max_entries(room::COUNT, 0);
+
+/// When labels are read, each with room of its own on each CPU.
+pub mod room {
+    /// The thread falls asleep, or completes a major fault without: nothing preempts that.
+    pub const NOTED: u32 = 0;
+    /// A fault ends of which they have not been read: that may be preempted.
+    pub const TOLD: u32 = 1;
+    pub const COUNT: u32 = 2;
+}
 
 /// Reads the labels of the goroutine of the current thread, whose address `go` has left.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn look_at_labels(tid: u32, tgid: u32, slept: u32) -> u32 {
+pub extern "C" fn look_at_labels(tid: u32, tgid: u32, slept: u32, of: u32) -> u32 {
     let (Some(place), Some(layout)) = (place(tid, slept), layout(tgid)) else {
         return 0;
     };
@@ -46,11 +55,11 @@ pub extern "C" fn look_at_labels(tid: u32, tgid: u32, slept: u32) -> u32 {
         return 0;
     }
     // SAFETY: the value lives as long as the map and belongs to this CPU, see `ROOM`.
-    let Some(room) = ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room }) else {
+    let Some(room) = ROOM.get_ptr_mut(of).map(|room| unsafe { &mut *room }) else {
         return 0;
     };
     clear(room);
-    if at == 0 || fill(room, layout, at).is_none() {
+    if at == 0 || fill(room, of, layout, at).is_none() {
         maps::count(counter::GO_LABELS_UNREADABLE);
         return 0;
     }
@@ -63,10 +72,10 @@ pub extern "C" fn look_at_labels(tid: u32, tgid: u32, slept: u32) -> u32 {
 }
 
 #[inline(always)]
-fn fill(room: &mut Labels, layout: &GoLayout, at: u64) -> Option<()> {
+fn fill(room: &mut Labels, of: u32, layout: &GoLayout, at: u64) -> Option<()> {
     if layout.labels_form == labels_form::LIST {
         let (list, count) = (long(at, 0)?, long(at, 8)?);
-        return each(room, count, |index| {
+        return each(room, of, count, |index| {
             Some((list + u64::from(index * 2 * STRING), STRING))
         });
     }
@@ -79,7 +88,7 @@ fn fill(room: &mut Labels, layout: &GoLayout, at: u64) -> Option<()> {
     if byte(map, MAP_LOG2)? != 0 {
         return None;
     }
-    each(room, count, |index| {
+    each(room, of, count, |index| {
         let is_used = byte(bucket, index)? >= MIN_TOP_HASH;
         is_used.then_some((bucket + u64::from(BUCKET + index * STRING), BUCKET * STRING))
     })
@@ -88,7 +97,12 @@ fn fill(room: &mut Labels, layout: &GoLayout, at: u64) -> Option<()> {
 /// Reads labels from those of 8 places that have one: `place` tells where its key is, and how far
 /// behind it its value.
 #[inline(always)]
-fn each(room: &mut Labels, count: u64, place: impl Fn(u32) -> Option<(u64, u32)>) -> Option<()> {
+fn each(
+    room: &mut Labels,
+    of: u32,
+    count: u64,
+    place: impl Fn(u32) -> Option<(u64, u32)>,
+) -> Option<()> {
     room.count = count as u32;
     let mut index = 0;
     let mut kept = 0_u32;
@@ -97,7 +111,7 @@ fn each(room: &mut Labels, count: u64, place: impl Fn(u32) -> Option<(u64, u32)>
             break;
         }
         if let Some((key, to_value)) = place(index) {
-            if read_label(kept, key, to_value) == 0 {
+            if read_label(kept, key, to_value, of) == 0 {
                 return None;
             }
             kept += 1;
@@ -113,9 +127,9 @@ fn each(room: &mut Labels, count: u64, place: impl Fn(u32) -> Option<(u64, u32)>
 /// 5.6) and not in each of 8 places: that took most of what it does for most programs.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn read_label(kept: u32, key: u64, to_value: u32) -> u32 {
+extern "C" fn read_label(kept: u32, key: u64, to_value: u32, of: u32) -> u32 {
     // SAFETY: as in `look_at_labels`.
-    let Some(room) = ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room }) else {
+    let Some(room) = ROOM.get_ptr_mut(of).map(|room| unsafe { &mut *room }) else {
         return 0;
     };
     let label = &mut room.labels[kept as usize & (MAX_LABELS - 1)];

@@ -5,8 +5,6 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use faulttrace_ebpf::{FaultIo, Inflight, STACK_SLOTS, StackValue, counter};
 
-use crate::config;
-
 /// The last fault that began on this CPU, or the thread with an entry in `INFLIGHT` that runs on
 /// it. A thread cannot change CPU without passing sched_switch, so one slot per CPU is enough, and
 /// a fault that never leaves the CPU costs one write.
@@ -86,8 +84,7 @@ pub struct Scratch {
     pub word: u64,
 }
 
-/// Room to capture a waker's stack in. Not [`Scratch`]: the interrupt that wakes may have come while
-/// another program worked there.
+/// Room to capture a waker's stack in.
 #[repr(C)]
 pub struct WakerScratch {
     pub frames: [u64; STACK_SLOTS],
@@ -224,12 +221,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 pub fn count(index: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
         // SAFETY: a pointer into this CPU's value; programs do not migrate.
-        let value = unsafe { &mut *value };
-        if config::PREEMPTED.load() != 0 {
-            add(value, 1);
-        } else {
-            *value += 1;
-        }
+        // Atomically, for they may preempt each other.
+        add(unsafe { &mut *value }, 1);
     }
 }
 
@@ -255,7 +248,7 @@ pub fn scratch(room: u32) -> Option<&'static mut Scratch> {
 /// This CPU's room for an entry that was taken, for `handled` alone.
 #[inline(always)]
 pub fn taken() -> Option<&'static mut Inflight> {
-    // SAFETY: as for `handled_scratch`.
+    // SAFETY: as for `scratch`.
     TAKEN.get_ptr_mut(0).map(|entry| unsafe { &mut *entry })
 }
 

@@ -23,8 +23,17 @@ pub struct PageKey {
     pub index: u64,
 }
 
-/// Room for what is being noted of pages, on each CPU: page cache and tracepoint run with preemption
-/// off, and nothing of it happens in interrupts.
+/// Who notes something of pages: each of these programs has its own room on each CPU, since they may be preempted
+/// by each other. Nothing of it happens in interrupts.
+pub mod room {
+    pub const ADDED: u32 = 0;
+    pub const REMOVED: u32 = 1;
+    pub const AROUND: u32 = 2;
+    pub const FAULT: u32 = 3;
+    pub const COUNT: u32 = 4;
+}
+
+/// Room for what is being noted of pages.
 #[repr(C)]
 pub struct Noting {
     pub key: PageKey,
@@ -38,6 +47,8 @@ pub struct Noting {
     pub asked: u64,
     /// Pages of the folio that is added.
     pub folio_pages: u32,
+    /// Whose this is, one of [`room`].
+    pub room: u32,
     /// How many of them were read ahead and are so no more: mapped now, or removed.
     pub were_ahead: u64,
     /// Of how many it is not remembered whether they were read ahead.
@@ -57,7 +68,7 @@ static PAGES: LruHashMap<PageKey, PageState> = LruHashMap::with_max_entries(262_
 #[map]
 static PAGES_ENTERED: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-static NOTING: PerCpuArray<Noting> = PerCpuArray::with_max_entries(1, 0);
+static NOTING: PerCpuArray<Noting> = PerCpuArray::with_max_entries(room::COUNT, 0);
 
 /// Nothing is known of a page.
 const UNSEEN: PageState = PageState {
@@ -79,11 +90,15 @@ const UNSEEN: PageState = PageState {
     },
 };
 
-/// This CPU's room.
+/// This CPU's room, for one program.
 #[inline(always)]
-pub fn noting() -> Option<&'static mut Noting> {
-    // SAFETY: the value lives as long as the map and belongs to this CPU, see `Noting`.
-    NOTING.get_ptr_mut(0).map(|noting| unsafe { &mut *noting })
+pub fn noting(room: u32) -> Option<&'static mut Noting> {
+    // SAFETY: the value lives as long as the map and belongs to this CPU and program, which does not run twice there.
+    let noting = NOTING
+        .get_ptr_mut(room)
+        .map(|noting| unsafe { &mut *noting })?;
+    noting.room = room;
+    Some(noting)
 }
 
 /// What is known of a file whose pages are watched.
@@ -130,25 +145,25 @@ pub fn folio_of(noting: &Noting) -> Option<(u64, u64)> {
 
 /// The page of [`Noting::key`] and those that follow were added to the page cache.
 #[inline(always)]
-pub fn note_added(pages: u64) {
-    each(pages, |index| {
-        added_one(index);
+pub fn note_added(noting: &Noting, pages: u64) {
+    each(noting, pages, |index| {
+        added_one(index, noting.room);
     });
 }
 
 /// They were removed from it.
 #[inline(always)]
-pub fn note_removed(pages: u64) {
-    each(pages, |index| {
-        removed_one(index);
+pub fn note_removed(noting: &Noting, pages: u64) {
+    each(noting, pages, |index| {
+        removed_one(index, noting.room);
     });
 }
 
 /// A fault may have mapped the page of [`Noting::key`] and those that follow.
 #[inline(always)]
-pub fn note_mapped(pages: u64) {
-    each(pages, |index| {
-        mapped_one(index);
+pub fn note_mapped(noting: &Noting, pages: u64) {
+    each(noting, pages, |index| {
+        mapped_one(index, noting.room);
     });
 }
 
@@ -157,8 +172,7 @@ pub fn note_mapped(pages: u64) {
 pub const MOST: u64 = 512;
 
 #[inline(always)]
-fn each(pages: u64, note: impl Fn(u64)) {
-    let Some(noting) = noting() else { return };
+fn each(noting: &Noting, pages: u64, note: impl Fn(u64)) {
     let first = noting.key.index;
     let mut page = 0;
     while page < MOST {
@@ -174,8 +188,8 @@ fn each(pages: u64, note: impl Fn(u64)) {
 /// of the pages of a folio (kernel commit 51c39bb1d5d1, 5.6).
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn added_one(index: u64) -> u32 {
-    let Some(noting) = noting() else { return 0 };
+extern "C" fn added_one(index: u64, room: u32) -> u32 {
+    let Some(noting) = noting(room) else { return 0 };
     noting.key.index = index;
     let ahead = if noting.asked == NOT_ASKED || noting.asked == index {
         read_ahead::NO
@@ -206,8 +220,8 @@ extern "C" fn added_one(index: u64) -> u32 {
 /// See [`added_one`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn removed_one(index: u64) -> u32 {
-    let Some(noting) = noting() else { return 0 };
+extern "C" fn removed_one(index: u64, room: u32) -> u32 {
+    let Some(noting) = noting(room) else { return 0 };
     noting.key.index = index;
     let Some(page) = PAGES.get_ptr_mut(&noting.key) else {
         noting.fresh = UNSEEN;
@@ -236,8 +250,8 @@ extern "C" fn removed_one(index: u64) -> u32 {
 /// See [`added_one`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn mapped_one(index: u64) -> u32 {
-    let Some(noting) = noting() else { return 0 };
+extern "C" fn mapped_one(index: u64, room: u32) -> u32 {
+    let Some(noting) = noting(room) else { return 0 };
     noting.key.index = index;
     let Some(page) = PAGES.get_ptr_mut(&noting.key) else {
         noting.unknown += u64::from(has_forgotten());

@@ -154,7 +154,7 @@ fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
 }
 
 /// Settings and facts that are numbers or yes and no.
-fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 20] {
+fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 19] {
     let filter = &settings.filter;
     let comm = filter.comm.as_ref();
     [
@@ -172,7 +172,6 @@ fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 20
             "BEGINS_BY_EVENT",
             u32::from(begins_by_event(settings, types)),
         ),
-        ("PREEMPTED", u32::from(programs_are_preempted())),
         (
             "BEGINS_MAY_BE_SKIPPED",
             u32::from(begins_by_event(settings, types) || programs_are_preempted()),
