@@ -1,6 +1,6 @@
 //! `handle_mm_fault` returned: the exact end of a fault, where the kernel allows fexit programs.
 //!
-//! Unlike the other programs this one can be preempted (since kernel commit af449901b84c, 5.11, only
+//! This one can be preempted, as others can since Linux 7.0 (since kernel commit af449901b84c, 5.11, only
 //! migration is disabled around it), though not by itself (ca06f55b9002, 5.12: a second run on the
 //! same CPU is left out, and the fault then ends as it does without). So it takes the entry out of
 //! the other programs' sight before it ends the fault.

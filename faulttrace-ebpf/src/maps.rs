@@ -237,7 +237,7 @@ pub fn slot() -> Option<&'static mut Slot> {
 /// This CPU's room for a stack, for one program (`room`).
 #[inline(always)]
 pub fn scratch(room: u32) -> Option<&'static mut Scratch> {
-    // SAFETY: as for the slot; the kernel runs no second instance of a program within the first.
+    // SAFETY: as for the slot; each program has its own, and does not run twice on a CPU.
     let scratch = SCRATCH
         .get_ptr_mut(room)
         .map(|scratch| unsafe { &mut *scratch })?;

@@ -15,6 +15,8 @@ use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::{Work, binary};
 use faulttrace_tests::harness::{Bench, emulated, start};
 
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+
 #[test]
 fn causes_are_told_from_each_other() {
     let bench = start();
@@ -70,6 +72,14 @@ fn same_pages(matrix: &mut Matrix) {
 fn copied(matrix: &mut Matrix) {
     let _reserved = HugePages::reserve(1);
     let work = Work::start(["huge-copy", "--waits=30", "--copies=3000"]);
+    let of_huge_pages = |name| std::fs::read_to_string(format!("{HUGE_PAGES}/{name}")).expect(name);
+    for name in ["free_hugepages", "nr_overcommit_hugepages"] {
+        assert_eq!(
+            of_huge_pages(name).trim_end(),
+            "0",
+            "{name}: none may be left"
+        );
+    }
     let file = format!("/proc/{}/fd/{}", work.pid(), work.ready.places["file"]);
     let mappings = if emulated() { 1_000 } else { 20_000 };
     let mut holder = Work::start([

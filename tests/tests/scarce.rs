@@ -14,8 +14,27 @@ use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::mem::keep_what_is_mapped;
 
 const MIB: u64 = 1 << 20;
-/// How eager the kernel is to move pages together before somebody wants it.
-const PROACTIVE: &str = "/proc/sys/vm/compaction_proactiveness";
+
+/// Pages are moved together only by who needs it, until dropped.
+struct ByNeedAlone {
+    before: String,
+}
+
+impl ByNeedAlone {
+    const FILE: &str = "/proc/sys/vm/compaction_proactiveness";
+
+    fn new() -> Self {
+        let before = fs::read_to_string(Self::FILE).expect("compaction_proactiveness");
+        fs::write(Self::FILE, "0").expect("set compaction_proactiveness");
+        Self { before }
+    }
+}
+
+impl Drop for ByNeedAlone {
+    fn drop(&mut self) {
+        let _back = fs::write(Self::FILE, &self.before);
+    }
+}
 
 /// Memory that nobody else can have, given back on drop: reserved for huge pages.
 struct Taken;
@@ -77,9 +96,11 @@ fn who_moves_pages_together_waits_in_compaction() {
     let _bench = start();
     let work = Work::start(["huge", "--waits=20", "--pages=200"]);
     get_ready();
-    // Nobody else is to move pages together.
-    fs::write(PROACTIVE, "0").expect("compaction_proactiveness");
-    let pages = (meminfo("MemAvailable") - 96 * MIB) / 4096;
+    let _by_need = ByNeedAlone::new();
+    let pages = meminfo("MemAvailable")
+        .checked_sub(96 * MIB)
+        .expect("more memory")
+        / 4096;
     let mut pieces = Work::start(["pieces", &format!("--pages={pages}"), "--mappings=1000"]);
     pieces.go();
     let mut matrix = Matrix::default();

@@ -1,6 +1,6 @@
 //! The process that reads programs and libraries for the tracer, and the tracer's side of it.
 //!
-//! One question at a time: a message with a number for the file, what is asked and an offset, with the
+//! The process greets when it is there. Then one question at a time: a message with a number for the file, what is asked and an offset, with the
 //! file's descriptor when it is asked about for the first time; the answer is JSON. If the process dies or
 //! does not answer, another process is started, and the file that was asked about is read without
 //! its debug information from then on, or not at all if that was no better.
@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,6 +36,9 @@ pub const ARGUMENT: &str = "__names-helper";
 
 /// How long an answer may take: large debug information takes seconds.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// How long the end of a process may take that was killed, and how long to rest between two looks.
+const END_WAIT: Duration = Duration::from_secs(1);
+const END_PAUSE: Duration = Duration::from_millis(1);
 /// Longest answer; the socket's buffer takes more.
 const MAX_ANSWER: usize = 128 * 1024;
 /// Memory that the helper may allocate; files are mapped besides.
@@ -195,8 +199,24 @@ impl Process {
             sent: HashMap::new(),
         };
         // Its greeting: from now on it has none of our descriptors.
-        let () = process.receive()?;
-        Ok(process)
+        match process.receive() {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                process.end();
+                Err(error)
+            }
+        }
+    }
+
+    /// Kills it and waits until it has ended, though not for ever: a file system may hang it.
+    fn end(mut self) {
+        let _ = self.child.kill();
+        let deadline = Instant::now() + END_WAIT;
+        while let Ok(None) = self.child.try_wait()
+            && Instant::now() < deadline
+        {
+            thread::sleep(END_PAUSE);
+        }
     }
 
     fn ask<T: DeserializeOwned>(

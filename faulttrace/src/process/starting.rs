@@ -5,21 +5,16 @@
 //! detached meanwhile, by closing its link, stays attached until then: 22 ms on a guest that preempts itself, in
 //! which faults were told that no account has.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How long to wait for them: whoever ends a session waits for it to be over.
-const PATIENCE: Duration = Duration::from_millis(500);
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many children may still have copies.
 static STARTING: Mutex<usize> = Mutex::new(0);
-static STARTED: Condvar = Condvar::new();
 
 fn locked() -> MutexGuard<'static, usize> {
     STARTING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child is being started; dropped when it has shown that its exec is through, or has ended.
+/// A child is being started; to be dropped when it has shown that its exec is through, or that it has ended.
 pub(super) struct Starting;
 
 impl Starting {
@@ -33,73 +28,72 @@ impl Starting {
 impl Drop for Starting {
     fn drop(&mut self) {
         *locked() -= 1;
-        STARTED.notify_all();
     }
 }
 
 /// While it lives, no child is started.
+#[must_use]
 pub struct Alone {
-    /// Children that were not through in time.
-    still_starting: MutexGuard<'static, usize>,
+    _none_begins: MutexGuard<'static, usize>,
 }
 
-/// Waits until no child has copies of descriptors any more, half a second at most.
-pub fn alone() -> Alone {
-    let alone = alone_within(PATIENCE);
-    if *alone.still_starting > 0 {
+/// No child has copies of descriptors; `None` if one may, unless there is no more time to wait for it.
+pub fn alone(out_of_patience: bool) -> Option<Alone> {
+    let starting = locked();
+    if *starting > 0 && !out_of_patience {
+        return None;
+    }
+    if *starting > 0 {
         log::warn!(
             "a helper is still being started: what is detached now stays attached until it is through"
         );
     }
-    alone
-}
-
-fn alone_within(patience: Duration) -> Alone {
-    let waited = STARTED.wait_timeout_while(locked(), patience, |starting| *starting > 0);
-    let (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    Alone {
-        still_starting: guard,
-    }
+    Some(Alone {
+        _none_begins: starting,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Other tests start children, too.
+    fn alone_at_last() -> Alone {
+        let deadline = Instant::now() + LONG;
+        loop {
+            match alone(Instant::now() > deadline) {
+                Some(alone) => return alone,
+                None => thread::yield_now(),
+            }
+        }
+    }
 
     /// One test: what is counted is of the whole process.
     #[test]
     fn who_wants_to_be_alone_waits_for_children_and_they_for_it() {
-        const LONG: Duration = Duration::from_secs(60);
         let begun = Starting::begin();
-        assert!(
-            *alone_within(Duration::ZERO).still_starting >= 1,
-            "out of patience"
-        );
-        let (sender, receiver) = channel();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let alone = alone_within(LONG);
-                sender
-                    .send(*alone.still_starting)
-                    .expect("somebody listens");
-                drop(alone);
-            });
-            drop(begun);
-            assert_eq!(receiver.recv_timeout(LONG), Ok(0), "all are through");
-        });
-        let alone = alone_within(LONG);
+        assert!(alone(false).is_none(), "one is being started");
+        assert!(alone(true).is_some(), "out of patience");
+        drop(begun);
+        let alone = alone_at_last();
         let (sender, receiver) = channel();
         thread::scope(|scope| {
             scope.spawn(move || {
+                sender.send("about to begin").expect("somebody listens");
                 drop(Starting::begin());
-                sender.send(()).expect("somebody listens");
+                sender.send("begun").expect("somebody listens");
             });
-            assert!(receiver.try_recv().is_err(), "it waits");
+            assert_eq!(receiver.recv_timeout(LONG), Ok("about to begin"));
+            let meanwhile = receiver.recv_timeout(Duration::from_millis(100));
+            assert_eq!(meanwhile, Err(RecvTimeoutError::Timeout));
             drop(alone);
-            assert_eq!(receiver.recv_timeout(LONG), Ok(()));
+            assert_eq!(receiver.recv_timeout(LONG), Ok("begun"));
         });
     }
 }

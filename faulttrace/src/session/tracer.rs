@@ -4,6 +4,7 @@
 mod ahead;
 mod cache;
 mod ends;
+mod finish;
 pub(super) mod go;
 mod look;
 pub(super) mod samples;
@@ -26,16 +27,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
 use self::go::Go;
-use self::samples::{Now, Samples};
+use self::samples::Samples;
 use super::accounting::Accounts;
 use super::stuck::StuckThreads;
 use super::targets::Awaited;
 use crate::ingest::{Clock, Decoded, Enricher, Malformed, Stacks, decode, name_of};
-use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record, Transport};
+use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record};
 use crate::privileges;
 use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack, RunningKernel};
 use crate::process::kernel::{self, KernelSymbols};
-use crate::process::{starting, threads};
+use crate::process::threads;
 
 /// How long the ring may rest before it is looked at.
 const REST_MS: u16 = 10;
@@ -192,54 +193,6 @@ impl Tracer {
             }
         }
         self.finish(progress)
-    }
-
-    /// Detach, drain, account. The order matters: after detaching nothing is added to the ring, so
-    /// that received + lost = emitted can be checked.
-    fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
-        let alone = starting::alone();
-        let before = self.probe.inflight();
-        self.end_ns = Clock::monotonic_ns();
-        let now = Now::new(&before, &self.stuck, self.end_ns);
-        self.samples.ask_last(&now);
-        self.probe.detach_majors()?;
-        progress.majors_over_ns = Some(Clock::monotonic_ns());
-        self.accounts.read_ends();
-        self.probe.detach();
-        drop(alone);
-        while self.drain(&mut progress)? > 0 {
-            self.hand_over(&mut progress);
-        }
-        // Of what is in there still, nobody can have told the end.
-        let mut still = self.probe.inflight();
-        for entry in &mut still {
-            self.go.complete(entry);
-            if let Some(report) = self.stuck.look_last(entry, self.end_ns) {
-                let stuck = self.stuck_report(entry, self.end_ns, report);
-                progress.batch.push(Record::Stuck(stuck));
-            }
-        }
-        self.ask_fills(&mut progress)?;
-        self.ask_read_ahead(true, &mut progress)?;
-        let now = Now::new(&still, &self.stuck, self.end_ns);
-        self.samples.take_last(&now);
-        self.release_samples(0, &mut progress);
-        self.tell_losses(&mut progress)?;
-        log::info!("the programs counted: {}", progress.told.bookkeeping());
-        let accounts = std::mem::take(&mut self.accounts).close();
-        progress
-            .batch
-            .extend(accounts.into_iter().map(Record::Accounting));
-        let emitted = progress.told.get(counter::FAULTS_EMITTED);
-        let lost = progress.told.get(counter::FAULTS_LOST);
-        let transport = Transport {
-            emitted,
-            received: progress.received,
-            lost,
-        };
-        progress.batch.push(Record::Transport(transport));
-        self.hand_over(&mut progress);
-        Ok(())
     }
 
     /// Takes what is in the ring; returns how many records that were.

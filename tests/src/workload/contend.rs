@@ -39,6 +39,15 @@ pub fn run(args: &ContendArgs) {
         .contend(&[Way(0, Crowd::punch)]);
 }
 
+/// Stops on drop.
+struct Stopped<'a>(&'a AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A CPU, and what is done there.
 pub struct Way(pub usize, pub fn(&Crowd));
 
@@ -78,8 +87,9 @@ impl Crowd {
                     }
                 });
             }
+            // Also if the harness is gone, so that the threads end.
+            let _stopped = Stopped(&stop);
             wait_line("stop");
-            stop.store(true, Ordering::Relaxed);
         });
         done_then_exit(&before.done(Vec::new()));
     }

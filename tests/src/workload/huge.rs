@@ -7,7 +7,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pause};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pause};
 
 use crate::mem::{HUGE_PAGE, Mapping, PAGE};
 use crate::truth::{Counters, Done, Touch, Worker};
@@ -81,14 +81,18 @@ pub fn copies(args: &HugeCopyArgs) {
 
 /// A child that has all that this process has, until it is killed.
 fn child_that_waits() -> Pid {
+    let parent = getpid();
     // SAFETY: this process has one thread, so the child can do whatever the parent could.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             let _ = set_pdeathsig(Signal::SIGKILL);
-            loop {
+            // Otherwise it is gone already.
+            while getppid() == parent {
                 pause();
             }
+            // SAFETY: ends the child at once, without the parent's buffers and handlers.
+            unsafe { libc::_exit(0) }
         }
     }
 }
