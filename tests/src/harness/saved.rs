@@ -143,9 +143,13 @@ pub fn attempt<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended
     run_to_end(arguments)
 }
 
-/// What SQLite's own shell answers.
+/// What SQLite's own shell answers, which waits while somebody writes.
 pub fn sqlite(path: &Path, sql: &str) -> String {
-    must("sqlite3", [path.as_os_str(), OsStr::new(sql)])
+    let wait = ["-cmd", ".timeout 10000"].map(OsStr::new);
+    must(
+        "sqlite3",
+        wait.into_iter().chain([path.as_os_str(), OsStr::new(sql)]),
+    )
 }
 
 /// Panics unless SQLite finds the file in order.

@@ -17,6 +17,8 @@ tool can query, that needs nothing beside itself, and that is read without privi
 sqlite3 FILE.faulttrace 'SELECT * FROM file_totals'
 ```
 
+While it is being written, it is locked for a moment now and then; `sqlite3 -cmd '.timeout 10000'` waits.
+
 ## Rules
 
 - **Times** are in nanoseconds. Columns named `…_ns` in `meta` and in views are Unix time or
