@@ -341,7 +341,7 @@ const REASONS: [(&str, &str); 45] = [
     ),
     (
         "ended_while_attaching",
-        "minor faults that ended while faulttrace attached or detached",
+        "faults that ended while faulttrace attached or detached",
     ),
     ("filtered_majors", "of these: major faults"),
     (
