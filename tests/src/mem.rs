@@ -116,6 +116,12 @@ impl Mapping {
         })
     }
 
+    /// The first page at which a huge one can begin.
+    pub fn first_huge_page(&self) -> usize {
+        let base = self.base as usize;
+        (base.next_multiple_of(HUGE_PAGE) - base) / PAGE
+    }
+
     /// Bytes mapped.
     pub fn len(&self) -> usize {
         self.len

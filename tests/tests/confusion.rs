@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use faulttrace_tests::frozen::Stutter;
 use faulttrace_tests::harness::cgroup::MemoryGroup;
-use faulttrace_tests::harness::disk::{LoopDisk, QueueSetting, SwapFile, create, evict};
+use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, create, depth, evict};
 use faulttrace_tests::harness::matrix::{Known, Matrix, judge};
 use faulttrace_tests::harness::memory::{HugePages, ZramSwap};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
@@ -188,7 +188,7 @@ fn memory(bench: &Bench, matrix: &mut Matrix) {
     let work = Work::start_command("grow", &mut command);
     // Swapping out takes time, and only a few pages can be on their way: so who wants more than the limit
     // has to wait. In cgroups of version 2, reclaim itself does not wait for pages being written.
-    let _depth = QueueSetting::depth(disk.name(), 4);
+    let _depth = depth(disk.name(), 4);
     let _slow = Stutter::new(outer.path(), Duration::from_millis(5));
     judge(
         matrix,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use faulttrace_tests::harness::blocks::BlockEvents;
 use faulttrace_tests::harness::disk::{
-    LoopDevice, LoopDisk, QueueSetting, bytes_read, create, evict, numbers,
+    LoopDevice, LoopDisk, bytes_read, create, depth, evict, numbers,
 };
 use faulttrace_tests::harness::reads::{agree, check_single_page, sum, totals, with_io};
 use faulttrace_tests::harness::record::{Fault, Io, Record};
@@ -205,7 +205,7 @@ fn stuck_threads_say_whether_their_device_has_the_read() {
     let bench = start();
     let slow = SlowFs::with_delay(&bench, 0);
     let device = LoopDevice::over(slow.file());
-    let _depth = QueueSetting::depth(device.name(), 4);
+    let _depth = depth(device.name(), 4);
     let (number, pages) = (numbers(device.name()), ["--touches=1", "--stride=8"]);
     let six = ["touch", device.node(), "--threads=6"];
     let mut work = Work::start([&six[..], &pages].concat());
@@ -261,7 +261,7 @@ fn busy(bench: &Bench) {
     let (file, other) = (disk.path().join("data"), disk.path().join("other"));
     create(&file, TOUCHES * STRIDE);
     create(&other, 16_384);
-    let _depth = QueueSetting::depth(disk.name(), 4);
+    let _depth = depth(disk.name(), 4);
     let path = file.to_str().expect("our own path");
     let mut work = touch(path, &[]);
     evict(&file);

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use faulttrace_tests::harness::cgroup::IoGroup;
-use faulttrace_tests::harness::disk::{LoopDisk, QueueSetting, create, evict, numbers};
+use faulttrace_tests::harness::disk::{LoopDisk, create, evict, largest_request, numbers};
 use faulttrace_tests::harness::reads::{agree, sum, with_io};
 use faulttrace_tests::harness::record::Record;
 use faulttrace_tests::harness::saved::report;
@@ -134,7 +134,7 @@ fn reads_that_are_held_back_and_too_large_for_the_device_are_whole() {
     let bench = start();
     let disk = LoopDisk::new(&bench, 64, 128);
     create(&disk.path().join("data"), TOUCHES * STRIDE);
-    let _largest = QueueSetting::largest_request(disk.name(), LARGEST_KIB);
+    let _largest = largest_request(disk.name(), LARGEST_KIB);
     let group = IoGroup::new();
     group.limit_reads(&numbers(disk.name()), LIMIT);
     let found = touch(&disk, Some(&group), &["--advise=none"], &[]);

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use faulttrace_tests::harness::disk::{LoopDisk, create, evict};
 use faulttrace_tests::harness::process::{Running, must, until};
+use faulttrace_tests::harness::setting::Setting;
 use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::tracer::{Trace, Tracer};
 use faulttrace_tests::harness::work::Work;
@@ -32,23 +33,6 @@ fn near(trace: &Trace, what: &str, ours: u64, theirs: u64, slack_ns: u64) {
     });
 }
 
-/// Delay accounting is switched on as long as this lives.
-struct Accounting(String);
-
-impl Accounting {
-    fn on() -> Self {
-        let before = fs::read_to_string(DELAY_ACCOUNTING).expect("CONFIG_TASK_DELAY_ACCT");
-        fs::write(DELAY_ACCOUNTING, "1").expect("switch delay accounting on");
-        Self(before)
-    }
-}
-
-impl Drop for Accounting {
-    fn drop(&mut self) {
-        let _as_before = fs::write(DELAY_ACCOUNTING, &self.0);
-    }
-}
-
 /// Time that a process's main thread waited for block I/O, ns: `delayacct_blkio_ticks` of
 /// proc_pid_stat(5).
 fn block_io_ns(pid: u32) -> u64 {
@@ -64,7 +48,7 @@ fn block_io_ns(pid: u32) -> u64 {
 #[test]
 fn waits_for_the_disk_are_within_those_of_delay_accounting() {
     let bench = start();
-    let _accounting = Accounting::on();
+    let _accounting = Setting::set(DELAY_ACCOUNTING, "1");
     let disk = LoopDisk::new(&bench, 96, 0);
     let file = disk.path().join("data");
     create(&file, 16_384);

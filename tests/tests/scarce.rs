@@ -4,37 +4,17 @@
 use std::fs;
 use std::process::Command;
 
-use faulttrace_tests::harness::disk::{QueueSetting, SwapFile, create, disk_of, evict};
+use faulttrace_tests::harness::disk::{SwapFile, create, depth, disk_of, evict};
 use faulttrace_tests::harness::matrix::{Matrix, judge};
 use faulttrace_tests::harness::memory::set_reserved;
 use faulttrace_tests::harness::process::{meminfo, pid_of_run};
+use faulttrace_tests::harness::setting::Setting;
 use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
 use faulttrace_tests::mem::keep_what_is_mapped;
 
 const MIB: u64 = 1 << 20;
-
-/// Pages are moved together only by who needs it, until dropped.
-struct ByNeedAlone {
-    before: String,
-}
-
-impl ByNeedAlone {
-    const FILE: &str = "/proc/sys/vm/compaction_proactiveness";
-
-    fn new() -> Self {
-        let before = fs::read_to_string(Self::FILE).expect("compaction_proactiveness");
-        fs::write(Self::FILE, "0").expect("set compaction_proactiveness");
-        Self { before }
-    }
-}
-
-impl Drop for ByNeedAlone {
-    fn drop(&mut self) {
-        let _back = fs::write(Self::FILE, &self.before);
-    }
-}
 
 /// Memory that nobody else can have, given back on drop: reserved for huge pages.
 struct Taken;
@@ -77,7 +57,7 @@ fn who_makes_room_waits_in_direct_reclaim() {
     // On the machine's own disk: a loop device needs memory to write, and here there is none.
     let _swap = SwapFile::new(bench.path(), 192);
     // Only a few pages can be on their way there, so that whoever reclaims has to wait.
-    let _depth = QueueSetting::depth(&disk_of(bench.path()), 4);
+    let _depth = depth(&disk_of(bench.path()), 4);
     let work = Work::start(["grow", "--pages=40000"]);
     let _taken = Taken::all_but(96 * MIB);
     let mut matrix = Matrix::default();
@@ -96,7 +76,8 @@ fn who_moves_pages_together_waits_in_compaction() {
     let _bench = start();
     let work = Work::start(["huge", "--waits=20", "--pages=200"]);
     get_ready();
-    let _by_need = ByNeedAlone::new();
+    // Pages are to be moved together only by who needs it.
+    let _by_need = Setting::set("/proc/sys/vm/compaction_proactiveness", "0");
     let pages = meminfo("MemAvailable")
         .checked_sub(96 * MIB)
         .expect("more memory")

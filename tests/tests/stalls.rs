@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use faulttrace_tests::clock::{monotonic_ns, unix_ns};
 use faulttrace_tests::frozen::Stutter;
 use faulttrace_tests::harness::cgroup::MemoryGroup;
-use faulttrace_tests::harness::disk::{LoopDisk, QueueSetting, SwapFile};
+use faulttrace_tests::harness::disk::{LoopDisk, SwapFile, depth};
 use faulttrace_tests::harness::record::{Record, Sample, Stall};
 use faulttrace_tests::harness::saved::{SavedTrace, report};
 use faulttrace_tests::harness::slow::{Options, SlowFs};
@@ -320,7 +320,7 @@ fn the_pressure_of_samples_is_that_of_the_targets_cgroup() {
     let mut tracer = Tracer::of(work.pid());
     // Swapping out takes time, and only a few pages can be on their way: so who wants more than the limit has to
     // wait.
-    let _depth = QueueSetting::depth(disk.name(), 4);
+    let _depth = depth(disk.name(), 4);
     let slow = Stutter::new(outer.path(), Duration::from_millis(5));
     let done = work.run();
     drop(slow);

@@ -1,8 +1,8 @@
 //! The process that reads programs and libraries for the tracer, and the tracer's side of it.
 //!
-//! The process greets when it is there. Then one question at a time: a message with a number for the file, what is asked and an offset, with the
-//! file's descriptor when it is asked about for the first time; the answer is JSON. If the process dies or
-//! does not answer, another process is started, and the file that was asked about is read without
+//! The process greets when it is there. Then one question at a time: a message with a number for the file,
+//! what is asked and an offset, with the file's descriptor when it is asked about for the first time; the
+//! answer is JSON. If the process dies or does not answer, another process is started, and the file that was asked about is read without
 //! its debug information from then on, or not at all if that was no better.
 
 use std::collections::{HashMap, HashSet};

@@ -10,6 +10,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::mount::{MntFlags, umount2};
 
 use super::process::{must, until};
+use super::setting::Setting;
 use super::{Bench, SOON};
 use crate::frozen;
 use crate::mem::{Mapping, PAGE};
@@ -153,48 +154,23 @@ pub fn bytes_read(name: &str) -> u64 {
     sectors.expect("a number of sectors") * 512
 }
 
-/// A setting of a device's queue, until dropped: a loop device would keep it for whoever has it next.
-pub struct QueueSetting {
-    file: PathBuf,
-    before: String,
+/// How many requests a device takes at once; more wait. A loop device would keep it for whoever has it next.
+#[must_use]
+pub fn depth(name: &str, requests: u32) -> [Setting; 2] {
+    let scheduler = Setting::set(queue(name, "scheduler"), "none");
+    let depth = Setting::set(queue(name, "nr_requests"), &requests.to_string());
+    // Put back in this order: a scheduler brings a depth of its own.
+    [depth, scheduler]
 }
 
-impl QueueSetting {
-    fn set(name: &str, setting: &str, value: &str) -> QueueSetting {
-        let file = PathBuf::from(format!("/sys/block/{name}/queue/{setting}"));
-        let before = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{setting}: {error}"));
-        fs::write(&file, value).unwrap_or_else(|error| panic!("set {setting}: {error}"));
-        // Of several values to choose from, the chosen one is in brackets.
-        let chosen = before
-            .split_once('[')
-            .and_then(|(_, rest)| rest.split_once(']'));
-        let before = chosen
-            .map_or(before.trim_end(), |(chosen, _)| chosen)
-            .to_owned();
-        QueueSetting { file, before }
-    }
-
-    /// How many requests the device takes at once; more wait.
-    #[must_use]
-    pub fn depth(name: &str, requests: u32) -> [QueueSetting; 2] {
-        let scheduler = Self::set(name, "scheduler", "none");
-        // Put back in this order: a scheduler brings a depth of its own.
-        [
-            Self::set(name, "nr_requests", &requests.to_string()),
-            scheduler,
-        ]
-    }
-
-    /// How large a request may be; larger reads are split.
-    pub fn largest_request(name: &str, kib: u32) -> QueueSetting {
-        Self::set(name, "max_sectors_kb", &kib.to_string())
-    }
+/// How large a request of a device may be; larger reads are split.
+#[must_use]
+pub fn largest_request(name: &str, kib: u32) -> Setting {
+    Setting::set(queue(name, "max_sectors_kb"), &kib.to_string())
 }
 
-impl Drop for QueueSetting {
-    fn drop(&mut self) {
-        let _back = fs::write(&self.file, &self.before);
-    }
+fn queue(name: &str, setting: &str) -> PathBuf {
+    PathBuf::from(format!("/sys/block/{name}/queue/{setting}"))
 }
 
 /// A loop device without a file system, read-only.

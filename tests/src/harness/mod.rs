@@ -18,6 +18,7 @@ pub mod programs;
 pub mod reads;
 pub mod record;
 pub mod saved;
+pub mod setting;
 pub mod slow;
 pub mod tracer;
 pub mod work;

@@ -97,13 +97,18 @@ impl Crowd {
     /// Empties the part: the kernel goes through all its mappings, with the lock held for reading, or for writing with
     /// huge pages (mm/memory.c, unmap_mapping_pages; fs/hugetlbfs/inode.c, hugetlbfs_punch_hole).
     pub fn punch(&self) {
-        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let at = |pages: usize| i64::try_from(pages * PAGE).expect("a place in a file");
-        fallocate(&self.file, how, at(self.first), at(self.pages)).expect("punch a hole");
+        empty(&self.file, self.first, self.pages);
     }
 
     /// Maps it once more: that wants the lock for writing, and while it waits, nobody else is let in for reading.
     pub fn map(&self) {
         Mapping::file_part(&self.file, self.first, self.pages).expect("map it once more");
     }
+}
+
+/// Makes a hole of these pages.
+pub fn empty(file: &File, first: usize, pages: usize) {
+    let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let at = |pages: usize| i64::try_from(pages * PAGE).expect("a place in a file");
+    fallocate(file, how, at(first), at(pages)).expect("punch a hole");
 }

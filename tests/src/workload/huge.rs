@@ -29,8 +29,7 @@ pub struct HugeArgs {
 /// Runs the workload.
 pub fn new_pages(args: &HugeArgs) {
     let memory = Mapping::huge((args.pages + 1) * HUGE_PAGE).expect("anonymous memory");
-    let base = memory.at(0) as usize;
-    let first = (base.next_multiple_of(HUGE_PAGE) - base) / PAGE;
+    let first = memory.first_huge_page();
     let mut next = (0..args.pages).map(|page| first + page * HUGE_PAGE / PAGE);
     ready_then_go(&ready_to_touch(vec![tid()], &memory));
     done_then_exit(&touch_until(args.waits, || {

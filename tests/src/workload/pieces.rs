@@ -7,7 +7,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::mem::{Mapping, PAGE};
-use crate::workload::contend::{Crowd, Way};
+use crate::workload::contend::{Crowd, Way, empty};
 
 /// Take all memory in pieces, and keep the lock of their mappings taken until a line arrives.
 #[derive(Debug, clap::Args)]
@@ -27,11 +27,10 @@ const PIECE: usize = 32;
 pub fn run(args: &PiecesArgs) {
     let file =
         File::from(memfd_create(c"pieces", MFdFlags::MFD_CLOEXEC).expect("a file in memory"));
-    let bytes = |pages: usize| i64::try_from(pages * PAGE).expect("a place in a file");
-    fallocate(&file, FallocateFlags::empty(), 0, bytes(args.pages)).expect("take memory");
-    let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let bytes = i64::try_from(args.pages * PAGE).expect("a length");
+    fallocate(&file, FallocateFlags::empty(), 0, bytes).expect("take memory");
     for page in (0..args.pages).step_by(PIECE) {
-        fallocate(&file, punch, bytes(page + 1), bytes(PIECE - 1)).expect("give pages back");
+        empty(&file, page + 1, PIECE - 1);
     }
     // Pages that nobody has mapped are moved without the lock.
     let mapping = Mapping::file(&file).expect("map it");

@@ -29,8 +29,7 @@ const ENOUGH: usize = usize::MAX;
 /// Runs the workload.
 pub fn run(args: &SplitArgs) {
     let memory = Mapping::huge(2 * HUGE * PAGE).expect("anonymous memory");
-    let base = memory.at(0) as usize / PAGE;
-    let first = base.next_multiple_of(HUGE) - base;
+    let first = memory.first_huge_page();
     // Which split is wanted, from 1; and how many were made. Neither thread sleeps for the other: each
     // sleep is a fault's.
     let (wanted, split) = (AtomicUsize::new(0), AtomicUsize::new(0));
