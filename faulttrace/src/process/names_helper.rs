@@ -2,47 +2,34 @@
 //!
 //! The process greets when it is there. Then one question at a time: a message with a number for the file,
 //! what is asked and an offset, with the file's descriptor when it is asked about for the first time; the
-//! answer is JSON. If the process dies or does not answer, another process is started, and the file that was asked about is read without
-//! its debug information from then on, or not at all if that was no better.
+//! answer is JSON. If the process dies or does not answer, another process is started, and the file that was
+//! asked about is read without its debug information from then on, or not at all if that was no better. If no
+//! process can be started, no file is to blame, and it is tried again a while later.
 
-use std::collections::{HashMap, HashSet};
+mod process;
+mod serve;
+
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::thread;
+use std::io;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
-    recvmsg, send, sendmsg, socketpair,
-};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::process::Process;
+pub use self::serve::serve;
 use super::build_id;
-use super::elf_names::{ElfFrame, Names, Reader};
+use super::elf_names::{ElfFrame, Names};
 use super::go::runtime::GoRuntime;
 use super::maps::FileId;
-use super::starting::Starting;
-use crate::privileges;
 
 /// The only argument of this program when it is to be the helper. Not for users.
 pub const ARGUMENT: &str = "__names-helper";
 
-/// How long an answer may take: large debug information takes seconds.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
-/// How long the end of a process may take that was killed, and how long to rest between two looks.
-const END_WAIT: Duration = Duration::from_secs(1);
-const END_PAUSE: Duration = Duration::from_millis(1);
+/// How long none is started after one could not be.
+const START_PAUSE: Duration = Duration::from_secs(10);
 /// Longest answer; the socket's buffer takes more.
 const MAX_ANSWER: usize = 128 * 1024;
-/// Memory that the helper may allocate; files are mapped besides.
-const MAX_DATA: u64 = 2 << 30;
 /// A file's number, what is asked about it, and an offset.
 const QUESTION_BYTES: usize = 16;
 
@@ -91,17 +78,38 @@ impl About {
 #[derive(Default)]
 pub(super) struct Helper {
     process: Option<Process>,
+    /// When one could not be started.
+    not_started: Option<Instant>,
     /// Files whose debug information cannot be read.
     without_debug: HashSet<FileId>,
     /// Files whose tables for unwinding cannot be read.
     without_callers: HashSet<FileId>,
 }
 
-struct Process {
-    child: Child,
-    socket: OwnedFd,
-    /// Numbers of the files that it has.
-    sent: HashMap<FileId, u32>,
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// Nobody was asked.
+    #[error("the process that reads names cannot be started: {0}")]
+    NotStarted(io::Error),
+    /// Nor is it tried: it failed a short while ago, which was told.
+    #[error("the process that reads names could not be started a short while ago")]
+    Paused,
+    /// Who was asked is dead or does not answer: the file may be why.
+    #[error(transparent)]
+    Silent(#[from] io::Error),
+}
+
+impl Unanswered {
+    /// Says what is left out and why; whether the file is to blame.
+    fn tell(&self, left_out: &str) -> bool {
+        match self {
+            Unanswered::NotStarted(_) => log::warn!("names are left out for now: {self}"),
+            Unanswered::Paused => {}
+            Unanswered::Silent(_) => log::warn!("{left_out}: {self}"),
+        }
+        matches!(self, Unanswered::Silent(_))
+    }
 }
 
 impl Names for Helper {
@@ -110,14 +118,16 @@ impl Names for Helper {
             match self.ask(Some(id), file, About::Debug, offset) {
                 Ok(found) => return found,
                 Err(error) => {
-                    log::warn!("debug information of a file is left out: {error}");
+                    if !error.tell("debug information of a file is left out") {
+                        return None;
+                    }
                     self.without_debug.insert(id);
                 }
             }
         }
         self.ask(Some(id), file, About::Table, offset)
             .unwrap_or_else(|error| {
-                log::warn!("symbols of a file are left out: {error}");
+                error.tell("symbols of a file are left out");
                 None
             })
     }
@@ -128,8 +138,9 @@ impl Names for Helper {
         }
         self.ask(Some(id), file, About::Caller, offset)
             .unwrap_or_else(|error| {
-                log::warn!("callers that frame pointers hide in a file are left out: {error}");
-                self.without_callers.insert(id);
+                if error.tell("callers that frame pointers hide in a file are left out") {
+                    self.without_callers.insert(id);
+                }
                 None
             })
     }
@@ -138,7 +149,7 @@ impl Names for Helper {
         let found: Option<Vec<u8>> =
             self.ask(Some(id), file, About::BuildId, 0)
                 .unwrap_or_else(|error| {
-                    log::warn!("the build id of a file is left out: {error}");
+                    error.tell("the build id of a file is left out");
                     None
                 });
         // The helper may be what a hostile file made of it.
@@ -146,7 +157,8 @@ impl Names for Helper {
     }
 
     fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>> {
-        let read: Option<GoAnswer> = self.ask(None, file, About::Go, 0)?;
+        let read = self.ask(None, file, About::Go, 0);
+        let read: Option<GoAnswer> = read.map_err(io::Error::other)?;
         let read = read.ok_or(io::ErrorKind::InvalidData)?;
         match read.map_err(io::Error::other)?.map(GoRuntime::believed) {
             Some(None) => Err(io::ErrorKind::InvalidData.into()),
@@ -163,280 +175,32 @@ impl Helper {
         file: &File,
         about: About,
         offset: u64,
-    ) -> io::Result<Option<T>> {
+    ) -> Result<Option<T>, Unanswered> {
         let process = match &mut self.process {
             Some(process) => process,
-            none => none.insert(Process::start()?),
+            none => none.insert(start(&mut self.not_started)?),
         };
         let answer = process.ask(id, file, about, offset);
         if answer.is_err() {
             self.process = None;
         }
-        answer
+        Ok(answer?)
     }
 }
 
-impl Process {
-    fn start() -> io::Result<Self> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
-        let _starting = Starting::begin();
-        let child = Command::new("/proc/self/exe")
-            .arg(ARGUMENT)
-            .env_clear()
-            .current_dir("/")
-            .stdin(theirs)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let process = Self {
-            child,
-            socket: ours,
-            sent: HashMap::new(),
-        };
-        // Its greeting: from now on it has none of our descriptors.
-        match process.receive() {
-            Ok(()) => Ok(process),
-            Err(error) => {
-                process.end();
-                Err(error)
-            }
-        }
+/// Starts the process, unless one could not be started a short while ago.
+fn start(not_started: &mut Option<Instant>) -> Result<Process, Unanswered> {
+    if not_started.is_some_and(|when| when.elapsed() < START_PAUSE) {
+        return Err(Unanswered::Paused);
     }
-
-    /// Kills it and waits until it has ended, though not for ever: a file system may hang it.
-    fn end(mut self) {
-        let _ = self.child.kill();
-        let deadline = Instant::now() + END_WAIT;
-        while let Ok(None) = self.child.try_wait()
-            && Instant::now() < deadline
-        {
-            thread::sleep(END_PAUSE);
-        }
-    }
-
-    fn ask<T: DeserializeOwned>(
-        &mut self,
-        id: Option<FileId>,
-        file: &File,
-        about: About,
-        offset: u64,
-    ) -> io::Result<Option<T>> {
-        let new = u32::try_from(self.sent.len()).map_err(io::Error::other)?;
-        let number = id.and_then(|id| self.sent.get(&id).copied());
-        let question = question(number.unwrap_or(new), about, offset);
-        let descriptor = [file.as_raw_fd()];
-        let with_file = [ControlMessage::ScmRights(&descriptor)];
-        sendmsg::<()>(
-            self.socket.as_raw_fd(),
-            &[IoSlice::new(&question)],
-            if number.is_none() { &with_file } else { &[] },
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
-        if let Some(id) = id {
-            self.sent.entry(id).or_insert(new);
-        }
-        self.receive()
-    }
-
-    fn receive<T: DeserializeOwned>(&self) -> io::Result<T> {
-        self.wait()?;
-        let mut answer = vec![0; MAX_ANSWER];
-        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let answer = answer.get(..length).unwrap_or_default();
-        serde_json::from_slice(answer).map_err(io::Error::other)
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        let deadline = Instant::now() + ANSWER_WAIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, timeout) {
-                Ok(0) | Err(nix::Error::EINTR) => {}
-                Ok(_) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have died already. Killed, it is gone at once, even if a file system hangs it.
-        let _ = self.child.kill();
-        let _ = self.child.try_wait();
-    }
-}
-
-fn question(number: u32, about: About, offset: u64) -> [u8; QUESTION_BYTES] {
-    let mut bytes = [0; QUESTION_BYTES];
-    bytes[..4].copy_from_slice(&number.to_ne_bytes());
-    bytes[4..8].copy_from_slice(&about.word().to_ne_bytes());
-    bytes[8..].copy_from_slice(&offset.to_ne_bytes());
-    bytes
-}
-
-/// The helper: answers until the tracer is gone. Standard input is its socket.
-pub fn serve() -> ExitCode {
-    let stdin = io::stdin();
-    if send(
-        stdin.as_raw_fd(),
-        &json(&None::<()>),
-        MsgFlags::MSG_NOSIGNAL,
-    )
-    .is_err()
-    {
-        return ExitCode::FAILURE;
-    }
-    confine();
-    let mut files = HashMap::new();
-    let mut reader = Reader::default();
-    while let Ok(Some(question)) = receive(stdin.as_fd()) {
-        let number = question.number;
-        let mut passing = None;
-        match question.file {
-            // Its descriptor will mean another file: nobody may remember anything by that.
-            file if question.about == About::Go => passing = file,
-            Some(file) => drop(files.insert(number, file)),
-            None => {}
-        }
-        let file = files.get(&number);
-        let names = |reader: &mut Reader, debug| {
-            file.and_then(|file| reader.look_up(file, question.offset, debug))
-        };
-        let answer = match question.about {
-            About::Table => encode(names(&mut reader, false)),
-            About::Debug => encode(names(&mut reader, true)),
-            About::Caller => {
-                json(&file.and_then(|file| reader.hides_caller(file, question.offset)))
-            }
-            About::BuildId => json(&file.and_then(build_id::read)),
-            About::Go => json(&passing.as_ref().map(go)),
-        };
-        if send(stdin.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL).is_err() {
-            break;
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-fn go(file: &File) -> GoAnswer {
-    GoRuntime::of_file(file).map_err(|error| error.to_string())
-}
-
-/// Gives up what is not needed. Whatever fails here leaves the helper with more than it needs.
-fn confine() {
-    let _ = prctl::set_name(c"faulttrace-name");
-    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-    let _ = setrlimit(Resource::RLIMIT_DATA, MAX_DATA, MAX_DATA);
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    privileges::keep(privileges::HELPER);
-}
-
-/// What the tracer asks.
-struct Question {
-    number: u32,
-    about: About,
-    offset: u64,
-    file: Option<File>,
-}
-
-/// The next question; `None` when the tracer is gone.
-fn receive(socket: BorrowedFd<'_>) -> nix::Result<Option<Question>> {
-    let mut bytes = [0; QUESTION_BYTES];
-    let mut space = nix::cmsg_space!(RawFd);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let message = recvmsg::<()>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    if message.bytes != QUESTION_BYTES {
-        return Ok(None);
-    }
-    let mut file = None;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            for descriptor in descriptors {
-                // SAFETY: the kernel has just made this descriptor for us.
-                file = Some(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }));
-            }
-        }
-    }
-    let (number, rest) = bytes.split_at(4);
-    let (about, offset) = rest.split_at(4);
-    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
-    let Some(about) = About::of_word(word(about)) else {
-        return Ok(None);
-    };
-    Ok(Some(Question {
-        number: word(number),
-        about,
-        offset: offset.try_into().map_or(0, u64::from_ne_bytes),
-        file,
-    }))
-}
-
-/// An answer that is short.
-fn json<T: Serialize>(found: &Option<T>) -> Vec<u8> {
-    serde_json::to_vec(found).unwrap_or_else(|_| b"null".to_vec())
-}
-
-/// An answer that fits: if all of it does not, the function alone, or nothing.
-fn encode(found: Option<Vec<ElfFrame>>) -> Vec<u8> {
-    let json = |found: &Option<Vec<ElfFrame>>| {
-        serde_json::to_vec(found)
-            .ok()
-            .filter(|json| json.len() <= MAX_ANSWER)
-    };
-    json(&found)
-        .or_else(|| {
-            let function = found.and_then(|frames| frames.into_iter().next_back())?;
-            json(&Some(vec![function]))
-        })
-        .unwrap_or_else(|| b"null".to_vec())
+    let started = Process::start();
+    *not_started = started.is_err().then(Instant::now);
+    started.map_err(Unanswered::NotStarted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(length: usize) -> ElfFrame {
-        ElfFrame {
-            function: "f".repeat(length),
-            offset: Some(1),
-            file: None,
-            line: None,
-            inlined: false,
-        }
-    }
-
-    #[test]
-    fn answers_fit() {
-        let read = |bytes: &[u8]| -> Option<Vec<ElfFrame>> {
-            serde_json::from_slice(bytes).expect("an answer")
-        };
-        assert_eq!(read(&encode(None)), None);
-        let both = vec![frame(3), frame(4)];
-        assert_eq!(read(&encode(Some(both.clone()))), Some(both));
-        let long = encode(Some(vec![frame(MAX_ANSWER), frame(4)]));
-        assert_eq!(read(&long), Some(vec![frame(4)]));
-        assert_eq!(read(&encode(Some(vec![frame(MAX_ANSWER)]))), None);
-    }
 
     #[test]
     fn a_helper_that_ends_at_once_costs_the_file_only() {
@@ -452,33 +216,15 @@ mod tests {
     }
 
     #[test]
-    fn questions_arrive_with_their_file() {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .expect("sockets");
+    fn a_process_that_cannot_be_started_costs_no_file() {
+        let mut helper = Helper {
+            not_started: Some(Instant::now()),
+            ..Helper::default()
+        };
         let file = File::open("/proc/self/exe").expect("our own program");
-        let descriptor = [file.as_raw_fd()];
-        let with_file = [ControlMessage::ScmRights(&descriptor)];
-        sendmsg::<()>(
-            ours.as_raw_fd(),
-            &[IoSlice::new(&question(7, About::BuildId, 0x1234))],
-            &with_file,
-            MsgFlags::empty(),
-            None,
-        )
-        .expect("sent");
-        let got = receive(theirs.as_fd())
-            .expect("received")
-            .expect("a question");
-        let told = (got.number, got.about, got.offset);
-        assert_eq!(told, (7, About::BuildId, 0x1234));
-        let length = |file: &File| file.metadata().expect("metadata").len();
-        assert_eq!(length(&got.file.expect("a file")), length(&file));
-        drop(ours);
-        assert!(receive(theirs.as_fd()).expect("the end").is_none());
+        let id = FileId { dev: 0, ino: 1 };
+        assert_eq!(helper.look_up(id, &file, 0), None);
+        assert_eq!(helper.hides_caller(id, &file, 0), None);
+        assert!(helper.without_debug.is_empty() && helper.without_callers.is_empty());
     }
 }
