@@ -223,9 +223,13 @@ impl Freezer {
 
     /// Freezes its processes, and waits until they are: one that waits for a disk is frozen when it has
     /// what it waits for.
+    ///
+    /// Version 1 has to be told again until it is done: a thread that was on its way to sleep for its child
+    /// to execute (`wait_for_vfork_done`) was asked too early, and its child does not wake it, being frozen.
+    /// It can be frozen where it sleeps (since 6.1, commit f5d39b020809), but only if that is tried again.
     pub fn freeze(&self) {
-        self.set("FROZEN", "1");
         let is_frozen = || {
+            self.set("FROZEN", "1");
             let (file, frozen) = if self.legacy {
                 ("freezer.state", "FROZEN")
             } else {
