@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use faulttrace_tests::endurance::chaos::check_gone;
@@ -10,9 +11,10 @@ use faulttrace_tests::endurance::watched::Watched;
 use faulttrace_tests::harness::bpf::Objects;
 use faulttrace_tests::harness::cgroup::Freezer;
 use faulttrace_tests::harness::disk::{create, evict};
-use faulttrace_tests::harness::process::until;
+use faulttrace_tests::harness::process::{must, until};
+use faulttrace_tests::harness::record::Record;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
-use faulttrace_tests::harness::tracer::Tracer;
+use faulttrace_tests::harness::tracer::{Tracer, binary};
 use faulttrace_tests::harness::work::{self, Work};
 use faulttrace_tests::harness::{Bench, SOON, start};
 use nix::sys::signal::Signal;
@@ -160,6 +162,40 @@ fn a_tracer_that_is_killed_leaves_nothing_behind() {
     work.say("enough");
     work.done();
     work.exit();
+}
+
+/// `R`, `S`, `Z`, …; `None` if there is no such process.
+fn state_of(pid: &str) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn a_trace_that_goes_on_with_a_commands_children_can_be_ended() {
+    let bench = start();
+    let file = bench.path().join("ids");
+    let script = r#"sleep 60 < /dev/null > /dev/null 2>&1 & echo $$ $! > "$0"; exit 7"#;
+    let mut command = Command::new(binary());
+    command.args(["--format", "json", "--follow", "--", "sh", "-c", script]);
+    let tracer = Tracer::start_command(command.arg(&file));
+    let mut ids = Vec::new();
+    until("the command has ended", SOON, || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        ids = text.split_whitespace().map(str::to_owned).collect();
+        matches!(&*ids, [command, _] if state_of(command) == Some('Z'))
+    });
+    tracer.signal(Signal::SIGTERM);
+    let trace = tracer.finish();
+    let child = state_of(&ids[1]);
+    must("kill", ["-KILL", &*ids[1]]);
+    assert_eq!(child, Some('S'), "the trace ended without the child's end");
+    trace.check(trace.code == Some(7), || {
+        format!("{:?}, not the command's", trace.code)
+    });
+    let is_summary = |record: &Record| matches!(record, Record::Summary(_));
+    trace.check(trace.records.iter().any(is_summary), || {
+        "no summary".to_owned()
+    });
 }
 
 /// Starts a workload with a process id that has just become free.

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, setgid, setgroups, setuid};
 
 use super::caller::{self, Caller, caller};
@@ -160,6 +161,13 @@ impl Launched {
         Ok(child.try_wait()?.map(exit_code))
     }
 
+    /// Whether it has ended, without waiting for it: until then its id is not given to another.
+    pub fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        // An error says that there is no such child any more.
+        waitid(Id::Pid(self.pid), flags) != Ok(WaitStatus::StillAlive)
+    }
+
     /// Passes a signal on.
     pub fn signal(&self, signal: Signal) -> nix::Result<()> {
         kill(self.pid, signal)
@@ -213,6 +221,22 @@ mod tests {
         launched.release().expect("released");
         launched.signal(Signal::SIGTERM).expect("sent");
         assert_eq!(ended(&mut launched), 128 + 15);
+    }
+
+    #[test]
+    fn its_end_is_noticed_and_its_exit_code_is_still_there() {
+        let mut launched = launch(&["sleep", "1000"]);
+        assert!(!launched.has_ended(), "it is held back");
+        launched.release().expect("released");
+        launched.signal(Signal::SIGKILL).expect("sent");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !launched.has_ended() {
+            assert!(Instant::now() < deadline, "the command does not end");
+            std::thread::yield_now();
+        }
+        assert!(launched.has_ended(), "asked again");
+        assert_eq!(ended(&mut launched), 128 + 9);
+        assert!(launched.has_ended(), "nor is it there after the wait");
     }
 
     #[test]

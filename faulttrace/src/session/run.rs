@@ -252,19 +252,14 @@ impl Session {
 
     /// Reacts to a signal; `true` if the user does not want to wait for the end.
     fn signal(&mut self, arrived: Arrived) -> bool {
+        if let Some(command) = running(self.command.as_ref()) {
+            // The terminal has sent it to the command too; its end ends the session.
+            pass_on(command, arrived);
+            return false;
+        }
         match arrived.signal {
-            Signal::SIGCHLD => false,
-            Signal::SIGUSR1 | Signal::SIGUSR2 if self.command.is_none() => false,
-            signal => match &mut self.command {
-                // The terminal has sent it to the command too; its end ends the session.
-                Some(_) if arrived.from_terminal => false,
-                Some(command) => {
-                    // It may have ended already.
-                    let _ = command.signal(signal);
-                    false
-                }
-                None => self.stop.swap(true, Ordering::Relaxed),
-            },
+            Signal::SIGCHLD | Signal::SIGUSR1 | Signal::SIGUSR2 => false,
+            _ => self.stop.swap(true, Ordering::Relaxed),
         }
     }
 
@@ -323,7 +318,7 @@ impl Session {
                 finished = recorder.finish() => break finished,
                 arrived = signals.next() => arrived?,
             };
-            if let Some(command) = &mut self.command {
+            if let Some(command) = running(self.command.as_ref()) {
                 pass_on(command, arrived);
             } else if ENDING.contains(&arrived.signal) {
                 recorder.give_up();
@@ -357,8 +352,14 @@ async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> Result<u8, 
     }
 }
 
+/// The command as long as signals are for it. Once it has ended they are for the session, which its children
+/// or a slow disk may hold up.
+fn running(command: Option<&Launched>) -> Option<&Launched> {
+    command.filter(|command| !command.has_ended())
+}
+
 /// Passes a signal on to the command, unless it has it already.
-fn pass_on(command: &mut Launched, arrived: Arrived) {
+fn pass_on(command: &Launched, arrived: Arrived) {
     if arrived.signal != Signal::SIGCHLD && !arrived.from_terminal {
         // It may have ended already.
         let _ = command.signal(arrived.signal);
@@ -440,5 +441,55 @@ fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
         .filter(|(pid, _)| !chosen.pids.contains(pid))
     {
         accounts.open_thread(*pid, *tid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::summary::samples;
+
+    fn session_of(command: &[&str]) -> Session {
+        let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let mut launched = launch::stopped(&command).expect("started");
+        launched.release().expect("released");
+        let Record::Start(start) = samples::start() else {
+            panic!("not a start")
+        };
+        Session {
+            records: channel(1).1,
+            tracer: None,
+            stop: Arc::default(),
+            start,
+            command: Some(launched),
+            recorder: None,
+            saving_failed: false,
+        }
+    }
+
+    /// Whether the session is to end then, and whether at once.
+    fn react(session: &mut Session, signal: Signal, from_terminal: bool) -> (bool, bool) {
+        let at_once = session.signal(Arrived {
+            signal,
+            from_terminal,
+        });
+        (session.stop.load(Ordering::Relaxed), at_once)
+    }
+
+    #[test]
+    fn signals_are_for_the_command_until_it_has_ended_and_then_for_the_session() {
+        let mut session = session_of(&["sleep", "1000"]);
+        assert_eq!(react(&mut session, Signal::SIGINT, true), (false, false));
+        assert_eq!(react(&mut session, Signal::SIGTERM, false), (false, false));
+        let command = session.command.as_ref().expect("launched");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while running(Some(command)).is_some() {
+            assert!(Instant::now() < deadline, "the command does not end");
+            std::thread::yield_now();
+        }
+        assert_eq!(react(&mut session, Signal::SIGCHLD, false), (false, false));
+        assert_eq!(react(&mut session, Signal::SIGUSR1, false), (false, false));
+        assert_eq!(react(&mut session, Signal::SIGINT, true), (true, false));
+        assert_eq!(react(&mut session, Signal::SIGTERM, false), (true, true));
     }
 }
