@@ -16,6 +16,9 @@ const QUEUE: usize = 4;
 /// one waits.
 const HIGH_WATER_BYTES: usize = 1 << 20;
 
+/// While nobody reads, no more is rendered once so many of these wait.
+const MOST_WAITING: usize = 16;
+
 /// How many buffers are kept to be used again: more than a batch of records fills.
 const KEPT: usize = 16;
 
@@ -65,6 +68,27 @@ impl Output {
         })
     }
 
+    /// One that nobody reads.
+    #[cfg(test)]
+    pub(super) fn unread() -> Self {
+        Self {
+            pending: Vec::new(),
+            waiting: VecDeque::new(),
+            sender: None,
+            emptied: channel(1).1,
+            thread: None,
+            closed: false,
+            taken_at: Instant::now(),
+        }
+    }
+
+    /// What is rendered and not handed over, taken out.
+    #[cfg(test)]
+    pub(super) fn take_rendered(&mut self) -> Vec<u8> {
+        let waiting = self.waiting.drain(..).chain([mem::take(&mut self.pending)]);
+        waiting.flatten().collect()
+    }
+
     /// Whether more may be rendered.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.is_empty() && self.pending.len() < HIGH_WATER_BYTES
@@ -83,6 +107,11 @@ impl Output {
     /// Whether the reader has not read for a while, though there is something to read.
     pub(super) fn is_stalled(&self) -> bool {
         !self.has_room() && self.taken_at.elapsed() > STALLED_AFTER
+    }
+
+    /// Whether so much waits that what nobody reads is better not rendered.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MOST_WAITING
     }
 
     /// Whether the reader has gone away, or writing failed.

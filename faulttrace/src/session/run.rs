@@ -236,8 +236,9 @@ impl Session {
         }
         let losses = recorder.take_losses();
         if !losses.is_empty() {
+            let show = !output.is_stalled();
             for loss in &losses {
-                screen.record(loss, true, output);
+                screen.record(loss, show, output);
             }
             recorder.save(losses);
         }

@@ -81,6 +81,10 @@ impl View for Json {
         failed.report(out);
     }
 
+    fn pass_over(&mut self, record: &Record) -> bool {
+        !matches!(record, Record::Accounting(_) | Record::Transport(_))
+    }
+
     fn tick(&mut self, _now: Instant, _out: &mut Vec<u8>) {}
 
     fn finish(&mut self, summary: &Summary, out: &mut Vec<u8>) {

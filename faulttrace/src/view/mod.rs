@@ -25,6 +25,9 @@ pub trait View {
     /// Takes one record. What it shows of it may be held back until [`View::tick`].
     fn record(&mut self, record: &Record, now: Instant, out: &mut Vec<u8>);
 
+    /// Takes note of a record that is not to be shown. Whether it is of those that this view shows.
+    fn pass_over(&mut self, record: &Record) -> bool;
+
     /// Time has passed: shows what was held back for long enough. Called about every 50 ms.
     fn tick(&mut self, now: Instant, out: &mut Vec<u8>);
 

@@ -212,6 +212,21 @@ impl View for Text {
         }
     }
 
+    fn pass_over(&mut self, record: &Record) -> bool {
+        // What is said later of a process is to have the name that it has then.
+        if let Record::Process(info) = record {
+            self.entries.name(info.pid, &info.name);
+        }
+        !matches!(
+            record,
+            Record::Accounting(_)
+                | Record::Transport(_)
+                | Record::Sample(_)
+                | Record::CacheFill(_)
+                | Record::ReadAhead(_)
+        )
+    }
+
     fn tick(&mut self, now: Instant, out: &mut Vec<u8>) {
         self.turn(now, out);
         self.losses.say(self.entries.page, now, out);

@@ -253,7 +253,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
 }
 
 /// Reasons of losses, and what they mean.
-const REASONS: [(&str, &str); 45] = [
+const REASONS: [(&str, &str); 46] = [
     (
         "ring_full",
         "faults for which the ring buffer was full (--ring-size)",
@@ -314,6 +314,10 @@ const REASONS: [(&str, &str); 45] = [
     (
         "output_overrun",
         "faults not shown, but saved: nobody read the output",
+    ),
+    (
+        "output_records_overrun",
+        "processes, samples and stalls not shown: nobody read the output",
     ),
     (
         "dropped_stuck",
