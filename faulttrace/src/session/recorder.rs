@@ -2,10 +2,11 @@
 //! tracing goes on.
 //!
 //! The channel is bounded. Faults that do not fit are not saved, and counted; all other records wait
-//! their turn, because without them the counts would not add up.
+//! their turn, because without them the counts would not add up. There is a bound to that, too.
 
 mod thread;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use thread::now_ns;
 const QUEUE: usize = 128;
 /// How often it is told that nothing came.
 const NOTHING_EVERY: Duration = Duration::from_millis(500);
-/// How many records other than faults may wait until there is room.
+/// How many records other than faults may wait until there is room; besides, losses, which are added up, and
+/// the one of the ring.
 const MAX_HELD: usize = 16_384;
 
 /// Reasons of `lost` records for what was not saved because writing was too slow, and for what came
@@ -35,8 +37,9 @@ const NOT_SAVED: &str = "trace_not_saved";
 /// The same for reports of stuck threads, and for processes that came and went.
 const STUCK_NOT_SAVED: &str = "trace_stuck_not_saved";
 const PROCESSES_NOT_SAVED: &str = "trace_processes_not_saved";
-/// The same for samples of counters.
+/// The same for samples of counters, and for all other records.
 const SAMPLES_NOT_SAVED: &str = "trace_samples_not_saved";
+const RECORDS_NOT_SAVED: &str = "trace_records_not_saved";
 
 /// What the recorder's thread is told.
 enum Message {
@@ -77,12 +80,15 @@ pub(super) struct Recorder {
     progress: Arc<Progress>,
     /// Records other than faults that found no room.
     held: Vec<Record>,
+    /// Where among them losses of each reason are.
+    held_losses: HashMap<(LossClass, Cow<'static, str>), usize>,
     /// What was handed over.
     handed: Written,
     /// What was not saved and of which nobody has been told.
     untold: Written,
     untold_processes: u64,
     untold_samples: u64,
+    untold_records: u64,
     /// When it was last told that nothing came.
     told_at: Instant,
     /// Writing has failed.
@@ -135,10 +141,12 @@ impl Recorder {
             thread,
             progress,
             held: Vec::new(),
+            held_losses: HashMap::new(),
             handed: Written::default(),
             untold: Written::default(),
             untold_processes: 0,
             untold_samples: 0,
+            untold_records: 0,
             told_at: Instant::now(),
             failed: false,
             begun: false,
@@ -173,37 +181,49 @@ impl Recorder {
     }
 
     fn send_held(&mut self) {
-        if !self.held.is_empty() && !self.failed {
-            let held = std::mem::take(&mut self.held);
-            self.send(Message::Records(held, now_ns()));
+        if self.held.is_empty() || self.failed {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        match self.try_send(Message::Records(held, now_ns())) {
+            // As they were: not gone through for each batch that comes.
+            Some(Message::Records(held, _)) => self.held = held,
+            _ => self.held_losses.clear(),
         }
     }
 
     fn send(&mut self, message: Message) {
-        let Some(sender) = &self.sender else { return };
         let count = match &message {
             Message::Records(records, _) => count(records),
             _ => Written::default(),
         };
-        let message = match sender.try_send(message) {
-            Ok(()) => {
+        match self.try_send(message) {
+            None => {
                 self.handed.faults += count.faults;
                 self.handed.stuck += count.stuck;
-                return;
             }
-            Err(TrySendError::Full(message)) => message,
+            Some(Message::Records(records, _)) => self.hold(records),
+            Some(_) => {}
+        }
+    }
+
+    /// Gives back what there is no room for, or nobody to take.
+    fn try_send(&mut self, message: Message) -> Option<Message> {
+        let Some(sender) = &self.sender else {
+            return Some(message);
+        };
+        match sender.try_send(message) {
+            Ok(()) => None,
+            Err(TrySendError::Full(message)) => Some(message),
             Err(TrySendError::Disconnected(message)) => {
                 self.failed = true;
-                message
+                Some(message)
             }
-        };
-        if let Message::Records(records, _) = message {
-            self.hold(records);
         }
     }
 
     /// Counts the faults and stuck threads among records that cannot be sent. The others are kept
-    /// for later, if there is a later; losses added up.
+    /// for later, if there is a later, as many as may be; losses added up.
     fn hold(&mut self, records: Vec<Record>) {
         let count = count(&records);
         self.untold.faults += count.faults;
@@ -211,32 +231,28 @@ impl Recorder {
         if self.failed {
             return;
         }
-        let mut losses: HashMap<(LossClass, String), u64> = HashMap::new();
-        let held = std::mem::take(&mut self.held);
-        for record in held.into_iter().chain(records) {
+        for record in records {
             match record {
                 Record::Fault(_) | Record::Stuck(_) => {}
                 Record::Sample(_) => self.untold_samples += 1,
-                Record::Lost(lost) => {
-                    let count = losses
-                        .entry((lost.class, lost.reason.into_owned()))
-                        .or_default();
-                    *count = count.saturating_add(lost.count);
-                }
-                Record::Process(_) | Record::ProcessEnd(_) if self.held.len() >= MAX_HELD => {
-                    self.untold_processes += 1;
-                }
-                record => self.held.push(record),
+                Record::Lost(lost) => self.hold_loss(lost),
+                Record::Transport(_) => self.held.push(record),
+                record if self.held.len() < MAX_HELD => self.held.push(record),
+                Record::Process(_) | Record::ProcessEnd(_) => self.untold_processes += 1,
+                _ => self.untold_records += 1,
             }
         }
-        let lost = losses.into_iter().map(|((class, reason), count)| {
-            Record::Lost(Lost {
-                class,
-                reason: reason.into(),
-                count,
-            })
-        });
-        self.held.extend(lost);
+    }
+
+    fn hold_loss(&mut self, lost: Lost) {
+        let at = *self
+            .held_losses
+            .entry((lost.class, lost.reason.clone()))
+            .or_insert(self.held.len());
+        match self.held.get_mut(at) {
+            Some(Record::Lost(held)) => held.count = held.count.saturating_add(lost.count),
+            _ => self.held.push(Record::Lost(lost)),
+        }
     }
 
     /// What was not saved since the last time, to be told like any other loss.
@@ -244,12 +260,14 @@ impl Recorder {
         let Written { faults, stuck } = std::mem::take(&mut self.untold);
         let processes = std::mem::take(&mut self.untold_processes);
         let samples = std::mem::take(&mut self.untold_samples);
+        let records = std::mem::take(&mut self.untold_records);
         let reason = if self.failed { NOT_SAVED } else { OVERRUN };
         [
             (reason, faults),
             (STUCK_NOT_SAVED, stuck),
             (PROCESSES_NOT_SAVED, processes),
             (SAMPLES_NOT_SAVED, samples),
+            (RECORDS_NOT_SAVED, records),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)
@@ -349,95 +367,4 @@ fn count(records: &[Record]) -> Written {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::summary::samples;
-    use crate::trace::{Order, State, Trace};
-
-    fn plan(directory: &tempfile::TempDir) -> SavePlan {
-        SavePlan {
-            path: directory.path().join("a"),
-            force: false,
-            max_bytes: None,
-        }
-    }
-
-    fn start() -> Arc<Start> {
-        match samples::start() {
-            Record::Start(start) => start,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn finish(recorder: &mut Recorder) -> Result<Option<Saved>, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(recorder.finish())
-    }
-
-    #[test]
-    fn what_is_handed_over_is_in_the_file() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let plan = plan(&directory);
-        let mut recorder = Recorder::start(&plan).expect("started");
-        recorder.begin(&start());
-        for _ in 0..10 {
-            recorder.save(vec![samples::record(samples::fault())]);
-        }
-        let saved = finish(&mut recorder).expect("saved").expect("not failed");
-        assert_eq!((saved.faults, saved.dropped), (10, 0));
-        let trace = Trace::open(&plan.path).expect("opened");
-        assert_eq!(trace.meta().state, State::Complete);
-        let mut count = 0;
-        let done = trace.records(Order::OldestFirst, |_| {
-            count += 1;
-            std::ops::ControlFlow::Continue(())
-        });
-        done.expect("readable");
-        assert_eq!(count, 10);
-    }
-
-    #[test]
-    fn nothing_is_left_of_what_never_began() {
-        let directory = tempfile::tempdir().expect("a directory");
-        drop(Recorder::start(&plan(&directory)).expect("started"));
-        let left = std::fs::read_dir(directory.path())
-            .expect("directory")
-            .count();
-        assert_eq!(left, 0);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_counted_and_the_rest_waits() {
-        let (sender, receiver) = sync_channel(1);
-        let mut recorder = Recorder::new(Some(sender), None, Arc::default());
-        let both = || vec![samples::process_end(), samples::record(samples::fault())];
-        recorder.save(both());
-        recorder.save(both());
-        recorder.save(both());
-        recorder.save(vec![
-            samples::lost(LossClass::Lost, "x", 2),
-            samples::lost(LossClass::Lost, "x", 3),
-        ]);
-        assert_eq!((recorder.held.len(), recorder.untold.faults), (3, 2));
-        let losses = recorder.take_losses();
-        let [Record::Lost(lost)] = losses.as_slice() else {
-            panic!("not told: {losses:?}")
-        };
-        assert_eq!((&*lost.reason, lost.count), (OVERRUN, 2));
-        assert!(recorder.take_losses().is_empty());
-        drop(receiver.recv());
-        recorder.nothing();
-        let Ok(Message::Records(records, _)) = receiver.recv() else {
-            panic!("not sent")
-        };
-        assert_eq!(records.len(), 3);
-        let sum = |record: &Record| match record {
-            Record::Lost(lost) => lost.count,
-            _ => 0,
-        };
-        assert_eq!(records.iter().map(sum).sum::<u64>(), 5);
-    }
-}
+mod tests;

@@ -253,7 +253,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
 }
 
 /// Reasons of losses, and what they mean.
-const REASONS: [(&str, &str); 46] = [
+const REASONS: [(&str, &str); 47] = [
     (
         "ring_full",
         "faults for which the ring buffer was full (--ring-size)",
@@ -302,6 +302,10 @@ const REASONS: [(&str, &str); 46] = [
     (
         "trace_samples_not_saved",
         "samples of counters that are not in the saved trace",
+    ),
+    (
+        "trace_records_not_saved",
+        "other records that are not in the saved trace",
     ),
     (
         "samples_left_out",
