@@ -253,7 +253,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
 }
 
 /// Reasons of losses, and what they mean.
-const REASONS: [(&str, &str); 47] = [
+const REASONS: [(&str, &str); 48] = [
     (
         "ring_full",
         "faults for which the ring buffer was full (--ring-size)",
@@ -375,6 +375,10 @@ const REASONS: [(&str, &str); 47] = [
     (
         "go_programs_not_followed",
         "Go programs without goroutines and Ps, though the layout of their version is known",
+    ),
+    (
+        "go_procs_not_told",
+        "changes of GOMAXPROCS told late or not at all: there were too many",
     ),
     (
         "go_labels_replaced",
