@@ -1,5 +1,7 @@
 //! From what the user named to what the programs filter by.
 
+use std::collections::HashSet;
+
 use crate::cli::{CommPattern, Targets};
 use crate::ingest::Enricher;
 use crate::probe::{self, CommTables, Filter, Probe};
@@ -107,7 +109,8 @@ impl Chosen {
             return Vec::new();
         };
         let mut pids = threads::processes_named(|name| pattern.matches(name));
-        pids.retain(|pid| !self.named.iter().any(|named| named.pid == *pid));
+        let named: HashSet<u32> = self.named.iter().map(|named| named.pid).collect();
+        pids.retain(|pid| !named.contains(pid));
         let started = |pid: &u32| threads::start_time(*pid).ok();
         pids.iter().map(|pid| (*pid, started(pid))).collect()
     }
@@ -131,7 +134,8 @@ impl Chosen {
             accounts.forget(*pid);
         }
         probe.remove_processes(&missed.gone)?;
-        self.pids.retain(|pid| !missed.gone.contains(pid));
+        let gone: HashSet<u32> = missed.gone.into_iter().collect();
+        self.pids.retain(|pid| !gone.contains(pid));
         for (pid, at) in missed.came {
             accounts.open_process(pid);
             probe.add_processes(&[pid])?;
@@ -222,7 +226,8 @@ impl Missed {
         let is_gone = |(pid, at): &&(u32, Option<u64>)| at.is_none() || started(*pid) != *at;
         // One that has ended still has a name until its parent has waited for it.
         let lives = |one: &&(u32, Option<u64>)| one.1.is_some();
-        let came = now.iter().filter(lives).filter(|one| !before.contains(one));
+        let known: HashSet<&(u32, Option<u64>)> = before.iter().collect();
+        let came = now.iter().filter(lives).filter(|one| !known.contains(one));
         Self {
             gone: before.iter().filter(is_gone).map(|one| one.0).collect(),
             came: came.copied().collect(),
