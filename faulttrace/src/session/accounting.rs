@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use roaring::RoaringBitmap;
+
 use crate::model::Accounting;
 use crate::process::threads::{self, Stat};
 
@@ -58,6 +60,8 @@ pub(super) struct Accounts {
     accounts: HashMap<Whom, Account>,
     /// Of processes that ended and whose ids are in use again.
     closed: Vec<(u32, Account)>,
+    /// Whose counts were taken out.
+    taken: RoaringBitmap,
     /// Somebody's beginning or end was not seen: sums over ended threads are incomplete, and processes of
     /// which nothing is known may have had the ids of those that joined.
     tasks_lost: bool,
@@ -154,6 +158,7 @@ impl Accounts {
             let account = self.accounts.remove(&whom);
             taken.extend(account.map(|account| (whom.pid(), account)));
         }
+        self.taken.extend(taken.iter().map(|(pid, _)| *pid));
         let counted = taken.iter().map(|(pid, account)| Accounting {
             pid: *pid,
             maj_flt_delta: self.delta(account),
@@ -181,6 +186,10 @@ impl Accounts {
             *sum = sum
                 .zip(self.delta(account))
                 .map(|(sum, delta)| sum.saturating_add(delta));
+        }
+        if self.tasks_lost {
+            // Others may have had their ids since, and nobody told.
+            deltas.extend(self.taken.iter().map(|pid| (pid, None)));
         }
         deltas
             .into_iter()
@@ -221,6 +230,23 @@ mod tests {
                 maj_flt_delta: Some(20)
             }]
         );
+    }
+
+    #[test]
+    fn what_was_told_is_taken_back_when_ends_were_lost() {
+        let mut accounts = Accounts::default();
+        accounts.open(Whom::Process(1), Some(0), Some(0));
+        accounts.exited(1, 1, 7, true);
+        let told = |maj_flt_delta| {
+            vec![Accounting {
+                pid: 1,
+                maj_flt_delta,
+            }]
+        };
+        let later = Instant::now() + STRAGGLERS * 2;
+        assert_eq!(accounts.take_ended(later), told(Some(7)));
+        accounts.tasks_lost();
+        assert_eq!(accounts.close(), told(None));
     }
 
     #[test]
