@@ -126,6 +126,13 @@ pub(super) struct Tracer {
     pub(super) out: Sender<Vec<Record>>,
 }
 
+/// Whether a fault was told to be major by the thread's count at some time after the end that is told of it, which
+/// is when it was last seen: a thread that is preempted on its way out of the fault.
+fn counted_later(flags: u32) -> bool {
+    let both = flag::MAJOR_BY_COUNT | flag::APPROXIMATE_END;
+    flags & both == both
+}
+
 /// What changes as the thread runs.
 #[derive(Default)]
 struct Progress {
@@ -137,6 +144,8 @@ struct Progress {
     told_ns: u64,
     unknown_kinds: u64,
     outside: u64,
+    /// The kernel's counts are about to be read: what is taken from the ring now may be told after that.
+    counts_ending: bool,
     /// When majors were not told any more, by the programs' clock.
     majors_over_ns: Option<u64>,
     reused: u64,
@@ -221,7 +230,7 @@ impl Tracer {
                     && progress
                         .majors_over_ns
                         .is_none_or(|over_ns| event.end_ns <= over_ns);
-                if outside && !told {
+                if (outside && !told) || (progress.counts_ending && counted_later(event.flags)) {
                     // Nothing would have told that it was major, or the accounts do not have it.
                     progress.outside += 1;
                     return Ok(());
