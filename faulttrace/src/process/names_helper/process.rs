@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
 use super::{ARGUMENT, About, MAX_ANSWER, QUESTION_BYTES};
@@ -23,6 +26,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// How long the end of a process may take that was killed, and how long to rest between two looks.
 const END_WAIT: Duration = Duration::from_secs(1);
 const END_PAUSE: Duration = Duration::from_millis(1);
+
+/// Killed processes that hung for longer.
+static KILLED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 pub(super) struct Process {
     child: Child,
@@ -39,6 +45,7 @@ impl Process {
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
+        reap(&mut killed());
         let _starting = Starting::begin();
         let child = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
@@ -53,25 +60,10 @@ impl Process {
             socket: ours,
             sent: HashMap::new(),
         };
-        // Its greeting: from now on it has none of our descriptors.
-        match process.receive() {
-            Ok(()) => Ok(process),
-            Err(error) => {
-                process.end();
-                Err(error)
-            }
-        }
-    }
-
-    /// Kills it and waits until it has ended, though not for ever: a file system may hang it.
-    fn end(mut self) {
-        let _ = self.child.kill();
-        let deadline = Instant::now() + END_WAIT;
-        while let Ok(None) = self.child.try_wait()
-            && Instant::now() < deadline
-        {
-            thread::sleep(END_PAUSE);
-        }
+        // Its greeting: from now on it has none of our descriptors. Without, it has ended when `_starting`
+        // is dropped, which comes after.
+        process.receive::<()>()?;
+        Ok(process)
     }
 
     pub(super) fn ask<T: DeserializeOwned>(
@@ -129,11 +121,33 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// Kills it and waits until it has ended, which costs no more than the thread that asked. Not for ever: a
+    /// file system may hang it.
     fn drop(&mut self) {
-        // It may have died already. Killed, it is gone at once, even if a file system hangs it.
+        // It may have died already.
         let _ = self.child.kill();
-        let _ = self.child.try_wait();
+        let deadline = Instant::now() + END_WAIT;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() >= deadline {
+                let pid = Pid::from_raw(self.child.id().cast_signed());
+                killed().push(pid);
+                break;
+            }
+            thread::sleep(END_PAUSE);
+        }
     }
+}
+
+fn killed() -> MutexGuard<'static, Vec<Pid>> {
+    KILLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the ends of those that hung; they would stay as zombies.
+fn reap(killed: &mut Vec<Pid>) {
+    killed.retain(|pid| {
+        let ended = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
+        matches!(ended, Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR))
+    });
 }
 
 pub(super) fn question(number: u32, about: About, offset: u64) -> [u8; QUESTION_BYTES] {
@@ -142,4 +156,52 @@ pub(super) fn question(number: u32, about: About, offset: u64) -> [u8; QUESTION_
     bytes[4..8].copy_from_slice(&about.word().to_ne_bytes());
     bytes[8..].copy_from_slice(&offset.to_ne_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+    use nix::sys::wait::{Id, waitid};
+
+    use super::*;
+
+    fn endless() -> Child {
+        let child = Command::new("sleep").arg("infinity").spawn();
+        child.expect("started")
+    }
+
+    #[test]
+    fn no_zombie_is_left_of_a_process_that_is_dropped() {
+        let (ours, _theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .expect("sockets");
+        let child = endless();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        drop(Process {
+            child,
+            socket: ours,
+            sent: HashMap::new(),
+        });
+        let left = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        assert_eq!(left, Err(Errno::ECHILD));
+    }
+
+    #[test]
+    fn who_hung_when_it_was_killed_is_reaped_later() {
+        let mut child = endless();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let mut killed = vec![pid];
+        reap(&mut killed);
+        assert_eq!(killed, [pid], "it lives");
+        child.kill().expect("killed");
+        let stays = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), stays).expect("it has ended");
+        reap(&mut killed);
+        assert!(killed.is_empty());
+        assert_eq!(waitpid(pid, None), Err(Errno::ECHILD));
+    }
 }
