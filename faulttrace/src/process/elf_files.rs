@@ -9,12 +9,21 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::maps::{FileId, MINOR_BITS, Mapping};
 use crate::model::Name;
+use crate::privileges;
 
-/// How many are kept open. Each costs two descriptors, of 1,024 that a process has by default.
-const MAX_FILES: usize = 384;
+/// How many are kept open, by the descriptors that are allowed.
+const MIN_FILES: usize = 64;
+const MAX_FILES: usize = 4096;
+/// Descriptors for everything else.
+const OTHER_DESCRIPTORS: u64 = 640;
+/// How many are closed at once, or hang in that.
+const MAX_CLOSING: usize = 64;
 
 /// Where a file can be opened.
 #[derive(Debug, Clone)]
@@ -36,10 +45,15 @@ impl Origin {
     }
 }
 
+/// Tells files apart for good: a [`FileId`] may mean another file once nobody keeps the one open that had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FileNumber(pub(super) u64);
+
 /// A file, opened by the first who needs it.
 #[derive(Debug)]
 pub(super) struct ElfFile {
     pub(super) id: FileId,
+    pub(super) number: FileNumber,
     /// Only success is remembered: another process may still have what this one took along.
     file: Mutex<Option<Arc<File>>>,
 }
@@ -55,24 +69,90 @@ impl ElfFile {
     }
 }
 
-/// All of them. Files are never closed before the end, so that a descriptor means one file.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ElfFiles(Arc<Mutex<HashMap<FileId, Arc<ElfFile>>>>);
+/// All of them. If there are too many, the one goes that nobody has asked for for longest.
+#[derive(Debug, Clone)]
+pub(super) struct ElfFiles(Arc<Mutex<Table>>);
+
+#[derive(Debug)]
+struct Table {
+    room: usize,
+    /// With the question that was the last to ask for it.
+    files: HashMap<FileId, (u64, Arc<ElfFile>)>,
+    /// How often one was asked for.
+    questions: u64,
+    /// Shared by those that are being closed.
+    closing: Arc<()>,
+}
+
+impl Default for ElfFiles {
+    /// With room for as many as the limit for descriptors allows.
+    fn default() -> Self {
+        let allowed = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let room = usize::try_from(allowed.saturating_sub(OTHER_DESCRIPTORS));
+        Self::with_room(room.unwrap_or(MAX_FILES).clamp(MIN_FILES, MAX_FILES))
+    }
+}
 
 impl ElfFiles {
-    /// The file of this id; `None` if there are too many.
+    fn with_room(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(Table {
+            room,
+            files: HashMap::new(),
+            questions: 0,
+            closing: Arc::default(),
+        })))
+    }
+
+    /// The file of this id; `None` if there is no room because file systems hang in closing others.
     pub(super) fn get(&self, id: FileId) -> Option<Arc<ElfFile>> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.len() >= MAX_FILES && !files.contains_key(&id) {
-            return None;
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.questions += 1;
+        let question = table.questions;
+        if let Some((last, file)) = table.files.get_mut(&id) {
+            *last = question;
+            return Some(Arc::clone(file));
         }
-        let new = || {
-            Arc::new(ElfFile {
-                id,
-                file: Mutex::new(None),
-            })
-        };
-        Some(Arc::clone(files.entry(id).or_insert_with(new)))
+        let mut old = None;
+        if table.files.len() >= table.room {
+            let closing = Arc::clone(&table.closing);
+            // The table has one itself, and this is one.
+            if Arc::strong_count(&closing) - 2 >= MAX_CLOSING {
+                return None;
+            }
+            old = table.take_oldest().map(|file| (file, closing));
+        }
+        let file = Arc::new(ElfFile {
+            id,
+            number: FileNumber(question),
+            file: Mutex::new(None),
+        });
+        table.files.insert(id, (question, Arc::clone(&file)));
+        drop(table);
+        if let Some(old) = old {
+            close(old);
+        }
+        Some(file)
+    }
+}
+
+impl Table {
+    fn take_oldest(&mut self) -> Option<Arc<ElfFile>> {
+        let oldest = self.files.iter().min_by_key(|(_, (last, _))| *last);
+        let id = *oldest?.0;
+        self.files.remove(&id).map(|(_, file)| file)
+    }
+}
+
+/// Closes a file on a thread of its own: some file systems answer that no sooner than anything else.
+fn close(old: (Arc<ElfFile>, Arc<()>)) {
+    let spawned = thread::Builder::new()
+        .name("closes a file".to_owned())
+        .spawn(move || {
+            privileges::keep(privileges::SESSION);
+            drop(old);
+        });
+    if let Err(error) = spawned {
+        log::info!("a thread that closes a file: {error}");
     }
 }
 
@@ -152,13 +232,43 @@ mod tests {
         assert!(file.open(&origin).is_none());
     }
 
+    fn id(ino: u64) -> FileId {
+        FileId { dev: 1, ino }
+    }
+
     #[test]
-    fn the_number_of_files_is_bounded() {
-        let files = ElfFiles::default();
-        let taken = (0..10_000)
-            .filter(|ino| files.get(FileId { dev: 1, ino: *ino }).is_some())
-            .count();
-        assert_eq!(taken, MAX_FILES);
-        assert!(files.get(FileId { dev: 1, ino: 0 }).is_some());
+    fn the_number_of_files_is_bounded_and_new_ones_find_room() {
+        let files = ElfFiles::with_room(100);
+        for ino in 0..1000 {
+            // Closing takes its time.
+            while files.get(id(ino)).is_none() {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(files.0.lock().expect("whole").files.len(), 100);
+    }
+
+    #[test]
+    fn the_one_goes_that_was_not_asked_for_for_longest() {
+        let files = ElfFiles::with_room(2);
+        let number = |ino| files.get(id(ino)).expect("room").number;
+        let (first, second) = (number(1), number(2));
+        assert_eq!(number(1), first);
+        let third = number(3);
+        assert_eq!((number(1), number(3)), (first, third));
+        let again = number(2);
+        assert!(again != second, "it may be another file by now");
+    }
+
+    #[test]
+    fn what_hangs_in_closing_is_bounded() {
+        let files = ElfFiles::with_room(1);
+        let closing = Arc::clone(&files.0.lock().expect("whole").closing);
+        let hanging = vec![closing; MAX_CLOSING];
+        assert!(files.get(id(1)).is_some());
+        assert!(files.get(id(2)).is_none());
+        assert!(files.get(id(1)).is_some(), "it is still there");
+        drop(hanging);
+        assert!(files.get(id(2)).is_some());
     }
 }

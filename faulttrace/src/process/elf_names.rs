@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 use super::build_id;
+use super::elf_files::FileNumber;
 use super::go::GoProgram;
 use super::go::runtime::GoRuntime;
-use super::maps::FileId;
 use super::unwind;
 
 /// More calls inlined into one place are left out.
@@ -39,13 +39,13 @@ pub(super) struct ElfFrame {
 /// Whoever knows the names in files.
 pub(super) trait Names: Send {
     /// The frames at an offset in a file, innermost first; empty if it has no name there, `None` if
-    /// it cannot be read. A file always comes with the same id.
-    fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
+    /// it cannot be read. A file always comes with the same number, and no other with that.
+    fn look_up(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
     /// Whether the function at an offset in a file, stopped there, returns to the word at its stack pointer:
     /// then frame pointers do not lead to its caller. `None` if that is not known.
-    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> Option<bool>;
+    fn hides_caller(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<bool>;
     /// The build id of a file; `None` if it has none, or none that can be read.
-    fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>>;
+    fn build_id(&mut self, number: FileNumber, file: &File) -> Option<Vec<u8>>;
     /// The Go runtime of a file; `None` if it has none. An error: that could not be found out.
     fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>>;
 }
@@ -192,16 +192,16 @@ pub(super) struct InProcess(Vec<File>);
 
 #[cfg(test)]
 impl Names for InProcess {
-    fn look_up(&mut self, _: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
+    fn look_up(&mut self, _: FileNumber, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
         self.0.push(file.try_clone().ok()?);
         Reader::default().look_up(file, offset, true)
     }
 
-    fn hides_caller(&mut self, _: FileId, file: &File, offset: u64) -> Option<bool> {
+    fn hides_caller(&mut self, _: FileNumber, file: &File, offset: u64) -> Option<bool> {
         Reader::default().hides_caller(file, offset)
     }
 
-    fn build_id(&mut self, _: FileId, file: &File) -> Option<Vec<u8>> {
+    fn build_id(&mut self, _: FileNumber, file: &File) -> Option<Vec<u8>> {
         build_id::read(file)
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::elf_files::ElfFiles;
 use super::kernel::KernelSymbols;
 use super::known_stacks::KnownStacks;
-use super::map_reader::{self, MapReader, ReadMap};
+use super::map_reader::{self, MapReader};
 use super::maps::FileId;
 use super::names_helper::Helper;
 use super::space::{Answer, FileHint, Snapshot, Space, place_of_hint};
@@ -48,7 +48,6 @@ impl Default for LabelOptions {
 pub struct Labels {
     kernel: KernelSymbols,
     symbols: Option<Symbols>,
-    files: ElfFiles,
     reader: MapReader,
     spaces: HashMap<u32, Space>,
     /// Replaced at exec, so that late answers for the old program are told apart.
@@ -66,25 +65,25 @@ pub struct Labels {
 impl Labels {
     /// Starts with nothing known of any process.
     pub fn start(options: LabelOptions, kernel: KernelSymbols) -> Self {
-        let symbols = Symbols::start(Box::new(Helper::default()), options.symbols)
+        let files = ElfFiles::default();
+        let names = Box::new(Helper::default());
+        let symbols = Symbols::start(names, options.symbols, files.clone())
             .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))
             .ok();
-        Self::new(kernel, symbols, map_reader::read)
+        Self::new(kernel, symbols, MapReader::new(files, map_reader::read))
     }
 
     /// Without names of user code, and with memory maps of the caller's.
     #[doc(hidden)]
     pub fn of_maps(kernel: KernelSymbols, read: fn(u32) -> io::Result<Snapshot>) -> Self {
-        Self::new(kernel, None, read)
+        Self::new(kernel, None, MapReader::new(ElfFiles::default(), read))
     }
 
-    fn new(kernel: KernelSymbols, symbols: Option<Symbols>, read: ReadMap) -> Self {
-        let files = ElfFiles::default();
+    fn new(kernel: KernelSymbols, symbols: Option<Symbols>, reader: MapReader) -> Self {
         Self {
             kernel,
             symbols,
-            reader: MapReader::new(files.clone(), read),
-            files,
+            reader,
             spaces: HashMap::new(),
             epoch: 0,
             epochs: HashMap::new(),

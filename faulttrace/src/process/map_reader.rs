@@ -17,6 +17,9 @@ use crate::privileges;
 
 /// How many reads may hang at once; beyond that, memory maps are late.
 const MAX_READS: usize = 64;
+/// How many programs of one process are opened before anybody needs them: one with very many is not to have
+/// all others closed.
+const MAX_OPENED: usize = 1024;
 /// No memory map is longer.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -36,7 +39,7 @@ pub(super) struct Answer {
 }
 
 /// Where memory maps are read.
-pub(super) type ReadMap = fn(u32) -> io::Result<Snapshot>;
+type ReadMap = fn(u32) -> io::Result<Snapshot>;
 
 /// Sends requests, takes answers.
 pub(super) struct MapReader {
@@ -130,6 +133,7 @@ fn answer(pid: u32, token: u64, sender: &Sender<Told>, files: &ElfFiles, read: R
                 .iter()
                 .filter(|mapping| mapping.executable)
                 .filter_map(|mapping| Some((mapping.file?, Origin::new(pid, mapping))))
+                .take(MAX_OPENED)
                 .collect()
         },
     );

@@ -2,7 +2,7 @@
 //!
 //! The process greets when it is there. Then one question at a time: a message with a number for the file,
 //! what is asked and an offset, with the file's descriptor when it is asked about for the first time; the
-//! answer is JSON. If the process dies or does not answer, another process is started, and the file that was
+//! answer is JSON. A process that keeps many files is replaced by another. If the process dies or does not answer, another process is started, and the file that was
 //! asked about is read without its debug information from then on, or not at all if that was no better. If no
 //! process can be started, no file is to blame, and it is tried again a while later.
 
@@ -19,15 +19,17 @@ use serde::de::DeserializeOwned;
 use self::process::Process;
 pub use self::serve::serve;
 use super::build_id;
+use super::elf_files::FileNumber;
 use super::elf_names::{ElfFrame, Names};
 use super::go::runtime::GoRuntime;
-use super::maps::FileId;
 
 /// The only argument of this program when it is to be the helper. Not for users.
 pub const ARGUMENT: &str = "__names-helper";
 
 /// How long none is started after one could not be.
 const START_PAUSE: Duration = Duration::from_secs(10);
+/// How many files are remembered that cannot be read.
+const MAX_BLAMED: usize = 10_000;
 /// Longest answer; the socket's buffer takes more.
 const MAX_ANSWER: usize = 128 * 1024;
 /// A file's number, what is asked about it, and an offset.
@@ -81,9 +83,9 @@ pub(super) struct Helper {
     /// When one could not be started.
     not_started: Option<Instant>,
     /// Files whose debug information cannot be read.
-    without_debug: HashSet<FileId>,
+    without_debug: HashSet<FileNumber>,
     /// Files whose tables for unwinding cannot be read.
-    without_callers: HashSet<FileId>,
+    without_callers: HashSet<FileNumber>,
 }
 
 /// Why there is no answer.
@@ -113,45 +115,45 @@ impl Unanswered {
 }
 
 impl Names for Helper {
-    fn look_up(&mut self, id: FileId, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
-        if !self.without_debug.contains(&id) {
-            match self.ask(Some(id), file, About::Debug, offset) {
+    fn look_up(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
+        if !self.without_debug.contains(&number) {
+            match self.ask(Some(number), file, About::Debug, offset) {
                 Ok(found) => return found,
                 Err(error) => {
                     if !error.tell("debug information of a file is left out") {
                         return None;
                     }
-                    self.without_debug.insert(id);
+                    note(&mut self.without_debug, number);
                 }
             }
         }
-        self.ask(Some(id), file, About::Table, offset)
+        self.ask(Some(number), file, About::Table, offset)
             .unwrap_or_else(|error| {
                 error.tell("symbols of a file are left out");
                 None
             })
     }
 
-    fn hides_caller(&mut self, id: FileId, file: &File, offset: u64) -> Option<bool> {
-        if self.without_callers.contains(&id) {
+    fn hides_caller(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<bool> {
+        if self.without_callers.contains(&number) {
             return None;
         }
-        self.ask(Some(id), file, About::Caller, offset)
+        self.ask(Some(number), file, About::Caller, offset)
             .unwrap_or_else(|error| {
                 if error.tell("callers that frame pointers hide in a file are left out") {
-                    self.without_callers.insert(id);
+                    note(&mut self.without_callers, number);
                 }
                 None
             })
     }
 
-    fn build_id(&mut self, id: FileId, file: &File) -> Option<Vec<u8>> {
-        let found: Option<Vec<u8>> =
-            self.ask(Some(id), file, About::BuildId, 0)
-                .unwrap_or_else(|error| {
-                    error.tell("the build id of a file is left out");
-                    None
-                });
+    fn build_id(&mut self, number: FileNumber, file: &File) -> Option<Vec<u8>> {
+        let found: Option<Vec<u8>> = self
+            .ask(Some(number), file, About::BuildId, 0)
+            .unwrap_or_else(|error| {
+                error.tell("the build id of a file is left out");
+                None
+            });
         // The helper may be what a hostile file made of it.
         found.filter(|found| found.len() <= build_id::MAX_BYTES)
     }
@@ -168,24 +170,38 @@ impl Names for Helper {
 }
 
 impl Helper {
-    /// `id`: none for a file that the helper is not to keep.
+    /// `number`: none for a file that the helper is not to keep.
     fn ask<T: DeserializeOwned>(
         &mut self,
-        id: Option<FileId>,
+        number: Option<FileNumber>,
         file: &File,
         about: About,
         offset: u64,
     ) -> Result<Option<T>, Unanswered> {
+        if let (Some(process), Some(number)) = (&self.process, number)
+            && process.is_full_for(number)
+        {
+            // Whatever it has read of a file is kept as long as it lives.
+            self.process = None;
+        }
         let process = match &mut self.process {
             Some(process) => process,
             none => none.insert(start(&mut self.not_started)?),
         };
-        let answer = process.ask(id, file, about, offset);
+        let answer = process.ask(number, file, about, offset);
         if answer.is_err() {
             self.process = None;
         }
         Ok(answer?)
     }
+}
+
+/// Notes a file that is to blame; if there are too many, others are forgiven.
+fn note(files: &mut HashSet<FileNumber>, number: FileNumber) {
+    if files.len() >= MAX_BLAMED {
+        files.clear();
+    }
+    files.insert(number);
 }
 
 /// Starts the process, unless one could not be started a short while ago.
@@ -207,10 +223,10 @@ mod tests {
         // The test program is no helper: given the argument it runs no test and ends.
         let mut helper = Helper::default();
         let file = File::open("/proc/self/exe").expect("our own program");
-        let id = FileId { dev: 0, ino: 1 };
-        assert_eq!(helper.look_up(id, &file, 0), None);
-        assert_eq!(helper.hides_caller(id, &file, 0), None);
-        assert_eq!(helper.build_id(id, &file), None);
+        let number = FileNumber(1);
+        assert_eq!(helper.look_up(number, &file, 0), None);
+        assert_eq!(helper.hides_caller(number, &file, 0), None);
+        assert_eq!(helper.build_id(number, &file), None);
         assert!(helper.go_runtime(&file).is_err(), "nobody has read it");
         assert!(helper.process.is_none());
     }
@@ -222,9 +238,9 @@ mod tests {
             ..Helper::default()
         };
         let file = File::open("/proc/self/exe").expect("our own program");
-        let id = FileId { dev: 0, ino: 1 };
-        assert_eq!(helper.look_up(id, &file, 0), None);
-        assert_eq!(helper.hides_caller(id, &file, 0), None);
+        let number = FileNumber(1);
+        assert_eq!(helper.look_up(number, &file, 0), None);
+        assert_eq!(helper.hides_caller(number, &file, 0), None);
         assert!(helper.without_debug.is_empty() && helper.without_callers.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-use super::elf_files::{ElfFile, Origin};
+use super::elf_files::{ElfFile, ElfFiles, FileNumber, Origin};
 use super::elf_names::{ElfFrame, Names};
 use super::known_stacks::bytes_of;
 use super::maps::FileId;
@@ -18,7 +18,7 @@ use crate::privileges;
 
 /// How many stacks may wait for their names.
 const QUEUE: usize = 1024;
-/// How many addresses are remembered with their names, and how much memory these take at most.
+/// How many addresses, and files, are remembered with their names, and how much memory these take at most.
 const MAX_REMEMBERED: usize = 100_000;
 const MAX_REMEMBERED_BYTES: usize = 32 << 20;
 /// How many just-in-time compilers' maps are kept, and how much memory the others may take when one
@@ -51,11 +51,9 @@ pub(super) struct Wanted {
 pub(super) enum Place {
     /// Nowhere.
     Nowhere,
-    /// In a file, but too many are open already.
-    TooManyFiles,
     /// In a program or library.
     Elf {
-        file: Arc<ElfFile>,
+        file: FileId,
         origin: Origin,
         /// Of `plain.address`.
         offset: u64,
@@ -87,14 +85,18 @@ pub(super) struct Symbols {
 
 impl Symbols {
     /// `functions`: names are wanted; without, build ids alone.
-    pub(super) fn start(names: Box<dyn Names>, functions: bool) -> io::Result<Self> {
+    pub(super) fn start(
+        names: Box<dyn Names>,
+        functions: bool,
+        files: ElfFiles,
+    ) -> io::Result<Self> {
         let (jobs, todo) = sync_channel(QUEUE);
         let (sender, done) = channel();
         thread::Builder::new()
             .name("symbols".to_owned())
             .spawn(move || {
                 privileges::keep_and_hand_on(privileges::MAPS, privileges::HELPER);
-                Worker::new(names, functions).run(&todo, &sender);
+                Worker::new(names, functions, files).run(&todo, &sender);
             })?;
         Ok(Self {
             jobs,
@@ -134,15 +136,16 @@ struct Worker {
     names: Box<dyn Names>,
     /// Names are wanted.
     functions: bool,
+    files: ElfFiles,
     /// `None` for a file without one that can be read.
-    build_ids: HashMap<FileId, Option<Name>>,
-    remembered: HashMap<(FileId, u64), Arc<[Frame]>>,
+    build_ids: HashMap<FileNumber, Option<Name>>,
+    remembered: HashMap<(FileNumber, u64), Arc<[Frame]>>,
     remembered_bytes: usize,
     /// As in [`Done`], by the place of the instruction.
-    hiding: HashMap<(FileId, u64), Option<bool>>,
+    hiding: HashMap<(FileNumber, u64), Option<bool>>,
     jits: HashMap<Jit, PerfMap>,
     /// Files that cannot be read.
-    unreadable: HashSet<FileId>,
+    unreadable: HashSet<FileNumber>,
     /// How many of them are new since the last answer.
     newly_unreadable: u64,
     /// Frames whose file could not be opened, since the last answer.
@@ -150,10 +153,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(names: Box<dyn Names>, functions: bool) -> Self {
+    fn new(names: Box<dyn Names>, functions: bool, files: ElfFiles) -> Self {
         Self {
             names,
             functions,
+            files,
             build_ids: HashMap::new(),
             remembered: HashMap::new(),
             remembered_bytes: 0,
@@ -195,12 +199,11 @@ impl Worker {
                 file,
                 origin,
                 offset,
-            } => (file, origin, offset),
-            Place::TooManyFiles => return None,
+            } => (self.files.get(*file)?, origin, offset),
             // Code without a file has no tables.
             Place::Nowhere | Place::Jit(_) => return Some(false),
         };
-        let key = (file.id, *offset);
+        let key = (file.number, *offset);
         if let Some(known) = self.hiding.get(&key) {
             return *known;
         }
@@ -209,7 +212,7 @@ impl Worker {
         if self.hiding.len() >= MAX_REMEMBERED {
             self.hiding.clear();
         }
-        let found = self.names.hides_caller(file.id, &opened, *offset);
+        let found = self.names.hides_caller(file.number, &opened, *offset);
         self.hiding.insert(key, found);
         found
     }
@@ -223,10 +226,6 @@ impl Worker {
         } = wanted;
         match source {
             Place::Nowhere => frames.push(plain),
-            Place::TooManyFiles => {
-                self.unopened += 1;
-                frames.push(plain);
-            }
             Place::Jit(_) if !self.functions => frames.push(plain),
             Place::Jit(jit) => frames.push(self.jit_frame(jit, plain, before)),
             Place::Elf {
@@ -234,6 +233,11 @@ impl Worker {
                 origin,
                 offset,
             } => {
+                let Some(file) = self.files.get(file) else {
+                    self.unopened += 1;
+                    frames.push(plain);
+                    return;
+                };
                 let build_id = self.build_id(&file, &origin);
                 if build_id.is_none() && !self.functions {
                     self.unopened += 1;
@@ -243,7 +247,7 @@ impl Worker {
                     ..plain
                 };
                 if self.functions {
-                    let key = (file.id, offset.wrapping_sub(before));
+                    let key = (file.number, offset.wrapping_sub(before));
                     self.name_elf(key, &file, &origin, plain, before, frames);
                 } else {
                     frames.push(plain);
@@ -254,7 +258,7 @@ impl Worker {
 
     fn name_elf(
         &mut self,
-        key: (FileId, u64),
+        key: (FileNumber, u64),
         file: &ElfFile,
         origin: &Origin,
         plain: Frame,
@@ -282,13 +286,16 @@ impl Worker {
     /// Asked once for each file; `None` if it could not be opened, which may succeed through another
     /// process.
     fn build_id(&mut self, file: &ElfFile, origin: &Origin) -> Option<Option<Name>> {
-        if let Some(known) = self.build_ids.get(&file.id) {
+        if let Some(known) = self.build_ids.get(&file.number) {
             return Some(known.clone());
         }
         let opened = file.open(origin)?;
-        let found = self.names.build_id(file.id, &opened);
+        let found = self.names.build_id(file.number, &opened);
         let found = found.map(|bytes| Name::from(bytes.as_slice()));
-        self.build_ids.insert(file.id, found.clone());
+        if self.build_ids.len() >= MAX_REMEMBERED {
+            self.build_ids.clear();
+        }
+        self.build_ids.insert(file.number, found.clone());
         Some(found)
     }
 
@@ -308,7 +315,12 @@ impl Worker {
         }
     }
 
-    fn remember(&mut self, key: (FileId, u64), file: &ElfFile, origin: &Origin) -> Arc<[Frame]> {
+    fn remember(
+        &mut self,
+        key: (FileNumber, u64),
+        file: &ElfFile,
+        origin: &Origin,
+    ) -> Arc<[Frame]> {
         if self.remembered.len() >= MAX_REMEMBERED || self.remembered_bytes > MAX_REMEMBERED_BYTES {
             self.remembered.clear();
             self.remembered_bytes = 0;
@@ -327,7 +339,7 @@ impl Worker {
     /// another process.
     fn look_up(
         &mut self,
-        key: (FileId, u64),
+        key: (FileNumber, u64),
         file: &ElfFile,
         origin: &Origin,
     ) -> Option<Vec<Frame>> {
@@ -337,6 +349,9 @@ impl Worker {
         let opened = file.open(origin)?;
         let found = self.names.look_up(key.0, &opened, key.1);
         if found.is_none() {
+            if self.unreadable.len() >= MAX_REMEMBERED {
+                self.unreadable.clear();
+            }
             self.unreadable.insert(key.0);
             self.newly_unreadable += 1;
         }

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
+use crate::process::elf_files::FileNumber;
 use crate::process::elf_names::{ElfFrame, Names};
 use crate::process::go::runtime::GoRuntime;
-use crate::process::maps::FileId;
 
 /// More processes than threads.
 const MANY: u32 = 1000;
@@ -25,15 +25,15 @@ struct Fake {
 }
 
 impl Names for Fake {
-    fn look_up(&mut self, _: FileId, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
+    fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
         None
     }
 
-    fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> Option<bool> {
+    fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Option<bool> {
         Some(false)
     }
 
-    fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
+    fn build_id(&mut self, _: FileNumber, _: &File) -> Option<Vec<u8>> {
         None
     }
 

@@ -248,13 +248,12 @@ impl Labels {
             };
         }
         let offset = mapping.offset_of(address);
-        let source = match mapping.file.map(|file| self.files.get(file)) {
-            Some(Some(file)) => symbols::Place::Elf {
+        let source = match mapping.file {
+            Some(file) => symbols::Place::Elf {
                 file,
                 origin: Origin::new(pid, mapping),
                 offset,
             },
-            Some(None) => symbols::Place::TooManyFiles,
             None => symbols::Place::Nowhere,
         };
         Wanted {
@@ -283,12 +282,13 @@ fn with_caller(id: u64, caller: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::elf_files::{ElfFiles, FileNumber};
     use crate::process::elf_names::{ElfFrame, Names};
     use crate::process::go::runtime::GoRuntime;
     use crate::process::kernel::KernelSymbols;
-    use crate::process::maps::FileId;
+    use crate::process::map_reader::{self, MapReader};
+    use crate::process::page_bytes;
     use crate::process::symbols::Symbols;
-    use crate::process::{map_reader, page_bytes};
     use std::fs::File;
     use std::io;
 
@@ -296,15 +296,15 @@ mod tests {
     struct Hiding(Option<bool>);
 
     impl Names for Hiding {
-        fn look_up(&mut self, _: FileId, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
+        fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
             Some(Vec::new())
         }
 
-        fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> Option<bool> {
+        fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Option<bool> {
             self.0
         }
 
-        fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
+        fn build_id(&mut self, _: FileNumber, _: &File) -> Option<Vec<u8>> {
             None
         }
 
@@ -315,8 +315,10 @@ mod tests {
 
     fn hiding(told: Option<bool>) -> Labels {
         let kernel = KernelSymbols::parse("ffffffff81000000 T _text\n".to_owned());
-        let symbols = Symbols::start(Box::new(Hiding(told)), true).expect("started");
-        Labels::new(kernel, Some(symbols), map_reader::read)
+        let files = ElfFiles::default();
+        let symbols = Symbols::start(Box::new(Hiding(told)), true, files.clone());
+        let reader = MapReader::new(files, map_reader::read);
+        Labels::new(kernel, Some(symbols.expect("started")), reader)
     }
 
     #[test]

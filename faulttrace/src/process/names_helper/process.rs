@@ -18,9 +18,12 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
 use super::{ARGUMENT, About, MAX_ANSWER, QUESTION_BYTES};
-use crate::process::maps::FileId;
+use crate::process::elf_files::FileNumber;
 use crate::process::starting::Starting;
 
+/// How many files one keeps. Each costs two descriptors, of 1,024 that a process has by default, and memory
+/// for what was read of it.
+const MAX_FILES: usize = 384;
 /// How long an answer may take: large debug information takes seconds.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// How long the end of a process may take that was killed, and how long to rest between two looks.
@@ -34,7 +37,7 @@ pub(super) struct Process {
     child: Child,
     socket: OwnedFd,
     /// Numbers of the files that it has.
-    sent: HashMap<FileId, u32>,
+    sent: HashMap<FileNumber, u32>,
 }
 
 impl Process {
@@ -66,15 +69,20 @@ impl Process {
         Ok(process)
     }
 
+    /// Whether it would keep too many files with this one.
+    pub(super) fn is_full_for(&self, file_number: FileNumber) -> bool {
+        self.sent.len() >= MAX_FILES && !self.sent.contains_key(&file_number)
+    }
+
     pub(super) fn ask<T: DeserializeOwned>(
         &mut self,
-        id: Option<FileId>,
+        file_number: Option<FileNumber>,
         file: &File,
         about: About,
         offset: u64,
     ) -> io::Result<Option<T>> {
         let new = u32::try_from(self.sent.len()).map_err(io::Error::other)?;
-        let number = id.and_then(|id| self.sent.get(&id).copied());
+        let number = file_number.and_then(|number| self.sent.get(&number).copied());
         let question = question(number.unwrap_or(new), about, offset);
         let descriptor = [file.as_raw_fd()];
         let with_file = [ControlMessage::ScmRights(&descriptor)];
@@ -85,8 +93,8 @@ impl Process {
             MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
-        if let Some(id) = id {
-            self.sent.entry(id).or_insert(new);
+        if let Some(file_number) = file_number {
+            self.sent.entry(file_number).or_insert(new);
         }
         self.receive()
     }
@@ -163,6 +171,7 @@ mod tests {
     use nix::errno::Errno;
     use nix::sys::wait::{Id, waitid};
 
+    use super::super::Helper;
     use super::*;
 
     fn endless() -> Child {
@@ -170,24 +179,48 @@ mod tests {
         child.expect("started")
     }
 
-    #[test]
-    fn no_zombie_is_left_of_a_process_that_is_dropped() {
-        let (ours, _theirs) = socketpair(
+    /// With the other end of its socket.
+    fn silent() -> (Process, OwnedFd) {
+        let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
             SockFlag::SOCK_CLOEXEC,
         )
         .expect("sockets");
-        let child = endless();
-        let pid = Pid::from_raw(child.id().cast_signed());
-        drop(Process {
-            child,
+        let process = Process {
+            child: endless(),
             socket: ours,
             sent: HashMap::new(),
-        });
+        };
+        (process, theirs)
+    }
+
+    #[test]
+    fn no_zombie_is_left_of_a_process_that_is_dropped() {
+        let (process, _theirs) = silent();
+        let pid = Pid::from_raw(process.child.id().cast_signed());
+        drop(process);
         let left = waitpid(pid, Some(WaitPidFlag::WNOHANG));
         assert_eq!(left, Err(Errno::ECHILD));
+    }
+
+    #[test]
+    fn one_that_keeps_too_many_files_is_replaced() {
+        let (mut process, theirs) = silent();
+        let full = (0..).map(FileNumber).zip(0..).take(MAX_FILES);
+        process.sent = full.collect();
+        assert!(!process.is_full_for(FileNumber(0)), "it has that");
+        let mut helper = Helper {
+            process: Some(process),
+            ..Helper::default()
+        };
+        let file = File::open("/proc/self/exe").expect("our own program");
+        // The test program is no helper, so there is no answer.
+        let asked = helper.ask::<()>(Some(FileNumber(u64::MAX)), &file, About::BuildId, 0);
+        assert!(asked.is_err());
+        let read = recv(theirs.as_raw_fd(), &mut [0; 1], MsgFlags::empty());
+        assert_eq!(read, Ok(0), "it was asked for no other file");
     }
 
     #[test]

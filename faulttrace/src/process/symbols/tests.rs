@@ -24,9 +24,7 @@ fn wanted(address: u64) -> Wanted {
         },
         before: 1,
         source: Place::Elf {
-            file: ElfFiles::default()
-                .get(mapping.file.expect("a file"))
-                .expect("room"),
+            file: mapping.file.expect("a file"),
             origin: Origin::new(pid, mapping),
             offset: mapping.offset_of(address),
         },
@@ -35,7 +33,7 @@ fn wanted(address: u64) -> Wanted {
 
 fn named(wanted: Wanted, functions: bool) -> Done {
     let names = Box::new(InProcess::default());
-    let mut symbols = Symbols::start(names, functions).expect("started");
+    let mut symbols = Symbols::start(names, functions, ElfFiles::default()).expect("started");
     assert!(symbols.ask(Job {
         pid: 1,
         stack: 2,
@@ -94,15 +92,15 @@ fn without_names_a_frame_still_tells_its_file() {
 struct Counting(Arc<AtomicUsize>);
 
 impl Names for Counting {
-    fn look_up(&mut self, _: FileId, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
+    fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
         Some(Vec::new())
     }
 
-    fn hides_caller(&mut self, _: FileId, _: &File, _: u64) -> Option<bool> {
+    fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Option<bool> {
         Some(false)
     }
 
-    fn build_id(&mut self, _: FileId, _: &File) -> Option<Vec<u8>> {
+    fn build_id(&mut self, _: FileNumber, _: &File) -> Option<Vec<u8>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         None
     }
@@ -115,7 +113,8 @@ impl Names for Counting {
 #[test]
 fn a_file_is_asked_for_its_build_id_once_even_if_it_has_none() {
     let asked = Arc::new(AtomicUsize::new(0));
-    let mut worker = Worker::new(Box::new(Counting(Arc::clone(&asked))), true);
+    let names = Box::new(Counting(Arc::clone(&asked)));
+    let mut worker = Worker::new(names, true, ElfFiles::default());
     let here = a_file_is_asked_for_its_build_id_once_even_if_it_has_none as *const () as u64;
     let mut frames = Vec::new();
     for address in here..here + 8 {
@@ -128,17 +127,15 @@ fn a_file_is_asked_for_its_build_id_once_even_if_it_has_none() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_tried_again() {
-    let mut wanted = wanted(our_own_function_has_a_name_and_a_line as *const () as u64);
-    if let Place::Elf { file, .. } = &mut wanted.source {
-        let absent = FileId { dev: 0, ino: 1 };
-        *file = ElfFiles::default().get(absent).expect("room");
-    }
-    let mut worker = Worker::new(Box::new(InProcess::default()), true);
-    if let Place::Elf { file, origin, .. } = &wanted.source {
+    let wanted = wanted(our_own_function_has_a_name_and_a_line as *const () as u64);
+    let files = ElfFiles::default();
+    let mut worker = Worker::new(Box::new(InProcess::default()), true, files.clone());
+    if let Place::Elf { origin, .. } = &wanted.source {
+        let file = files.get(FileId { dev: 0, ino: 1 }).expect("room");
         let nowhere = maps::parse(b"1-2 r-xp 0 0:0 1 /nowhere\n").0;
         let gone = Origin::new(u32::MAX, &nowhere[0]);
-        assert_eq!(worker.look_up((file.id, 0), file, &gone), None);
-        assert_eq!(worker.look_up((file.id, 8), file, origin), None);
+        assert_eq!(worker.look_up((file.number, 0), &file, &gone), None);
+        assert_eq!(worker.look_up((file.number, 8), &file, origin), None);
     }
     // Another process may have it.
     assert!(worker.unreadable.is_empty() && worker.remembered.is_empty());
