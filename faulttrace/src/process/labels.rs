@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::elf_files::ElfFiles;
 use super::kernel::KernelSymbols;
 use super::known_stacks::KnownStacks;
-use super::map_reader::{self, MapReader};
+use super::map_reader::{self, Held, MapReader};
 use super::maps::FileId;
 use super::names_helper::Helper;
 use super::space::{Answer, FileHint, Snapshot, Space, place_of_hint};
@@ -70,12 +70,17 @@ impl Labels {
         let symbols = Symbols::start(names, options.symbols, files.clone())
             .map_err(|error| log::warn!("no symbols: starting a thread: {error}"))
             .ok();
-        Self::new(kernel, symbols, MapReader::new(files, map_reader::read))
+        Self::new(
+            kernel,
+            symbols,
+            MapReader::new(files, Box::new(map_reader::read)),
+        )
     }
 
     /// Without names of user code, and with memory maps of the caller's.
     #[doc(hidden)]
     pub fn of_maps(kernel: KernelSymbols, read: fn(u32) -> io::Result<Snapshot>) -> Self {
+        let read = Box::new(move |pid, _: &mut Held| read(pid));
         Self::new(kernel, None, MapReader::new(ElfFiles::default(), read))
     }
 
@@ -135,6 +140,9 @@ impl Labels {
                 "mappings_late"
             } else if self.space(pid).gone {
                 "mappings_unreadable"
+            } else if self.space(pid).snapshot().is_none() {
+                // Too many, or too large ones, are being read.
+                "mappings_late"
             } else {
                 "address_not_mapped"
             };

@@ -14,7 +14,7 @@ use crate::process::elf_files::{is_same, open_regular};
 use crate::process::go::build_info::numbers;
 use crate::process::go::runtime::{GoRuntime, Layout};
 use crate::process::goroutines::{self, Memory};
-use crate::process::map_reader;
+use crate::process::map_reader::{self, Held};
 use crate::process::maps::Mapping;
 
 /// The file that a process runs; `None` if it has ended.
@@ -64,7 +64,8 @@ fn layout(
     program: &GoRuntime,
 ) -> Result<(GoLayout, LayoutSource), NoLayout> {
     let layout = program.layout.as_ref().ok_or(NoLayout::Unknown)?;
-    let map = map_reader::read(pid).map_err(|error| {
+    let mut memory = Held::default();
+    let map = map_reader::read(pid, &mut memory).map_err(|error| {
         log::info!("memory map of {pid}: {error}");
         if has_ended(pid) {
             NoLayout::Ended

@@ -317,7 +317,7 @@ mod tests {
         let kernel = KernelSymbols::parse("ffffffff81000000 T _text\n".to_owned());
         let files = ElfFiles::default();
         let symbols = Symbols::start(Box::new(Hiding(told)), true, files.clone());
-        let reader = MapReader::new(files, map_reader::read);
+        let reader = MapReader::new(files, Box::new(map_reader::read));
         Labels::new(kernel, Some(symbols.expect("started")), reader)
     }
 
