@@ -20,6 +20,8 @@ const MAX_MODULES: usize = 8_192;
 const MAX_FRAMES: usize = 131_072;
 const MAX_STACKS: usize = 32_768;
 const MAX_SITES: usize = 262_144;
+/// How much memory what is remembered of a kind may take, if it has long names: the target's choose them.
+const MAX_BYTES: usize = 160 << 20;
 
 /// Everything that has an id.
 #[derive(Debug)]
@@ -66,6 +68,8 @@ type GoroutineKey = (
 #[derive(Debug)]
 struct Ids<K> {
     known: HashMap<K, i64>,
+    /// What those that are known take besides.
+    bytes: usize,
     max: usize,
     last: i64,
 }
@@ -74,6 +78,7 @@ impl<K: Eq + Hash> Ids<K> {
     fn new(max: usize) -> Self {
         Self {
             known: HashMap::new(),
+            bytes: 0,
             max,
             last: 0,
         }
@@ -83,15 +88,21 @@ impl<K: Eq + Hash> Ids<K> {
         self.known.get(key).copied()
     }
 
-    /// A new id. Says whether all others were forgotten.
-    fn add(&mut self, key: K) -> (i64, bool) {
-        let full = self.known.len() >= self.max;
+    /// A new id of what takes so much memory. Says whether all others were forgotten.
+    fn add(&mut self, key: K, bytes: usize) -> (i64, bool) {
+        let full = self.known.len() >= self.max || self.bytes.saturating_add(bytes) > MAX_BYTES;
         if full {
-            self.known.clear();
+            self.forget();
         }
+        self.bytes = self.bytes.saturating_add(bytes);
         self.last += 1;
         self.known.insert(key, self.last);
         (self.last, full)
+    }
+
+    fn forget(&mut self) {
+        self.known.clear();
+        self.bytes = 0;
     }
 }
 
@@ -118,15 +129,15 @@ struct SiteKey {
 impl Dictionary {
     /// Forgets everything: rows were taken back or removed. Ids are not used again.
     pub(super) fn forget(&mut self) {
-        self.threads.known.clear();
-        self.devices.known.clear();
-        self.goroutines.known.clear();
-        self.files.known.clear();
-        self.modules.known.clear();
-        self.frames.known.clear();
-        self.stacks.known.clear();
+        self.threads.forget();
+        self.devices.forget();
+        self.goroutines.forget();
+        self.files.forget();
+        self.modules.forget();
+        self.frames.forget();
+        self.stacks.forget();
         self.kept.clear();
-        self.sites.known.clear();
+        self.sites.forget();
     }
 
     /// The id of a site.
@@ -161,7 +172,7 @@ impl Dictionary {
         if let Some(id) = self.sites.get(&key) {
             return Ok(id);
         }
-        let (id, _) = self.sites.add(key.clone());
+        let (id, _) = self.sites.add(key.clone(), 0);
         add_site(id, &key, rows)?;
         Ok(id)
     }
@@ -178,7 +189,7 @@ impl Dictionary {
         if let Some(id) = self.threads.get(&key) {
             return Ok(id);
         }
-        let (id, _) = self.threads.add(key);
+        let (id, _) = self.threads.add(key, name.as_bytes().len());
         rows.thread.row([
             id.into(),
             known_id(pid).into(),
@@ -197,7 +208,7 @@ impl Dictionary {
         if let Some(id) = self.devices.get(device) {
             return Ok(id);
         }
-        let (id, _) = self.devices.add(device.clone());
+        let (id, _) = self.devices.add(device.clone(), 0);
         rows.device.row([
             id.into(),
             device.major.into(),
@@ -226,7 +237,7 @@ impl Dictionary {
         if let Some(id) = self.goroutines.get(&key) {
             return Ok(id);
         }
-        let (id, _) = self.goroutines.add(key);
+        let (id, _) = self.goroutines.add(key, bytes_of(goroutine));
         rows.goroutine.row([
             id.into(),
             pid.into(),
@@ -257,7 +268,7 @@ impl Dictionary {
         if let Some(id) = self.files.get(&key) {
             return Ok(id);
         }
-        let (id, _) = self.files.add(key);
+        let (id, _) = self.files.add(key, path.as_bytes().len());
         rows.file
             .row([id.into(), path.as_bytes().into(), deleted.into()])?;
         Ok(id)
@@ -276,7 +287,8 @@ impl Dictionary {
         if let Some(id) = self.stacks.get(&key) {
             return Ok(id);
         }
-        let (id, forgotten) = self.stacks.add(key);
+        let bytes = Frame::bytes_of(&stack.frames);
+        let (id, forgotten) = self.stacks.add(key, bytes);
         if forgotten {
             self.kept.clear();
         }
@@ -299,7 +311,9 @@ impl Dictionary {
             None => None,
             Some(path) => Some(self.module(path, frame.build_id.as_ref(), rows)?),
         };
-        let (id, _) = self.frames.add(frame.clone());
+        let (id, _) = self
+            .frames
+            .add(frame.clone(), Frame::bytes_of(std::slice::from_ref(frame)));
         let name = |name: &'_ Option<Name>| name.as_ref().map(Name::as_bytes).map(<[u8]>::to_vec);
         let (function, file) = (name(&frame.function), name(&frame.file));
         rows.frame.row([
@@ -326,7 +340,7 @@ impl Dictionary {
         if let Some(id) = self.modules.get(&key) {
             return Ok(id);
         }
-        let (id, _) = self.modules.add(key);
+        let (id, _) = self.modules.add(key, path.as_bytes().len());
         // Never text, whatever its bytes are.
         let build_id = build_id.map(|id| rusqlite::types::ValueRef::Blob(id.as_bytes()));
         rows.module.row([
@@ -336,6 +350,18 @@ impl Dictionary {
         ])?;
         Ok(id)
     }
+}
+
+/// What the names of a goroutine take; they may be shared.
+fn bytes_of(goroutine: &Goroutine) -> usize {
+    let functions = [&goroutine.start, &goroutine.created_by];
+    let functions = functions.into_iter().flatten();
+    let labels = goroutine.labels.iter().flat_map(|labels| &labels.kept);
+    let labels = labels.flat_map(|(key, value)| [key, value]);
+    functions
+        .chain(labels)
+        .map(|name| name.as_bytes().len())
+        .sum()
 }
 
 fn add_site(id: i64, key: &SiteKey, rows: &mut Statements<'_>) -> rusqlite::Result<()> {
@@ -359,4 +385,50 @@ fn add_site(id: i64, key: &SiteKey, rows: &mut Statements<'_>) -> rusqlite::Resu
         key.kernel_stack.into(),
         key.given_up.into(),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::trace::schema;
+
+    #[test]
+    fn long_names_take_no_more_than_there_is_room_for() {
+        let mut ids = Ids::new(1000);
+        for key in 0..1000 {
+            let (id, forgotten) = ids.add(key, MAX_BYTES / 4);
+            assert_eq!((id, forgotten), (key + 1, key > 0 && key % 4 == 0));
+            assert!(ids.bytes <= MAX_BYTES && ids.get(&key) == Some(id));
+        }
+        ids.forget();
+        assert!(!ids.add(1000, MAX_BYTES).1);
+    }
+
+    #[test]
+    fn large_stacks_are_forgotten_before_there_are_many() {
+        let db = Connection::open_in_memory().expect("a database");
+        db.execute_batch(&schema::create()).expect("tables");
+        let mut rows = Statements::new(&db).expect("statements");
+        let mut dictionary = Dictionary::default();
+        let frame = Frame {
+            function: Some(Name::from(vec![b'x'; 1 << 20].as_slice())),
+            ..Frame::default()
+        };
+        let frames = vec![frame; (MAX_BYTES >> 20) / 3];
+        let stacks: [_; 4] = [1, 2, 3, 4].map(|id| {
+            Arc::new(Stack {
+                id,
+                frames: frames.clone(),
+                truncated: false,
+            })
+        });
+        let mut ids = Vec::new();
+        for stack in [0, 1, 2, 0, 3, 3, 0] {
+            ids.push(dictionary.stack(&stacks[stack], &mut rows).expect("a row"));
+        }
+        assert_eq!(ids, [1, 2, 3, 1, 4, 4, 5]);
+        assert_eq!(dictionary.kept.len(), 2);
+    }
 }
