@@ -8,7 +8,7 @@ use faulttrace_ebpf::{COMM_LEN, FaultEvent, HistoryEvent, Inflight, IoEvent, NO_
 use syscalls::Sysno;
 
 use super::clock::Clock;
-use super::flags::{access_of, mode_of, started};
+use super::flags::{access_of, mode_of, started, waited};
 use super::go_starts::Starts;
 use super::goroutine;
 use super::history::history;
@@ -293,7 +293,7 @@ impl Enricher {
         let place = self.place(begun);
         let user_stack = self.user_stack(begun, stacks);
         let kernel = self.kernel_stack(begun.kernel_stack, stacks);
-        let cause = begun.slept.then(|| match &kernel {
+        let cause = waited(begun.flags, begun.slept).then(|| match &kernel {
             None => Cause::Unknown,
             Some(kernel) => {
                 let key = (begun.kernel_stack, begun.started, mode, place.mapping);

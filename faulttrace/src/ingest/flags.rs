@@ -27,6 +27,12 @@ pub(super) fn started(flags: u32, device: u32) -> Option<bool> {
     (!file.has_made_up_device()).then_some(false)
 }
 
+/// Whether a fault has a cause. One that did not sleep has none; of one that began before faulttrace attached,
+/// and was only seen to end, it is not known whether it slept: its cause is unknown.
+pub(super) fn waited(flags: u32, slept: bool) -> bool {
+    slept || flags & flag::NO_START != 0
+}
+
 /// How the kernel came to the fault.
 pub(super) fn mode_of(flags: u32) -> Mode {
     if flags & flag::GUP != 0 {
@@ -77,6 +83,13 @@ mod tests {
         let given_up = |more| started(flag::GIVEN_UP | flag::READ_MARKED | more, FUSE);
         assert_eq!(given_up(0), None);
         assert_eq!(given_up(flag::READ_STARTED), Some(true));
+    }
+
+    #[test]
+    fn what_began_before_may_have_slept_unseen() {
+        assert!(waited(flag::MAJOR | flag::NO_START, false));
+        assert!(waited(flag::MAJOR, true));
+        assert!(!waited(flag::MAJOR | flag::APPROXIMATE_START, false));
     }
 
     #[test]

@@ -232,7 +232,8 @@ pub struct Facts {
     pub address: Option<u64>,
     /// What is mapped there.
     pub place: Place,
-    /// Why it had to wait. Without a sleep there was no wait: `None`.
+    /// Why it had to wait. Without a sleep there was no wait: `None`. Unknown also if it can have slept before
+    /// faulttrace attached, see [`Fault::only_end_seen`].
     pub cause: Option<Cause>,
     /// It began before faulttrace attached, so all times are lower bounds.
     pub began_before_attach: bool,
@@ -287,6 +288,14 @@ pub struct Fault {
     /// What block devices did for the reads it began; `None` if it began none, or if that was not asked
     /// for (`--io`). Boxed because few have it.
     pub io: Option<Box<Io>>,
+}
+
+impl Fault {
+    /// It began before faulttrace attached, and its thread did not leave the CPU any more: if it
+    /// slept, that was before. Its times are bounds that tell nothing.
+    pub fn only_end_seen(&self) -> bool {
+        self.facts.began_before_attach && self.switches == 0
+    }
 }
 
 /// One sleep inside a fault.

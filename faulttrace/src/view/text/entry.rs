@@ -69,10 +69,15 @@ impl Entries {
         let at = words::place(&facts.place);
         line.path(&at.path, &at.suffix).end(out);
 
-        let parts = split(fault.blocked_ns, fault.runqueue_ns, fault.on_cpu_ns);
-        self.detail(&parts, out);
-        self.notes(fault, reports, out);
-        self.detail(&waited_fault(fault), out);
+        if fault.only_end_seen() {
+            self.detail(ONLY_END, out);
+            self.notes(fault, reports, out);
+        } else {
+            let parts = split(fault.blocked_ns, fault.runqueue_ns, fault.on_cpu_ns);
+            self.detail(&parts, out);
+            self.notes(fault, reports, out);
+            self.detail(&waited_fault(fault), out);
+        }
         if let Some(past) = history::past(fault) {
             self.detail(&past, out);
         }
@@ -109,7 +114,7 @@ impl Entries {
         }
         line.path(&at.path, &at.suffix).end(out);
         match facts.cause {
-            Some(cause) => self.detail(&format!("waiting for {}", words::awaited(cause)), out),
+            Some(cause) => self.detail(&format!("waiting for {}", awaited(facts, cause)), out),
             None => self.detail("waiting for something unknown", out),
         }
         if let Some(io) = &stuck.io {
@@ -156,7 +161,7 @@ impl Entries {
         );
         let parts = split(tally.blocked_ns, tally.runqueue_ns, tally.on_cpu_ns);
         self.detail(&parts, out);
-        self.detail(&waited(facts.cause), out);
+        self.detail(&waited(facts), out);
         self.detail(&format!("the first: {}", words::access(facts)), out);
         self.stacks(facts, out);
     }
@@ -212,6 +217,7 @@ impl Entries {
         let cause = match (alarm, facts.cause) {
             // It waits; only for what is not known.
             (Some(_), None) => Cause::Unknown.as_str(),
+            (None, None) if facts.began_before_attach => Cause::Unknown.as_str(),
             (_, cause) => words::cause(cause),
         };
         line.add(&format!(" {cause:<9}  "))
@@ -272,6 +278,8 @@ impl Entries {
 
 const GIVEN_UP: &str = "given up before it was complete, for a signal or because it failed: the kernel does not count it";
 const UNSEEN: &str = "its beginning was not seen: its duration is a lower bound";
+const ONLY_END: &str = "only its end was seen: whether it slept, and for what, is not known";
+const NO_STACK: &str = "something unknown: its kernel stack was not recorded";
 const BEFORE: &str = "began before faulttrace attached: times are lower bounds";
 
 /// The sign before a time that is a bound or an estimate.
@@ -318,13 +326,20 @@ fn waited_fault(fault: &Fault) -> String {
             "waited for the lock of the address space, held last by {}",
             words::task(waker, fault.facts.pid)
         ),
-        (cause, _) => waited(cause),
+        _ => waited(&fault.facts),
     }
 }
 
-fn waited(cause: Option<Cause>) -> String {
-    match cause {
-        Some(cause) => format!("waited for {}", words::awaited(cause)),
+fn waited(facts: &Facts) -> String {
+    match facts.cause {
+        Some(cause) => format!("waited for {}", awaited(facts, cause)),
         None => "did not sleep".to_owned(),
+    }
+}
+
+fn awaited(facts: &Facts, cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unknown if facts.kernel_stack.is_none() => NO_STACK,
+        cause => words::awaited(cause),
     }
 }

@@ -8,6 +8,7 @@ use super::stack::frame;
 use super::words::{self, duration};
 use crate::model::summary::{Entry, ProcessSummary, Summary, Table, Tally};
 use crate::model::{Cause, Name, Stack};
+use crate::view::escape::width;
 
 /// Lines of a table.
 const TOP: usize = 10;
@@ -60,7 +61,7 @@ pub(in crate::view) fn tables(
     }
     let by_cause = &total.by_cause;
     table(page, "by cause", by_cause, out, |line, cause, _, out| {
-        line.add(&cause_label(*cause)).end(out);
+        cause_label(line, *cause).end(out);
     });
     let by_thread = &total.by_thread;
     table(
@@ -84,11 +85,20 @@ pub(in crate::view) fn tables(
     });
 }
 
-/// A cause in words.
-pub(in crate::view) fn cause_label(cause: Option<Cause>) -> String {
-    match cause {
-        Some(cause) => format!("{}: {}", cause.as_str(), words::awaited(cause)),
-        None => "no sleep: major, but over before the thread had to wait".to_owned(),
+/// A cause in words, without those if they do not fit on the line.
+pub(in crate::view) fn cause_label(line: Line, cause: Option<Cause>) -> Line {
+    let what = match cause {
+        // Those without a stack are in it, too.
+        Some(Cause::Unknown) => "no recorded stack tells",
+        Some(cause) => words::awaited(cause),
+        None => "over before it had to wait",
+    };
+    let name = words::cause(cause);
+    let label = format!("{name}: {what}");
+    if width(&label) <= line.left() {
+        line.add(&label)
+    } else {
+        line.add(name)
     }
 }
 

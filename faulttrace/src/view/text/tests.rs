@@ -1,5 +1,6 @@
 //! What people read.
 
+mod causes;
 mod go;
 mod hostile;
 mod stalls;

@@ -305,7 +305,7 @@ impl Table<'_> {
     fn label(&self, key: &SeriesKey, line: Line, column: usize, out: &mut Vec<u8>) {
         match key {
             SeriesKey::All => line.add("all faults").end(out),
-            SeriesKey::Cause(cause) => line.add(&cause_label(*cause)).end(out),
+            SeriesKey::Cause(cause) => cause_label(line, *cause).end(out),
             SeriesKey::File(path, mapping) => {
                 let at = words::file(*mapping, path.as_ref(), false);
                 line.path(&at.path, &at.suffix).end(out);

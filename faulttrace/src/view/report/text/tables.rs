@@ -107,7 +107,7 @@ pub(super) fn tables(section: &Section<'_>, top: usize, out: &mut Vec<u8>) {
         out,
         |cause| part.causes.get(cause),
         |line, _, cause, _, out| {
-            line.add(&cause_label(*cause)).end(out);
+            cause_label(line, *cause).end(out);
         },
     );
     let threads = rows(columns, "by thread", &total.by_thread, top);

@@ -128,7 +128,7 @@ fn the_summary_of_several_processes() {
       pid 4800: 1 fault, major, blocked 12.1 ms, max 12.4 ms; maj_flt unknown
 
          blocked       max   faults   majors  by cause
-         24.2 ms   12.4 ms        2        2  file_read: a read of the file that th…
+         24.2 ms   12.4 ms        2        2  file_read
 
          blocked       max   faults   majors  by thread
          12.1 ms   12.4 ms        1        1  server[4700] worker-3[4711]
