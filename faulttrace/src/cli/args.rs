@@ -60,6 +60,9 @@ pub(super) struct DoctorArgs {
     /// text or json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
+    /// As --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(super) json: bool,
     /// When to use colour; NO_COLOR turns `auto` off
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(super) color: Color,
@@ -108,6 +111,9 @@ pub(super) struct TraceArgs {
     /// text (for people) or json (JSON Lines; docs/json.md)
     #[arg(long, value_enum, default_value_t = Format::Text, help_heading = "What to show")]
     pub(super) format: Format,
+    /// As --format json
+    #[arg(long, conflicts_with = "format", help_heading = "What to show")]
+    pub(super) json: bool,
     /// When to use colour; NO_COLOR turns `auto` off
     #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "What to show")]
     pub(super) color: Color,
@@ -186,7 +192,7 @@ pub(super) enum ProbeRung {
 pub enum Format {
     /// For people.
     Text,
-    /// JSON Lines, for programs.
+    /// For programs.
     Json,
 }
 

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Args, Color, DoctorArgs, Format, ProbeRung, Sub, TraceArgs};
+use super::args::{Args, Color, Format, ProbeRung, Sub, TraceArgs};
 use super::{CommPattern, Command};
 use crate::probe::{Ends, Forced, Tracepoints};
 pub use saved::{DiffPlan, ExportPlan, ReplayPlan, ReportPlan, Select};
@@ -99,9 +99,9 @@ pub struct DoctorPlan {
 /// The plan of a parsed command line, or what is wrong with it.
 pub(super) fn command(args: Args) -> Result<Command, String> {
     match args.command {
-        Some(Sub::Doctor(DoctorArgs { format, color })) => Ok(Command::Doctor(DoctorPlan {
-            format,
-            color: heed_no_color(color),
+        Some(Sub::Doctor(args)) => Ok(Command::Doctor(DoctorPlan {
+            format: format(args.format, args.json),
+            color: heed_no_color(args.color),
         })),
         Some(Sub::Report(args)) => Ok(Command::Report(args.into())),
         Some(Sub::Advise(args)) => Ok(Command::Advise(args.into())),
@@ -145,7 +145,7 @@ fn trace(args: TraceArgs) -> Result<Plan, String> {
         stuck_after: args.stuck_after,
         stall_threads: args.stall_threads,
         duration: args.duration,
-        format: args.format,
+        format: format(args.format, args.json),
         color: heed_no_color(args.color),
         kernel_stacks: args.kernel_stacks,
         symbols: !args.no_symbols,
@@ -190,6 +190,11 @@ fn forced(rungs: &[ProbeRung], light: bool) -> Result<Forced, String> {
 /// Whether nothing was set before.
 fn set<T>(place: &mut Option<T>, value: T) -> bool {
     place.replace(value).is_none()
+}
+
+/// What `--format` says, or `--json`.
+fn format(format: Format, json: bool) -> Format {
+    if json { Format::Json } else { format }
 }
 
 /// <https://no-color.org>: any value but the empty one.

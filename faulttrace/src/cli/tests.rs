@@ -115,6 +115,33 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn json_is_asked_for_in_the_same_ways_everywhere() {
+    let commands = [
+        "--pid 7", "doctor", "report a", "advise a", "replay a", "diff a b",
+    ];
+    for command in commands {
+        for (option, wanted) in [
+            ("", Format::Text),
+            ("--format text", Format::Text),
+            ("--format json", Format::Json),
+            ("--json", Format::Json),
+        ] {
+            let line = format!("faulttrace {command} {option}");
+            let format = match parse(line.trim_end()) {
+                Ok(Command::Trace(plan)) => plan.format,
+                Ok(Command::Doctor(plan)) => plan.format,
+                Ok(Command::Report(plan) | Command::Advise(plan)) => plan.tables.format,
+                Ok(Command::Replay(plan)) => plan.format,
+                Ok(Command::Diff(plan)) => plan.tables.format,
+                other => panic!("{line}: {other:?}"),
+            };
+            assert_eq!(format, wanted, "{line}");
+        }
+        usage_error(&format!("faulttrace {command} --json --format text"));
+    }
+}
+
+#[test]
 fn doctor_has_its_own_options() {
     let Ok(Command::Doctor(doctor)) = parse("faulttrace doctor --format json --color never") else {
         panic!("no doctor")

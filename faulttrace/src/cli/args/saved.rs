@@ -59,6 +59,9 @@ pub(in crate::cli) struct ReplayArgs {
     /// text (for people) or json (JSON Lines; docs/json.md)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
+    /// As --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(in crate::cli) json: bool,
     /// When to use colour; NO_COLOR turns `auto` off
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(in crate::cli) color: Color,
@@ -113,8 +116,11 @@ pub(in crate::cli) struct TableArgs {
     /// Rows of each table
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) top: u32,
-    /// One JSON object (docs/report-json.md) instead of text
-    #[arg(long)]
+    /// text (for people) or json (one JSON object; docs/report-json.md)
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(in crate::cli) format: Format,
+    /// As --format json
+    #[arg(long, conflicts_with = "format")]
     pub(in crate::cli) json: bool,
     /// When to use colour; NO_COLOR turns `auto` off
     #[arg(long, value_enum, default_value_t = Color::Auto)]

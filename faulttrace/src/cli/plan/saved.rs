@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::heed_no_color;
+use super::{format, heed_no_color};
 use crate::cli::args::{
     AdviseArgs, DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs,
 };
@@ -118,11 +118,7 @@ impl From<TableArgs> for Tables {
     fn from(args: TableArgs) -> Self {
         Tables {
             top: usize::try_from(args.top).unwrap_or(usize::MAX),
-            format: if args.json {
-                Format::Json
-            } else {
-                Format::Text
-            },
+            format: format(args.format, args.json),
             color: heed_no_color(args.color),
         }
     }
@@ -143,7 +139,8 @@ impl From<AdviseArgs> for ReportPlan {
     fn from(args: AdviseArgs) -> Self {
         let tables = TableArgs {
             top: args.top,
-            json: args.json || args.format == Format::Json,
+            format: args.format,
+            json: args.json,
             color: args.color,
         };
         ReportPlan {
@@ -159,7 +156,7 @@ impl From<ReplayArgs> for ReplayPlan {
     fn from(args: ReplayArgs) -> Self {
         ReplayPlan {
             file: args.trace,
-            format: args.format,
+            format: format(args.format, args.json),
             color: heed_no_color(args.color),
             kernel_stacks: args.kernel_stacks,
             stuck_after: args.stuck_after,
