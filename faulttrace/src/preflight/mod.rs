@@ -10,6 +10,7 @@ mod ladder;
 mod report;
 
 use crate::cli::{Color, DoctorPlan, Format, Plan};
+use crate::view;
 use check::State;
 use facts::{Depth, Facts};
 
@@ -35,7 +36,7 @@ pub fn doctor(plan: &DoctorPlan, terminal: bool, out: &mut Vec<u8>) -> bool {
     let jobs = ladder::ladder(&facts);
     let color = plan.color == Color::Always || (plan.color == Color::Auto && terminal);
     match plan.format {
-        Format::Text => report::text(&checks, &jobs, color, out),
+        Format::Text => report::text(&checks, &jobs, color, view::terminal_width(), out),
         Format::Json => report::json(&checks, &jobs, out),
     }
     check::possible(&checks, &jobs)

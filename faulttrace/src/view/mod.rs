@@ -17,8 +17,8 @@ use crate::model::summary::Summary;
 
 pub use json::Json;
 pub use stdout::{Show, on_stdout, terminal_width, wants_color};
-pub(crate) use text::words;
 pub use text::{Text, TextOptions};
+pub(crate) use text::{words, wrapped};
 
 /// A fold over the stream that renders into a buffer.
 pub trait View {

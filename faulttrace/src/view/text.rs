@@ -58,6 +58,17 @@ const MAX_STUCK: usize = 10_000;
 /// Traced processes named in the header.
 const MAX_TARGETS: usize = 5;
 
+/// Text of ours in lines of so many columns, all but for `indent` of them.
+pub(crate) fn wrapped(text: &str, indent: usize, columns: Option<usize>) -> String {
+    let page = line::Page {
+        color: false,
+        width: columns,
+    };
+    let mut out = Vec::new();
+    page.wrap(indent, text, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Text on a terminal, in a pipe or a file.
 #[derive(Debug)]
 pub struct Text {
