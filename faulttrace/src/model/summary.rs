@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::stall::Stalls;
-use super::{Devices, Fault, LossClass, Lost, ProcessInfo, Record, Sample, Stuck, Transport};
+use super::{Devices, Fault, LossClass, Lost, Name, ProcessInfo, Record, Sample, Stuck, Transport};
 pub(crate) use backward::Later;
 pub use pasts::{AVOIDED, Fills, Pasts, Remover, Sums, Waited, Who};
 pub use process::{ProcessSummary, StillStuck};
@@ -178,6 +178,12 @@ impl Summary {
     /// The stalls of each process.
     pub fn stalls(&self) -> &Stalls {
         &self.stalls
+    }
+
+    /// The name of a process, if it was told.
+    pub fn name_of(&self, pid: u32) -> Option<&Name> {
+        let info = self.processes.get(&pid)?.info.as_ref()?;
+        Some(&info.name)
     }
 
     /// Per process, by pid.

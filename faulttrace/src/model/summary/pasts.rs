@@ -1,8 +1,9 @@
 //! What the pasts of pages add up to: how many had been in memory before, who evicted them, who filled
 //! the page cache meanwhile, and how much more memory would have kept them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 
 use hdrhistogram::Histogram;
 
@@ -32,13 +33,46 @@ impl Waited {
     }
 }
 
-/// A process by its id and a name of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A process by its id and a name of it. Of two names, as of its threads, the process is the same; without an id it
+/// goes by its name.
+#[derive(Debug, Clone)]
 pub struct Who {
     /// Process id (tgid); 0 if it has none in the tracer's pid namespace.
     pub pid: u32,
     /// `comm` of a thread of it.
     pub name: Name,
+}
+
+impl Who {
+    fn key(&self) -> (u32, Option<&Name>) {
+        (self.pid, (self.pid == 0).then_some(&self.name))
+    }
+}
+
+impl PartialEq for Who {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Who {}
+
+impl Hash for Who {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl Ord for Who {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Who {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// How pages were removed from memory, and by whom.
@@ -319,6 +353,24 @@ mod tests {
         both.merge(&pasts);
         assert_eq!(both.with_distance(), 200);
         assert_eq!(both.all().blocked_ns, 2040);
+    }
+
+    #[test]
+    fn threads_of_a_process_are_one_who() {
+        let mut pasts = Pasts::default();
+        for (pid, name) in [(7, "reader-1"), (7, "reader-2"), (0, "a"), (0, "b")] {
+            let mut one = refault(How::Fadvise, pid, None);
+            if let Past::Refault(removal) = &mut one.past {
+                removal.by.name = Name::from(name);
+            }
+            pasts.add(&one, 10);
+        }
+        let rows: Vec<_> = pasts.removed.ranked();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(of, sum)| (of.who.pid, sum.faults))
+            .collect();
+        assert_eq!(rows, [(7, 2), (0, 1), (0, 1)]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
     if several {
         sections(&entries, report, &labels, lost, out);
     }
-    history::fills(page, report.summary.fills(), out);
+    history::fills(page, &report.summary, out);
     history::read_ahead(page, report.summary.read_ahead(), report.options.top, out);
     if let Some(found) = report.summary.devices(&report.total) {
         device_totals::devices(page, found, report.options.top, out);
@@ -174,7 +174,8 @@ impl Section<'_> {
         }
         self.go(out);
         tables::tables(self, top, out);
-        history::pasts(self.entries.page, &self.total.pasts, out);
+        let page = self.entries.page;
+        history::pasts(page, &self.total.pasts, &self.report.summary, out);
         files::files(self.entries.page, self.total, self.part, top, out);
     }
 

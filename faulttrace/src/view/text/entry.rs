@@ -78,7 +78,7 @@ impl Entries {
             self.notes(fault, reports, out);
             self.detail(&waited_fault(fault), out);
         }
-        if let Some(past) = history::past(fault) {
+        if let Some(past) = history::past(fault, &|pid| self.names.get(&pid)) {
             self.detail(&past, out);
         }
         if let Some(io) = &fault.io {

@@ -3,39 +3,47 @@
 use super::line::{Page, Paint};
 use super::words::{self, duration, plural};
 use crate::model::analysis::PAGE_BYTES;
-use crate::model::summary::{AVOIDED, Fills, Pasts, ReadAheads, Remover, Sums, Waited, Who};
+use crate::model::summary::{AVOIDED, Pasts, ReadAheads, Remover, Summary, Sums, Waited, Who};
 use crate::model::{AheadPages, Fault, History, How, MappingKind, Name, Past, Removal};
 
 /// Lines of a table.
 pub(super) const TOP: usize = 10;
 
+/// Who filled the page cache is asked so often: of a shorter time it is not known.
+const ASKED_EVERY_NS: u64 = 500_000_000;
+
+/// The name of a process, if it is known.
+pub(in crate::view) type NameOf<'a> = &'a dyn Fn(u32) -> Option<&'a Name>;
+
 /// What a fault's page was before; `None` if nothing is known.
-pub(super) fn past(fault: &Fault) -> Option<String> {
+pub(super) fn past(fault: &Fault, name_of: NameOf<'_>) -> Option<String> {
     let history = fault.history.as_deref()?;
     match &history.past {
         Past::Unknown => None,
         Past::FirstTouch => {
             Some("the page was not in memory before, as far as was seen".to_owned())
         }
-        Past::Refault(removal) => Some(refault(fault, history, removal)),
+        Past::Refault(removal) => Some(refault(fault, history, removal, name_of)),
     }
 }
 
-fn refault(fault: &Fault, history: &History, removal: &Removal) -> String {
+fn refault(fault: &Fault, history: &History, removal: &Removal, name_of: NameOf<'_>) -> String {
     let begin_ns = fault.end_ns.saturating_sub(fault.duration_ns);
     let ago = duration(begin_ns.saturating_sub(removal.removed_ns));
-    let stayed = match (removal.cached_ns, history.watched_ns) {
-        (Some(since), _) => {
-            let stay_ns = removal.removed_ns.saturating_sub(since);
-            format!(", after {} in memory", duration(stay_ns))
-        }
-        (None, Some(since)) => {
-            let stay_ns = removal.removed_ns.saturating_sub(since);
-            format!(", after {} or more in memory", duration(stay_ns))
-        }
-        (None, None) => String::new(),
+    let since = removal.cached_ns.or(history.watched_ns);
+    let stay_ns = since.map(|since| removal.removed_ns.saturating_sub(since));
+    let stayed = match (stay_ns, removal.cached_ns) {
+        (Some(stay_ns), Some(_)) => format!(", after {} in memory", duration(stay_ns)),
+        (Some(stay_ns), None) => format!(", after {} or more in memory", duration(stay_ns)),
+        (None, _) => String::new(),
     };
-    let by = by_whom((&removal.by.name, removal.by.pid), removal.cgroup.as_ref());
+    let task = &removal.by;
+    let who = match task.pid == task.tid && task.pid != 0 {
+        // That is its process, too.
+        true => words::with_id(Some(&task.name), task.pid),
+        false => words::thread_of(task, fault.facts.pid),
+    };
+    let by = by_whom(&who, removal.cgroup.as_ref());
     let call = removal
         .by
         .syscall
@@ -44,9 +52,13 @@ fn refault(fault: &Fault, history: &History, removal: &Removal) -> String {
     let (what, why) = removed(removal.how);
     let mut text = format!("refault: {what} {ago} ago{stayed}, {why}{by}{call}");
     if let Some(filled) = &removal.filled {
-        let who = words::with_id(Some(&filled.name), filled.pid);
+        let who = process(&filled.name, filled.pid, name_of);
+        let when = match stay_ns {
+            Some(stay_ns) if stay_ns < ASKED_EVERY_NS => "within a second around it",
+            _ => "meanwhile",
+        };
         text += &format!(
-            "; meanwhile {who} brought {} of {} into memory",
+            "; {when} {who} brought {} of {} into memory",
             bytes(filled.pages),
             bytes(filled.of_pages)
         );
@@ -69,15 +81,14 @@ fn removed(how: How) -> (&'static str, &'static str) {
 }
 
 /// What was done to pages, and by whom.
-pub(in crate::view) fn remover(remover: &Remover) -> String {
+pub(in crate::view) fn remover(remover: &Remover, name_of: NameOf<'_>) -> String {
     let (what, why) = removed(remover.how);
-    let who = (&remover.who.name, remover.who.pid);
-    format!("{what} {why}{}", by_whom(who, remover.cgroup.as_ref()))
+    let who = named(&remover.who, name_of);
+    format!("{what} {why}{}", by_whom(&who, remover.cgroup.as_ref()))
 }
 
-/// By which process, and in which cgroup, unless that is the root.
-fn by_whom((name, pid): (&Name, u32), cgroup: Option<&Name>) -> String {
-    let by = words::with_id(Some(name), pid);
+/// By whom, and in which cgroup, unless that is the root.
+fn by_whom(by: &str, cgroup: Option<&Name>) -> String {
     match cgroup {
         Some(cgroup) if cgroup.as_bytes() != b"/" => {
             format!("by {by} (cgroup {})", words::name(cgroup))
@@ -92,7 +103,7 @@ pub(in crate::view) fn bytes(pages: u64) -> String {
 }
 
 /// Why pages that were waited for were not in memory.
-pub(in crate::view) fn pasts(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
+pub(in crate::view) fn pasts(page: Page, pasts: &Pasts, summary: &Summary, out: &mut Vec<u8>) {
     if pasts.is_empty() {
         return;
     }
@@ -112,26 +123,34 @@ pub(in crate::view) fn pasts(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
     ] {
         row(page, waited, what, out);
     }
-    table(page, "removed", &pasts.removed, out, remover);
+    let name_of = |pid| summary.name_of(pid);
+    table(page, "removed", &pasts.removed, out, |of| {
+        remover(of, &name_of)
+    });
     let title = "by who brought most into memory while they were there";
-    table(page, title, &pasts.filled, out, named);
+    table(page, title, &pasts.filled, out, |who| named(who, &name_of));
     more_memory(page, pasts, out);
 }
 
-fn named(who: &Who) -> String {
-    words::with_id(Some(&who.name), who.pid)
+/// A process, with a name of one of its threads if there is no other.
+pub(in crate::view) fn named(who: &Who, name_of: NameOf<'_>) -> String {
+    process(&who.name, who.pid, name_of)
+}
+
+fn process(thread: &Name, pid: u32, name_of: NameOf<'_>) -> String {
+    match name_of(pid) {
+        Some(name) => words::with_id(Some(name), pid),
+        None if pid == 0 => words::name(thread),
+        None => format!("{} of process {pid}", words::name(thread)),
+    }
 }
 
 fn row(page: Page, waited: Waited, what: &str, out: &mut Vec<u8>) {
     if waited.faults == 0 {
         return;
     }
-    let line = page.line().add(&format!(
-        "{:>9}  {:>9}  ",
-        waited.faults,
-        duration(waited.blocked_ns)
-    ));
-    line.add(what).end(out);
+    let numbers = format!("{:>9}  {:>9}  ", waited.faults, duration(waited.blocked_ns));
+    page.hang(&numbers, what, out);
 }
 
 fn table<K: Eq + std::hash::Hash + Ord + Clone>(
@@ -179,7 +198,9 @@ fn more_memory(page: Page, pasts: &Pasts, out: &mut Vec<u8>) {
 }
 
 /// Who filled the page cache.
-pub(in crate::view) fn fills(page: Page, fills: &Fills, out: &mut Vec<u8>) {
+pub(in crate::view) fn fills(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+    let fills = summary.fills();
+    let name_of = |pid| summary.name_of(pid);
     if fills.is_empty() {
         return;
     }
@@ -195,7 +216,7 @@ pub(in crate::view) fn fills(page: Page, fills: &Fills, out: &mut Vec<u8>) {
     page.wrap(2, &text, out);
     for (who, pages) in fills.ranked().into_iter().take(TOP) {
         let line = page.line().add(&format!("{:>10}  ", bytes(pages)));
-        line.add(&named(who)).end(out);
+        line.add(&named(who, &name_of)).end(out);
     }
 }
 

@@ -48,6 +48,15 @@ impl Page {
         self.line().add(text).end(out);
     }
 
+    /// Text of ours after what begins its line; what does not fit goes on below it.
+    pub(in crate::view) fn hang(self, begin: &str, text: &str, out: &mut Vec<u8>) {
+        let column = width(begin);
+        let mut lines = Vec::new();
+        self.wrap(column, text, &mut lines);
+        out.extend_from_slice(begin.as_bytes());
+        out.extend_from_slice(lines.get(column..).unwrap_or_default());
+    }
+
     /// Text of ours that may take several lines: broken between words rather than cut.
     pub(in crate::view) fn wrap(self, indent: usize, text: &str, out: &mut Vec<u8>) {
         let room = self.width.map_or(usize::MAX, |columns| {

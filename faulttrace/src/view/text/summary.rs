@@ -89,8 +89,8 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
         per_process(page, summary, out);
     }
     tables(page, &Labels::new(summary, show_pids), &total, out);
-    history::pasts(page, &total.pasts, out);
-    history::fills(page, summary.fills(), out);
+    history::pasts(page, &total.pasts, summary, out);
+    history::fills(page, summary, out);
     history::read_ahead(page, summary.read_ahead(), history::TOP, out);
     if let Some(found) = summary.devices(&total) {
         device_totals::devices(page, found, TOP_DEVICES, out);

@@ -2,6 +2,7 @@
 
 mod causes;
 mod go;
+mod history;
 mod hostile;
 mod stalls;
 mod summary;
@@ -107,7 +108,7 @@ fn a_fault_with_its_stack() {
     14:03:07.123   12.4 ms  major file_read  worker-3[4711]   /data/index.bin +0x3f000
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         waited for a read of the file that this fault started
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77
@@ -116,7 +117,7 @@ fn a_fault_with_its_stack() {
     14:03:07.123   12.4 ms  major file_read  worker-3[4711]   /data/index.bin +0x3f000
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         waited for a read of the file that this fault started
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77
@@ -154,7 +155,7 @@ fn kernel_stacks_and_processes_when_asked_for() {
     14:03:07.123   12.4 ms  major file_read  server[4700] worker-3[4711]  /data/index.bin +0x3f000
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         waited for a read of the file that this fault started
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77
@@ -200,14 +201,14 @@ fn what_is_unknown_or_bounded_says_so() {
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         began before faulttrace attached: times are lower bounds
         waited for something that the kernel stack does not name
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         access to an unknown address by the kernel, without an exception (gup), in madvise()
         user stack unknown
     14:03:07.123   12.4 ms  minor file_read  worker-3[4711]   /data/index.bin +0x3f000 (deleted)
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         the thread died in this fault
         waited for a read of the file that this fault started
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         write to 0x7f3a2c01f040
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77
@@ -217,7 +218,7 @@ fn what_is_unknown_or_bounded_says_so() {
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         end approximate: may lack some µs in the kernel
         did not sleep
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         execution of 0x7f3a2c01f040 by the kernel, system call unknown
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77
@@ -254,7 +255,7 @@ fn stuck_threads_and_the_end_of_their_fault() {
         blocked 1 min 15 s, run queue 200 µs, on CPU 100 µs
         was stuck (reported 2 times)
         waited for the answer of a FUSE server
-        refault: evicted 0 ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 0 ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         read of 0x7f3a2c01f040
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77
@@ -262,7 +263,7 @@ fn stuck_threads_and_the_end_of_their_fault() {
     14:03:07.123   12.4 ms  major file_read  worker-3[4711]   /data/index.bin +0x3f000
         blocked 12.1 ms, run queue 200 µs, on CPU 100 µs
         waited for a read of the file that this fault started
-        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service) in read(); meanwhile grep[5100] brought 1.00 GiB of 1.14 GiB into memory
+        refault: evicted 2.00 s ago, after 5.00 s in memory, under a memory cgroup's limit, by grep[5101] of process 5100 (cgroup /batch.slice/grep.service) in read(); meanwhile grep of process 5100 brought 1.00 GiB of 1.14 GiB into memory
         write to 0x7f3a2c01f040 by the kernel, in pread64()
         #0  index::page  src/index.rs:42 (inlined)
         #1  index::lookup  src/index.rs:77

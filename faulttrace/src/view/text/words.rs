@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::model::{Access, Cause, Facts, MappingKind, Mode, Name, Place, Waker};
+use crate::model::{Access, Cause, Facts, MappingKind, Mode, Name, Place, Task, Waker};
 use crate::view::escape::escaped;
 
 /// Longest thread or process name shown, bytes; the kernel's own limit is 15.
@@ -126,6 +126,15 @@ pub(in crate::view) fn task(waker: &Waker, pid: u32) -> String {
     let Waker::Task(task) = waker else {
         return "an interrupt".to_owned();
     };
+    let mut text = thread_of(task, pid);
+    if let Some(call) = &task.syscall {
+        text += &format!(", in {}()", name(call));
+    }
+    text
+}
+
+/// Its thread, of this process if not said otherwise.
+pub(in crate::view) fn thread_of(task: &Task, pid: u32) -> String {
     let mut text = match task.tid {
         0 => name(&task.name),
         tid => with_id(Some(&task.name), tid),
@@ -134,9 +143,6 @@ pub(in crate::view) fn task(waker: &Waker, pid: u32) -> String {
         text += " outside this pid namespace";
     } else if task.pid != pid {
         text += &format!(" of process {}", task.pid);
-    }
-    if let Some(call) = &task.syscall {
-        text += &format!(", in {}()", name(call));
     }
     text
 }

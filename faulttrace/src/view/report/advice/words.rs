@@ -8,7 +8,7 @@ use crate::model::{AheadPages, DeviceTotals};
 use crate::view::escape::escaped;
 use crate::view::report::advice::holders;
 use crate::view::text::history;
-use crate::view::text::words::{about, at_most, duration, plural, with_id};
+use crate::view::text::words::{about, at_most, duration, plural};
 use crate::view::text::words::{name, percent};
 
 /// Longest name of a source file, bytes.
@@ -167,11 +167,11 @@ fn came_again(again: &Again, bytes: u64) -> String {
 fn removed(found: &RemovedFindings) -> String {
     let mut text = format!("{} read them", plural(found.again.faults, "fault"));
     if let Some((remover, faults)) = &found.by {
-        let by = history::remover(remover);
+        let by = history::remover(remover, &|_| None);
         text += &format!("; of {faults} the page had been {by}");
     }
     if let Some((who, faults)) = &found.filled {
-        let who = with_id(Some(&who.name), who.pid);
+        let who = history::named(who, &|_| None);
         text += &format!("; of {faults}, {who} had filled the page cache meanwhile");
     }
     if let Some([p50, p90, p99]) = found.more_bytes {

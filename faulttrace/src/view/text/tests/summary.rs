@@ -79,9 +79,9 @@ fn the_summary() {
     why pages were not in memory
            13     157 ms  had been in memory, and were removed
       removed:
-           13     157 ms  evicted under a memory cgroup's limit, by grep[5100] (cgroup /batch.slice/grep.service)
+           13     157 ms  evicted under a memory cgroup's limit, by grep of process 5100 (cgroup /batch.slice/grep.service)
       by who brought most into memory while they were there:
-           13     157 ms  grep[5100]
+           13     157 ms  grep of process 5100
       more memory (for the same cgroup) would have avoided: 50 % with 10.1 MiB, 90 % with 10.1 MiB, 99 % with 10.1 MiB, of 13 refaults that reclaim caused
 
     still stuck
@@ -152,9 +152,10 @@ fn the_summary_of_several_processes() {
     why pages were not in memory
             2    24.2 ms  had been in memory, and were removed
       removed:
-            2    24.2 ms  evicted under a memory cgroup's limit, by grep[5100] (cgr…
+            2    24.2 ms  evicted under a memory cgroup's limit, by grep of process
+                            5100 (cgroup /batch.slice/grep.service)
       by who brought most into memory while they were there:
-            2    24.2 ms  grep[5100]
+            2    24.2 ms  grep of process 5100
       more memory (for the same cgroup) would have avoided: 50 % with 10.1 MiB, 90 %
         with 10.1 MiB, 99 % with 10.1 MiB, of 2 refaults that reclaim caused
 
