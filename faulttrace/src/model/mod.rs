@@ -82,7 +82,7 @@ pub struct Start {
     pub kernel: String,
     /// The command line of faulttrace, one string per argument.
     pub command: Vec<String>,
-    /// The processes traced from the start. Empty for `--all`.
+    /// The processes traced from the start. Empty for `--all`, and while no name matches [`Start::comm`].
     pub targets: Vec<ProcessInfo>,
     /// Which rung of the ladder each job took: (job, rung).
     pub rungs: Vec<(String, String)>,
@@ -91,6 +91,17 @@ pub struct Start {
 }
 
 impl Start {
+    /// The pattern of the names of processes that are traced (`--comm`), as the command line has it.
+    pub fn comm(&self) -> Option<&str> {
+        // What comes after `--` is another's.
+        let mut own = self.command.iter().skip(1).take_while(|one| *one != "--");
+        own.find_map(|one| match one.strip_prefix("--comm")? {
+            "" => Some(None),
+            rest => rest.strip_prefix('=').map(Some),
+        })?
+        .or_else(|| own.next().map(String::as_str))
+    }
+
     /// Whether a job is done, in whichever way.
     fn does(&self, job: &str) -> bool {
         let done = |(name, rung): &(String, String)| name == job && rung != "none";

@@ -82,6 +82,8 @@ pub struct Summary {
     read_ahead: ReadAheads,
     /// Reads that faults begin are followed to their devices.
     follows_io: bool,
+    /// Processes are traced by their name.
+    by_name: bool,
 }
 
 impl Summary {
@@ -105,6 +107,7 @@ impl Summary {
             Record::Start(start) => {
                 self.began_ns = Some(start.time_ns);
                 self.follows_io |= start.follows_io();
+                self.by_name |= start.comm().is_some();
                 for target in &start.targets {
                     self.name(target);
                 }
@@ -184,6 +187,11 @@ impl Summary {
     pub fn name_of(&self, pid: u32) -> Option<&Name> {
         let info = self.processes.get(&pid)?.info.as_ref()?;
         Some(&info.name)
+    }
+
+    /// Processes were to be traced by their name, and none that matches was seen.
+    pub fn matched_none(&self) -> bool {
+        self.by_name && self.processes.is_empty() && self.others.is_none()
     }
 
     /// Per process, by pid.

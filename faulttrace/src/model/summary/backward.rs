@@ -99,6 +99,7 @@ impl Summary {
             Record::Start(start) => {
                 self.began_ns.get_or_insert(start.time_ns);
                 self.follows_io |= start.follows_io();
+                self.by_name |= start.comm().is_some();
                 for target in &start.targets {
                     self.name_earlier(target);
                 }

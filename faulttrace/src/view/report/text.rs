@@ -56,6 +56,7 @@ fn in_zone(report: &Report, options: TextOptions, zone: TimeZone, out: &mut Vec<
         part: &report.all,
     };
     whole.totals(&who, &majors, out);
+    summary::not_counted(page, &report.summary, out);
     if several {
         summary::per_process(page, &report.summary, out);
     }
@@ -160,7 +161,10 @@ impl Section<'_> {
         let page = self.entries.page;
         summary::totals(page, who, self.total, out);
         page.wrap(2, &summary::majors(self.total, majors), out);
-        times::at_once(page, &self.part.concurrency, self.report.wall, out);
+        let still = self.report.summary.still_stuck();
+        let of_it = |pid| self.total.pid.is_none_or(|own| own == pid);
+        let unended = still.iter().any(|one| of_it(one.stuck.facts.pid));
+        times::at_once(page, &self.part.concurrency, self.report.wall, unended, out);
     }
 
     fn details(&self, out: &mut Vec<u8>) {

@@ -94,7 +94,8 @@ impl Processes {
     }
 
     pub(super) fn ended(&mut self, end: &ProcessEnd, entries: &Entries, out: &mut Vec<u8>) {
-        if !self.may_say(entries) {
+        // That the only one ended is why there is no more.
+        if !self.lines.takes(MAX_PROCESS_LINES) {
             return;
         }
         let who = words::with_id(entries.name_of(end.pid), end.pid);

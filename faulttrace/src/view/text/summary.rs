@@ -42,7 +42,16 @@ pub(in crate::view) fn header(
     page.wrap(0, &first, out);
     let since = entries.clock.time(start.time_ns);
     match start.targets.as_slice() {
-        [] => page.say(&format!("{since}  tracing all processes"), out),
+        [] => {
+            let what = match start.comm() {
+                Some(comm) => {
+                    let comm = word(comm);
+                    format!("tracing processes called {comm} (none yet)")
+                }
+                None => "tracing all processes".to_owned(),
+            };
+            page.say(&format!("{since}  {what}"), out);
+        }
         [one] => page.say(&format!("{since}  tracing {}", process(one)), out),
         many => {
             let count = many.len();
@@ -83,6 +92,7 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
         });
         totals(page, who.as_deref().unwrap_or("traced"), &total, out);
     }
+    not_counted(page, summary, out);
     let lost = summary.lost_in(LossClass::Lost);
     page.wrap(2, &majors(&total, &summary.remainder().explain(lost)), out);
     if several {
@@ -103,6 +113,11 @@ pub(in crate::view) fn show(entries: &Entries, summary: &Summary, out: &mut Vec<
 }
 
 pub(in crate::view) fn no_faults(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+    if summary.matched_none() {
+        let text = "No faults: no process was seen whose name (comm) matches.";
+        page.wrap(0, text, out);
+        return;
+    }
     page.wrap(
         0,
         "No faults: no traced thread was seen to finish a page fault that was major or that put \
@@ -177,6 +192,24 @@ pub(in crate::view) fn totals(page: Page, who: &str, total: &ProcessSummary, out
             page.wrap(2, &format!("{} {what}", plural(count, "fault")), out);
         }
     }
+}
+
+/// What of the summary is in no total.
+pub(in crate::view) fn not_counted(page: Page, summary: &Summary, out: &mut Vec<u8>) {
+    let all = summary.still_stuck();
+    let count = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    let count = count.saturating_add(summary.stuck_beyond_limit());
+    if count == 0 {
+        return;
+    }
+    let elapsed = all.iter().map(|still| still.stuck.elapsed_ns);
+    let elapsed_ns = elapsed.fold(0, u64::saturating_add);
+    let text = format!(
+        "not counted, since not over: {}, ≥{} (see below: still stuck)",
+        plural(count, "fault"),
+        duration(elapsed_ns)
+    );
+    page.wrap(2, &text, out);
 }
 
 pub(in crate::view) fn majors(total: &ProcessSummary, explained: &str) -> String {

@@ -12,8 +12,14 @@ const MAX_DETAILED: usize = 3;
 /// Threads told of a stall.
 const MAX_THREADS: usize = 6;
 
-/// How long how many threads were in faults.
-pub(super) fn at_once(page: Page, times: &Concurrency, wall: Option<Wall>, out: &mut Vec<u8>) {
+/// How long how many threads were in faults. `unended`: some are still, and those faults are not in it.
+pub(super) fn at_once(
+    page: Page,
+    times: &Concurrency,
+    wall: Option<Wall>,
+    unended: bool,
+    out: &mut Vec<u8>,
+) {
     if times.max_threads == 0 {
         return;
     }
@@ -23,20 +29,30 @@ pub(super) fn at_once(page: Page, times: &Concurrency, wall: Option<Wall>, out: 
         let share = share.unwrap_or_else(|| "?".to_owned());
         page.say(&format!("  {time:>10} {share:>5}  {text}"), out);
     };
+    // Stalls have them.
+    let but = if unended {
+        " (those not over are not counted here)"
+    } else {
+        ""
+    };
     match times.threads {
         Some(1) => {
-            page.say("  in faults, of the time of the trace:", out);
+            page.wrap(
+                2,
+                &format!("in faults, of the time of the trace{but}:"),
+                out,
+            );
             line(Some(times.one_ns), "the only thread that had faults", out);
             return;
         }
         Some(threads) => {
-            let text = format!("  of the {threads} threads that had faults, in them at once:");
-            page.say(&text, out);
+            let text = format!("of the {threads} threads that had faults, in them at once{but}:");
+            page.wrap(2, &text, out);
         }
-        None => page.say(
-            "  of the threads that had faults, too many to be counted, in them at once:",
-            out,
-        ),
+        None => {
+            let text = "of the threads that had faults, too many to be counted, in them at once";
+            page.wrap(2, &format!("{text}{but}:"), out);
+        }
     }
     line(Some(times.one_ns), "at least one", out);
     if let Some(half) = times

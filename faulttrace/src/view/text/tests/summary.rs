@@ -1,10 +1,12 @@
 //! The summary, as read.
 
+use std::sync::Arc;
+
 use super::{Screen, nth, reported};
 use crate::model::summary::samples::{
-    accounting, fault, fault_with_io, lost, record, start, stuck,
+    accounting, fault, fault_with_io, lost, process, process_end, record, start, stuck,
 };
-use crate::model::{Cause, End, LossClass, Name, Record, Transport};
+use crate::model::{Cause, End, LossClass, Name, Record, Start, Transport};
 use crate::view::text::TextOptions;
 
 /// Some of everything.
@@ -47,6 +49,7 @@ fn the_summary() {
       in all 161 ms: blocked 157 ms, run queue 2.60 ms, on CPU 1.30 ms
       duration of a fault: p50 12.4 ms, p90 12.4 ms, p99 12.4 ms, max 12.4 ms
       1 fault with an approximate end (~)
+      not counted, since not over: 1 fault, ≥2.30 s (see below: still stuck)
       maj_flt of the kernel: +14, majors reported: 12. 2 major faults not reported: lost (see below), or taken without an exception (get_user_pages: MADV_POPULATE, mlock, O_DIRECT, process_vm_readv).
 
          blocked       max   faults   majors  by cause
@@ -218,6 +221,71 @@ fn a_remainder_contradicts_the_hint_that_nothing_happened() {
     let text = screen.text();
     assert!(text.contains("counted major faults all the same"), "{text}");
     assert!(!text.contains("hardly in page faults"), "{text}");
+}
+
+#[test]
+fn a_name_that_nobody_has_is_not_all_processes() {
+    let named = |command: &[&str], targets| {
+        let mut screen = Screen::new(TextOptions::default());
+        screen.feed(&Record::Start(Arc::new(Start {
+            command: command.iter().map(|one| (*one).to_owned()).collect(),
+            targets,
+            ..Start::default()
+        })));
+        screen.finish();
+        screen.text()
+    };
+    for command in [
+        &["faulttrace", "--comm", "no*"][..],
+        &["faulttrace", "--follow", "--comm=no*"],
+    ] {
+        let text = named(command, vec![]);
+        assert!(
+            text.contains("tracing processes called no* (none yet)"),
+            "{text}"
+        );
+        assert!(text.contains("no process was seen whose name"), "{text}");
+        assert!(!text.contains("hardly in page faults"), "{text}");
+        assert!(!named(command, vec![process()]).contains("none yet"));
+    }
+    for command in [
+        &["faulttrace", "--all"][..],
+        &["faulttrace", "--", "ps", "--comm", "no*"],
+        &["faulttrace", "--comm"],
+        &[],
+    ] {
+        let text = named(command, vec![]);
+        assert!(text.contains("tracing all processes"), "{text}");
+        assert!(text.contains("hardly in page faults"), "{text}");
+    }
+}
+
+#[test]
+fn faults_that_are_not_over_are_said_not_to_count() {
+    let mut screen = Screen::new(TextOptions::default());
+    screen.feed(&record(fault()));
+    let mut other = stuck();
+    other.facts.tid = 1;
+    other.elapsed_ns = 1_000_000_000;
+    screen.feed(&reported(stuck()));
+    screen.feed(&reported(other));
+    screen.text();
+    screen.finish();
+    let text = screen.text();
+    let line = "  not counted, since not over: 2 faults, ≥3.30 s (see below: still stuck)\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn the_end_of_the_only_process_is_told() {
+    let mut screen = Screen::new(TextOptions::default());
+    screen.feed(&start());
+    screen.text();
+    screen.feed(&process_end());
+    assert_eq!(
+        screen.text(),
+        "process ended at 14:03:12.123: server[4700]\n"
+    );
 }
 
 #[test]
