@@ -201,7 +201,8 @@ fn a_replay_takes_the_filters_of_live_tracing_and_counts_what_they_hold_back() {
     );
     assert!(faults(&path, &["--file", "dat"]).is_empty());
     assert!(faults(&path, &["--pid", "1"]).is_empty());
-    assert!(faults(&path, &["--since", "1h"]).is_empty());
+    let late = ["replay".as_ref(), path.as_os_str(), "--since=1h".as_ref()];
+    attempt(late).expect(1, &["--since is not before the end", "which goes from"]);
     let held_back = summary(&path, &["--thread", "w-1"]);
     let filtered = &held_back["lost_by_class"]["filtered"];
     assert_eq!(filtered["filtered_faults"], all.len() as u64 - TOUCHES / 2);

@@ -161,6 +161,11 @@ impl Summary {
         self.stalls.add(record);
     }
 
+    /// A fault of this thread is over that is not to be counted: it is not stuck in it any more.
+    pub fn came_free(&mut self, tid: u32) {
+        self.stuck.remove(&tid);
+    }
+
     /// What block devices did for the faults of a process, or of all; `None` if that was not asked: no
     /// `--io`.
     pub fn devices<'p>(&self, of: &'p ProcessSummary) -> Option<&'p Devices> {

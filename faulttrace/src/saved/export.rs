@@ -17,7 +17,7 @@ use crate::trace::{Order, Trace};
 /// Exports a trace.
 pub fn export(plan: &ExportPlan) -> anyhow::Result<()> {
     let trace = super::open(&plan.file)?;
-    let mut filter = Filter::new(&plan.select, trace.meta())?;
+    let mut filter = Filter::new(&plan.select, &trace)?;
     if let Some(out) = &plan.output
         && same_file(out, &plan.file)
     {
@@ -62,19 +62,22 @@ fn write(
     mut progress: Progress,
 ) -> Result<(), Failed> {
     let mut summary = Summary::new();
-    let mut one = |record: &Record, out: &mut dyn Write| {
+    let mut one = |record: &Record, summary: &mut Summary, out: &mut dyn Write| {
         summary.add(record);
         export.record(record, out)?;
-        told(&mut summary, export, out)
+        told(summary, export, out)
     };
-    one(&Record::Start(trace.start().clone()), out)?;
+    one(&Record::Start(trace.start().clone()), &mut summary, out)?;
     let mut stopped = None;
     let done = trace.records(Order::OldestFirst, |item| {
         progress.step();
         if !filter.takes(&item) {
+            if let Some(thread) = item.frees() {
+                summary.came_free(thread.tid);
+            }
             return ControlFlow::Continue(());
         }
-        match one(&item.into_record(), out) {
+        match one(&item.into_record(), &mut summary, out) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 stopped = Some(error);
@@ -88,7 +91,7 @@ fn write(
     }
     done.map_err(Failed::Trace)?;
     for loss in filter.losses(trace.meta()) {
-        one(&loss, out)?;
+        one(&loss, &mut summary, out)?;
     }
     summary.end_stalls();
     told(&mut summary, export, out)?;

@@ -12,6 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use super::progress::Progress;
 use super::select::Filter;
 use crate::model::analysis::Analysis;
+use crate::model::summary::{Later, ThreadKey};
 use crate::model::{Measure, Record, Site};
 use crate::trace::{Item, Order, Result, Trace};
 
@@ -81,12 +82,20 @@ fn read(trace: &Trace, filter: &mut Filter<'_>, sender: SyncSender<Batch>) -> Re
         places: HashMap::new(),
         batch: Batch::default(),
     };
+    // Whose faults are over that are not wanted.
+    let mut free = Later::default();
     trace.records_for_totals(Order::NewestFirst, |item| {
-        if filter.takes(&item) {
-            hand.add(item)
-        } else {
-            ControlFlow::Continue(())
+        let is_over = match &item {
+            Item::Other(Record::Stuck(stuck)) => free.has_faulted(ThreadKey::of(&stuck.facts)),
+            _ => false,
+        };
+        if filter.takes(&item) && !is_over {
+            return hand.add(item);
         }
+        if let Some(thread) = item.frees() {
+            free.faulted(thread);
+        }
+        ControlFlow::Continue(())
     })?;
     // Whoever does not take it any more has panicked, which is told there.
     let _ = hand.over();

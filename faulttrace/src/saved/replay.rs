@@ -24,7 +24,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// Shows a trace.
 pub fn replay(plan: &ReplayPlan) -> anyhow::Result<()> {
     let trace = super::open(&plan.file)?;
-    let mut filter = Filter::new(&plan.select, trace.meta())?;
+    let mut filter = Filter::new(&plan.select, &trace)?;
     let show = Show {
         format: plan.format,
         color: plan.color,
@@ -86,6 +86,9 @@ impl Player {
         let mut stopped = None;
         let done = trace.records(Order::OldestFirst, |item| {
             if !filter.takes(&item) {
+                if let Some(thread) = item.frees() {
+                    self.summary.came_free(thread.tid);
+                }
                 return ControlFlow::Continue(());
             }
             let record = item.into_record();

@@ -56,7 +56,7 @@ pub(super) fn text_options(color: crate::cli::Color) -> TextOptions {
 /// Folds what is wanted of a trace.
 pub(super) fn analyse(path: &Path, select: &Select, options: &Options) -> anyhow::Result<Report> {
     let trace = super::open(path)?;
-    let mut filter = Filter::new(select, trace.meta())?;
+    let mut filter = Filter::new(select, &trace)?;
     let mut analysis = Analysis::new(Options {
         wall: wall(trace.meta(), filter.span()),
         description: filter.description(),

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use crate::cli::{Pattern, Select};
 use crate::model::summary::FILTERED_MAJORS;
 use crate::model::{Facts, LossClass, Lost, Measure, Name, Record, Site};
-use crate::trace::{Item, Meta};
+use crate::trace::{Item, Meta, State, Trace};
 use crate::view::escape::Escaped;
 
 /// Reason of the `lost` record for faults that were not wanted.
@@ -20,6 +20,8 @@ const DROPPED_STUCK: &str = "dropped_stuck";
 #[derive(Debug)]
 pub(super) struct Filter<'a> {
     select: &'a Select,
+    /// When tracing began, Unix time ns.
+    start_ns: u64,
     since_ns: u64,
     until_ns: u64,
     min_ns: u64,
@@ -32,10 +34,10 @@ pub(super) struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// For a trace. Fails if what is wanted is a time that never was.
-    pub(super) fn new(select: &'a Select, meta: &Meta) -> anyhow::Result<Self> {
+    /// For a trace. Fails if what is wanted is a time that never was, or of which the trace knows nothing.
+    pub(super) fn new(select: &'a Select, trace: &Trace) -> anyhow::Result<Self> {
         let zone = TimeZone::system();
-        let start_ns = meta.start.time_ns;
+        let start_ns = trace.meta().start.time_ns;
         let moment = |when: Option<crate::cli::When>, else_ns: u64| match when {
             None => Ok(else_ns),
             Some(when) => when
@@ -45,6 +47,7 @@ impl<'a> Filter<'a> {
         let min = select.min_duration.unwrap_or_default();
         let filter = Self {
             select,
+            start_ns,
             since_ns: moment(select.since, 0)?,
             until_ns: moment(select.until, u64::MAX)?,
             min_ns: u64::try_from(min.as_nanos()).unwrap_or(u64::MAX),
@@ -56,7 +59,30 @@ impl<'a> Filter<'a> {
         if filter.since_ns > filter.until_ns {
             anyhow::bail!("--since is after --until");
         }
+        filter.refuse_outside(trace)?;
         Ok(filter)
+    }
+
+    /// A time outside the trace had no faults that anybody knows of, which is not the same as none.
+    fn refuse_outside(&self, trace: &Trace) -> anyhow::Result<()> {
+        let meta = trace.meta();
+        let what = if self.since_ns >= meta.written_ns && self.since_ns > 0 {
+            "--since is not before the end"
+        } else if self.until_ns <= self.start_ns {
+            "--until is not after the beginning"
+        } else {
+            return Ok(());
+        };
+        let so_far = match meta.state {
+            State::Recording => " so far",
+            State::Complete | State::Stopped(_) => "",
+        };
+        anyhow::bail!(
+            "{what} of {}, which goes from {} to {}{so_far}",
+            Escaped::path(trace.path()),
+            local_time(self.start_ns),
+            local_time(meta.written_ns)
+        );
     }
 
     /// From when to when, Unix time ns, as far as it was asked for.
@@ -134,11 +160,13 @@ impl<'a> Filter<'a> {
     fn takes_other(&self, record: &Record) -> bool {
         match record {
             Record::Stuck(stuck) => {
-                let begin = stuck.facts.begin_ns;
-                let seen = begin.map(|begin| begin.saturating_add(stuck.elapsed_ns));
+                // What began before is timed from the start. Who is stuck for longer than until `since`
+                // is reported again, or their fault is told.
+                let begin = stuck.facts.begin_ns.unwrap_or(self.start_ns);
+                let seen = begin.saturating_add(stuck.elapsed_ns);
                 stuck.elapsed_ns >= self.min_ns
-                    && seen.is_none_or(|seen| seen >= self.since_ns)
-                    && begin.is_none_or(|begin| begin <= self.until_ns)
+                    && seen >= self.since_ns
+                    && begin <= self.until_ns
                     && self.takes_facts(&stuck.facts)
             }
             Record::Process(process) => self.takes_pid(process.pid),
@@ -205,18 +233,6 @@ impl<'a> Filter<'a> {
             let texts = patterns.iter().map(|one| Escaped(one.text()).to_string());
             texts.collect::<Vec<_>>().join(" or ")
         };
-        let time = |ns: u64| {
-            let at = jiff::Timestamp::from_nanosecond(i128::from(ns));
-            let zone = TimeZone::system();
-            at.map_or_else(
-                |_| format!("{ns} ns"),
-                |at| {
-                    zone.to_datetime(at)
-                        .strftime("%Y-%m-%d %H:%M:%S%.f")
-                        .to_string()
-                },
-            )
-        };
         let mut words = Vec::new();
         if !pids.is_empty() {
             let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
@@ -229,10 +245,10 @@ impl<'a> Filter<'a> {
             words.push(format!("file {}", list(files)));
         }
         if since.is_some() {
-            words.push(format!("since {}", time(self.since_ns)));
+            words.push(format!("since {}", local_time(self.since_ns)));
         }
         if until.is_some() {
-            words.push(format!("until {}", time(self.until_ns)));
+            words.push(format!("until {}", local_time(self.until_ns)));
         }
         if let Some(min) = min_duration {
             words.push(format!("lasting {min:?} or more"));
@@ -243,3 +259,17 @@ impl<'a> Filter<'a> {
         (!words.is_empty()).then(|| format!("only faults: {}", words.join(", ")))
     }
 }
+
+/// A Unix time, ns, where the user is.
+fn local_time(ns: u64) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(ns)) {
+        Ok(at) => {
+            let at = TimeZone::system().to_datetime(at);
+            at.strftime("%Y-%m-%d %H:%M:%S%.f").to_string()
+        }
+        Err(_) => format!("{ns} ns"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

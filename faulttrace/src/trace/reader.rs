@@ -29,6 +29,7 @@ use rusqlite::{Connection, Row};
 
 use super::rows::absolute;
 use super::{Error, Result, schema};
+use crate::model::summary::ThreadKey;
 use crate::model::{Cause, Measure, Name, Record, Site, Sleep, Start, Waker};
 use ahead::Ahead;
 use goroutines::Goroutines;
@@ -80,6 +81,14 @@ impl Item<'_> {
         match self {
             Item::Fault { site, measure, .. } => Record::Fault(Arc::new(site.fault(measure))),
             Item::Other(record) => record,
+        }
+    }
+
+    /// The thread whose fault is over by it.
+    pub fn frees(&self) -> Option<ThreadKey> {
+        match self {
+            Item::Fault { site, .. } => Some(ThreadKey::of(&site.facts)),
+            Item::Other(_) => None,
         }
     }
 }
