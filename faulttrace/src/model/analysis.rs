@@ -32,7 +32,7 @@ use super::advice::{Findings, Gather};
 use super::ps::Held;
 use super::stall_threads::half;
 use super::summary::{Later, Summary, ThreadKey};
-use super::{Cause, Fault, Measure, Name, Record, Site, Start, Stuck};
+use super::{Cause, Fault, Measure, Name, Record, Sample, Site, Start, Stuck};
 use counted::Counted;
 use order::{Interval, Order};
 use sites::{Counters, Row, Rows};
@@ -314,6 +314,18 @@ impl Analysis {
         }
     }
 
+    /// What is counted beside the stalls, and how many threads make one. `is_only`: those so far are
+    /// forgotten.
+    fn sample(&mut self, sample: &Arc<Sample>, is_only: bool) {
+        let swept = self.counters.processes.get(&sample.pid);
+        let asked = self.options.stall_threads.is_some();
+        let sweep = &mut self.counters.sweep;
+        if is_only {
+            self.counted.forget(sample.pid, swept, sweep);
+        }
+        self.counted.before(sample, asked, swept, sweep);
+    }
+
     /// Any other record, which comes before all records fed so far.
     pub fn other(&mut self, record: &Record) {
         match record {
@@ -323,11 +335,14 @@ impl Analysis {
             }
             Record::ProcessEnd(end) => self.seen.span(end.time_ns, end.time_ns),
             Record::Sample(sample) => {
+                // The first one after the time that is looked at tells what made a stall at its end.
+                let wall = self.options.wall;
+                let is_beyond = wall.is_some_and(|wall| sample.time_ns > wall.end_ns);
+                self.sample(sample, is_beyond);
+                if is_beyond {
+                    return;
+                }
                 self.seen.span(sample.time_ns, sample.time_ns);
-                let swept = self.counters.processes.get(&sample.pid);
-                let asked = self.options.stall_threads.is_some();
-                let sweep = &mut self.counters.sweep;
-                self.counted.before(sample, asked, swept, sweep);
             }
             Record::Stuck(stuck) => {
                 if let Some(begin) = stuck.facts.begin_ns {

@@ -89,7 +89,7 @@ fn read(trace: &Trace, filter: &mut Filter<'_>, sender: SyncSender<Batch>) -> Re
             Item::Other(Record::Stuck(stuck)) => free.has_faulted(ThreadKey::of(&stuck.facts)),
             _ => false,
         };
-        if filter.takes(&item) && !is_over {
+        if (filter.takes(&item) && !is_over) || filter.is_sample_beyond(&item) {
             return hand.add(item);
         }
         if let Some(thread) = item.frees() {

@@ -114,6 +114,17 @@ impl<'a> Filter<'a> {
         }
     }
 
+    /// Whether a record is a sample that was taken after the time that is wanted: the first of them tells
+    /// what made a stall at the end of that.
+    pub(super) fn is_sample_beyond(&self, item: &Item<'_>) -> bool {
+        match item {
+            Item::Other(Record::Sample(sample)) => {
+                sample.time_ns > self.until_ns && self.takes_pid(sample.pid)
+            }
+            _ => false,
+        }
+    }
+
     fn takes_measure(&self, measure: &Measure) -> bool {
         measure.duration_ns >= self.min_ns
             && measure.end_ns >= self.since_ns

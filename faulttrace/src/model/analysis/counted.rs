@@ -65,6 +65,16 @@ impl Counted {
         }
     }
 
+    /// Forgets the samples of a process: those so far are of no time that is looked at.
+    pub(super) fn forget(&mut self, pid: u32, swept: Option<u32>, sweep: &mut Sweep) {
+        if let Some(process) = self.processes.remove(&pid) {
+            self.kept = self.kept.saturating_sub(process.samples.len());
+        }
+        if let Some(process) = swept.and_then(|id| sweep.processes.get_mut(id as usize)) {
+            process.stalls.forget_changes();
+        }
+    }
+
     /// Every other sample goes.
     fn thin(&mut self) {
         self.kept = 0;

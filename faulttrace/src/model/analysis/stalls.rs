@@ -124,6 +124,12 @@ impl Stalls {
         self.last.get_or_insert(needed);
     }
 
+    /// What was told of other numbers so far is of no time that is looked at.
+    pub(super) fn forget_changes(&mut self) {
+        self.changes.clear();
+        self.last = None;
+    }
+
     /// A thread that was not blocked is, before this fault's end. `next_begin_ns`: when its next
     /// one began, 0 if it had none. Gives the place for [`Stalls::close`].
     pub(super) fn open(&mut self, one: &Interval, next_begin_ns: u64) -> usize {

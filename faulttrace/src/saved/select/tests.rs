@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Filter;
-use crate::cli::{Select, When};
+use crate::cli::{Pattern, Select, When};
 use crate::model::analysis::{Options, Report};
 use crate::model::summary::samples::{self, T0};
-use crate::model::{Fault, Record, Stuck};
+use crate::model::{Fault, Name, Record, Sample, Stuck};
 use crate::saved::report::analyse;
 use crate::trace::{Item, Trace, Writer};
 
@@ -133,6 +133,48 @@ fn who_came_free_in_a_fault_that_is_not_wanted_is_not_stuck() {
         ..Select::default()
     };
     assert_eq!(still_stuck(&saved.report(&majors)), [12]);
+}
+
+/// A fault of a thread, blocked all the time, ms after tracing began.
+fn during(tid: u32, begin_ms: u64, end_ms: u64) -> Fault {
+    let mut one = freed(tid, end_ms);
+    one.facts.thread = Name::from(format!("reader-{tid}").as_str());
+    one.facts.began_before_attach = false;
+    one.facts.begin_ns = Some(T0 + begin_ms * MS);
+    one.duration_ns = (end_ms - begin_ms) * MS;
+    one.blocked_ns = one.duration_ns;
+    one
+}
+
+fn sample(ms: u64, stall_threads: u32) -> Record {
+    let pid = samples::facts().pid;
+    let sample = samples::sample(pid, ms * MS);
+    Record::Sample(Arc::new(Sample {
+        stall_threads,
+        ..sample
+    }))
+}
+
+#[test]
+fn what_makes_a_stall_after_the_last_sample_of_a_time_the_next_one_tells() {
+    let saved = Saved::new(&[
+        sample(1_000, 3),
+        fault(during(1, 1_100, 1_800)),
+        fault(during(2, 1_100, 2_200)),
+        fault(during(3, 1_100, 2_200)),
+        sample(3_000, 2),
+        sample(4_000, 4),
+    ]);
+    let of_one = Select {
+        threads: vec![Pattern::parse("reader-2").expect("a pattern")],
+        ..until(2_000)
+    };
+    for (select, stalls) in [(until(2_000), 1), (of_one, 0)] {
+        let report = saved.report(&select);
+        let found = report.all.stalls.expect("of one process");
+        assert_eq!(found.needed_bounds, (2, 3));
+        assert_eq!(found.count, stalls, "{select:?}");
+    }
 }
 
 #[test]
