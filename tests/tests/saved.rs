@@ -205,7 +205,7 @@ fn a_replay_takes_the_filters_of_live_tracing_and_counts_what_they_hold_back() {
     attempt(late).expect(1, &["--since is not before the end", "which goes from"]);
     let held_back = summary(&path, &["--thread", "w-1"]);
     let filtered = &held_back["lost_by_class"]["filtered"];
-    assert_eq!(filtered["filtered_faults"], all.len() as u64 - TOUCHES / 2);
+    assert_eq!(filtered["not_selected"], all.len() as u64 - TOUCHES / 2);
     assert_eq!(held_back["maj_flt_remainder"], 0, "{held_back}");
     // In the middle, by the time of one of them.
     let middle = all[all.len() / 2]["end_ns"].as_u64().expect("a time");

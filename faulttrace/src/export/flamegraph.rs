@@ -52,7 +52,10 @@ impl Export for Flamegraph {
             })
             .collect();
         if lines.is_empty() {
-            return Err(Error::NothingBlocked);
+            return Err(match summary.not_selected() {
+                0 => Error::NothingBlocked,
+                others => Error::NothingSelected(others),
+            });
         }
         let mut options = Options::default();
         options.title = "Time blocked in page faults".to_owned();

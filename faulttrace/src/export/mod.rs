@@ -35,6 +35,12 @@ pub enum Error {
          export to csv or json to see the faults"
     )]
     NothingBlocked,
+    /// The same, of what was asked for.
+    #[error(
+        "no fault that was asked for was blocked, so a flame graph of blocked time would be empty: \
+         {0} others are in this trace"
+    )]
+    NothingSelected(u64),
 }
 
 /// Turns the stream of records into a file of another tool's format.

@@ -65,6 +65,15 @@ const MAX_REASONS: usize = 256;
 /// The reason under which the probe counts majors that a filter held back, class `Filtered`.
 pub const FILTERED_MAJORS: &str = "filtered_majors";
 
+/// The reason for faults of a saved trace that were not asked for, class `Filtered`.
+pub const NOT_SELECTED: &str = "not_selected";
+
+/// The same for majors among them, of processes whose `maj_flt` was.
+pub const NOT_SELECTED_MAJORS: &str = "not_selected_majors";
+
+/// Reasons that count what other reasons count, too.
+const PARTS: [&str; 3] = ["ring_full_majors", FILTERED_MAJORS, NOT_SELECTED_MAJORS];
+
 /// The fold. Feed it with [`Summary::add`] and read it at any time.
 #[derive(Debug, Default)]
 pub struct Summary {
@@ -229,7 +238,7 @@ impl Summary {
     /// Sum of the counts of one class.
     pub fn lost_in(&self, class: LossClass) -> u64 {
         self.lost()
-            .filter(|(of, _, _)| *of == class)
+            .filter(|(of, reason, _)| *of == class && !PARTS.contains(reason))
             .fold(0, |sum, (_, _, count)| sum.saturating_add(count))
     }
 
@@ -260,32 +269,41 @@ impl Summary {
         self.transport
     }
 
+    /// Faults that were not asked for of a saved trace.
+    pub fn not_selected(&self) -> u64 {
+        self.filtered(NOT_SELECTED)
+    }
+
     /// What of the kernel's `maj_flt` is not in the majors reported, over all processes.
     pub fn remainder(&self) -> Remainder {
-        let filtered = self.filtered_majors();
-        let mut all = self.processes.values().chain(self.others.as_deref());
-        let first = all.next().map(|process| process.remainder(filtered));
-        match first {
-            None => Remainder::default(),
-            Some(first) => all.fold(first, |sum, process| sum.plus(&process.remainder(0))),
+        let sum = self.processes.values().chain(self.others.as_deref());
+        let sum = sum.map(ProcessSummary::remainder);
+        let sum = sum.reduce(|sum, one| sum.plus(&one)).unwrap_or_default();
+        Remainder {
+            filtered_majors: Some(self.filtered(FILTERED_MAJORS)),
+            not_selected_majors: self.filtered(NOT_SELECTED_MAJORS),
+            ..sum
         }
     }
 
     /// The same for one process. Filters count over all processes together, so with several
     /// processes and a filter at work a single process's remainder is unknown.
     pub fn remainder_of(&self, process: &ProcessSummary) -> Remainder {
-        let filtered = self.filtered_majors();
+        let filtered = self.filtered(FILTERED_MAJORS);
+        let not_selected_majors = self.filtered(NOT_SELECTED_MAJORS);
         let alone = self.processes.len() + usize::from(self.others.is_some()) <= 1;
-        let mut remainder = process.remainder(filtered);
-        if filtered > 0 && !alone {
-            remainder.filtered_majors = None;
+        let known = alone || (filtered == 0 && not_selected_majors == 0);
+        Remainder {
+            filtered_majors: known.then_some(filtered),
+            not_selected_majors,
+            ..process.remainder()
         }
-        remainder
     }
 
-    fn filtered_majors(&self) -> u64 {
+    /// What a filter held back for this reason.
+    fn filtered(&self, reason: &str) -> u64 {
         self.lost()
-            .find(|(class, reason, _)| *class == LossClass::Filtered && *reason == FILTERED_MAJORS)
+            .find(|(class, known, _)| *class == LossClass::Filtered && *known == reason)
             .map_or(0, |(_, _, count)| count)
     }
 

@@ -4,14 +4,12 @@
 use jiff::tz::TimeZone;
 
 use crate::cli::{Pattern, Select};
-use crate::model::summary::FILTERED_MAJORS;
+use crate::model::summary::{FILTERED_MAJORS, NOT_SELECTED, NOT_SELECTED_MAJORS};
 use crate::model::{Facts, LossClass, Lost, Measure, Name, Record, Site};
 use crate::trace::{Item, Meta, State, Trace};
 use crate::view::escape::Escaped;
 
-/// Reason of the `lost` record for faults that were not wanted.
-const FILTERED_FAULTS: &str = "filtered_faults";
-/// The same for those that made room under `--max-size`.
+/// Reason of the `lost` record for faults that made room under `--max-size`.
 const DROPPED: &str = "dropped_max_size";
 /// The same for reports of stuck threads.
 const DROPPED_STUCK: &str = "dropped_stuck";
@@ -106,7 +104,8 @@ impl<'a> Filter<'a> {
                 let wanted = self.takes_measure(measure) && self.takes_site_id(*site_id, site);
                 if !wanted {
                     self.faults += 1;
-                    self.majors += u64::from(site.major);
+                    // Of others there is no `maj_flt` to compare with.
+                    self.majors += u64::from(site.major && self.takes_pid(site.facts.pid));
                 }
                 wanted
             }
@@ -211,11 +210,9 @@ impl<'a> Filter<'a> {
         [
             (DROPPED, meta.dropped_faults),
             (DROPPED_STUCK, meta.dropped_stuck),
-            (FILTERED_FAULTS, self.faults),
-            (
-                FILTERED_MAJORS,
-                self.majors.saturating_add(meta.dropped_majors),
-            ),
+            (FILTERED_MAJORS, meta.dropped_majors),
+            (NOT_SELECTED, self.faults),
+            (NOT_SELECTED_MAJORS, self.majors),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)

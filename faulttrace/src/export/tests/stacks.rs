@@ -7,8 +7,8 @@ use super::{HOSTILE, export, faults, fold, hostile, hostile_fault, many, record,
 use crate::export::bounded::Limits;
 use crate::export::folded::Stacks;
 use crate::export::{Error, Kind, start};
-use crate::model::summary::samples;
-use crate::model::{Record, Stack, Start};
+use crate::model::summary::{NOT_SELECTED, samples};
+use crate::model::{LossClass, Record, Stack, Start};
 
 /// Stack and time of a line.
 fn split(line: &str) -> (Vec<&str>, u64) {
@@ -215,5 +215,8 @@ fn nothing_blocked_is_nothing_to_draw() {
     fault.blocked_ns = 0;
     let drawn = run(start(Kind::Flamegraph), &[record(fault.clone())]);
     assert!(matches!(drawn, Err(Error::NothingBlocked)));
+    let others = samples::lost(LossClass::Filtered, NOT_SELECTED, 7);
+    let drawn = run(start(Kind::Flamegraph), &[record(fault.clone()), others]);
+    assert!(matches!(drawn, Err(Error::NothingSelected(7))));
     assert_eq!(export(Kind::Folded, &[record(fault)]), b"");
 }

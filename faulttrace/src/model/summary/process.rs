@@ -201,12 +201,12 @@ impl ProcessSummary {
         )
     }
 
-    /// The majors reported against the kernel's count.
-    pub(super) fn remainder(&self, filtered_majors: u64) -> Remainder {
+    /// The majors reported against the kernel's count, as if no filter had held any back.
+    pub(super) fn remainder(&self) -> Remainder {
         Remainder {
             maj_flt_delta: self.maj_flt_delta,
             majors: self.tally.majors,
-            filtered_majors: Some(filtered_majors),
+            ..Remainder::default()
         }
     }
 

@@ -61,7 +61,7 @@ fn the_remainder_is_signed_and_takes_filters_into_account() {
     assert!(
         more.remainder()
             .explain(0)
-            .starts_with("10 major faults taken without")
+            .contains("majors reported: 1, filtered: 3. 10 major faults taken without")
     );
     assert!(more.remainder().explain(5).contains("lost"));
 
@@ -71,7 +71,14 @@ fn the_remainder_is_signed_and_takes_filters_into_account() {
         fewer
             .remainder()
             .explain(0)
-            .starts_with("1 major fault more reported")
+            .contains("majors reported: 2. 1 major fault more reported than")
+    );
+    let fewer = summary(&[filtered.clone(), accounting(4700, Some(2))]);
+    assert!(
+        fewer
+            .remainder()
+            .explain(0)
+            .contains("filtered: 3. 1 major fault more reported and filtered than")
     );
 
     let unknown = summary(&[record(fault()), accounting(4700, None)]);
@@ -88,6 +95,24 @@ fn the_remainder_is_signed_and_takes_filters_into_account() {
     assert_eq!(two.remainder().value(), Some(1));
     let first = two.processes().next().unwrap();
     assert_eq!(two.remainder_of(first).value(), None);
+}
+
+#[test]
+fn a_part_of_a_trace_is_not_compared_with_what_the_kernel_counted_of_all() {
+    let left_out = lost(LossClass::Filtered, super::NOT_SELECTED, 8);
+    let majors = lost(LossClass::Filtered, super::NOT_SELECTED_MAJORS, 6);
+    let part = summary(&[record(fault()), left_out, majors, accounting(4700, Some(7))]);
+    assert_eq!(part.not_selected(), 8);
+    assert_eq!(
+        part.lost_in(LossClass::Filtered),
+        8,
+        "majors are part of it"
+    );
+    assert_eq!(part.remainder().value(), Some(0));
+    assert_eq!(
+        part.remainder().explain(0),
+        "maj_flt of the kernel: +7 in the whole trace, majors shown: 1, not asked for: 6."
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::model::summary::samples::{self, T0};
 use crate::model::{Fault, Name, Record, Sample, Stuck};
 use crate::saved::report::analyse;
 use crate::trace::{Item, Trace, Writer};
+use crate::view::TextOptions;
 
 const MS: u64 = 1_000_000;
 /// When the trace ends, after [`T0`].
@@ -175,6 +176,36 @@ fn what_makes_a_stall_after_the_last_sample_of_a_time_the_next_one_tells() {
         assert_eq!(found.needed_bounds, (2, 3));
         assert_eq!(found.count, stalls, "{select:?}");
     }
+}
+
+#[test]
+fn what_is_not_asked_for_is_told_as_such() {
+    let mut other = during(3, 100, 200);
+    other.facts.pid += 1;
+    let pid = samples::facts().pid;
+    let saved = Saved::new(&[
+        fault(during(1, 100, 200)),
+        fault(during(2, 100, 200)),
+        fault(other),
+        samples::accounting(pid, Some(2)),
+        samples::accounting(pid + 1, Some(1)),
+    ]);
+    let select = Select {
+        pids: vec![pid],
+        threads: vec![Pattern::parse("nosuch").expect("a pattern")],
+        ..Select::default()
+    };
+    let mut text = Vec::new();
+    crate::view::report::write_text(&saved.report(&select), TextOptions::default(), &mut text);
+    let text = String::from_utf8(text).expect("text");
+    for wanted in [
+        "No faults: of 3 faults in the trace, none is what was asked for.\n  server",
+        "+2 in the whole trace, majors shown: 0, not asked for: 2.\n",
+        "3  faults of the trace that were not asked for (--thread,",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(!text.contains("--min-duration"), "{text}");
 }
 
 #[test]

@@ -118,12 +118,13 @@ pub(in crate::view) fn no_faults(page: Page, summary: &Summary, out: &mut Vec<u8
         page.wrap(0, text, out);
         return;
     }
-    page.wrap(
-        0,
-        "No faults: no traced thread was seen to finish a page fault that was major or that put \
-         it to sleep.",
-        out,
-    );
+    let not_selected = summary.not_selected();
+    let none = match not_selected {
+        0 => "no traced thread was seen to finish a page fault that was major or that put it to sleep."
+            .to_owned(),
+        all => format!("of {} in the trace, none is what was asked for.", plural(all, "fault")),
+    };
+    page.wrap(0, &format!("No faults: {none}"), out);
     let mut hints = Vec::new();
     if !summary.still_stuck().is_empty() {
         hints.push("Threads are still stuck in faults, see below.");
@@ -131,19 +132,21 @@ pub(in crate::view) fn no_faults(page: Page, summary: &Summary, out: &mut Vec<u8
     if summary.lost_in(LossClass::Lost) > 0 {
         hints.push("Some faults were lost, see below.");
     }
-    if summary.lost_in(LossClass::Filtered) > 0 {
+    if summary.lost_in(LossClass::Filtered) > not_selected {
         hints.push("Some faults were filtered out, see below.");
     }
     if summary.remainder().value().is_some_and(|rest| rest != 0) {
         hints.push("The kernel counted major faults all the same, see below.");
     }
-    if hints.is_empty() {
+    if hints.is_empty() && not_selected == 0 {
         hints.push(
             "If threads waited meanwhile, it was hardly in page faults: look at read() and \
              write(), locks, the network, and the CPU.",
         );
     }
-    page.wrap(0, &hints.join(" "), out);
+    if !hints.is_empty() {
+        page.wrap(0, &hints.join(" "), out);
+    }
 }
 
 pub(in crate::view) fn totals(page: Page, who: &str, total: &ProcessSummary, out: &mut Vec<u8>) {
@@ -213,13 +216,7 @@ pub(in crate::view) fn not_counted(page: Page, summary: &Summary, out: &mut Vec<
 }
 
 pub(in crate::view) fn majors(total: &ProcessSummary, explained: &str) -> String {
-    let mut text = match total.maj_flt_delta {
-        Some(delta) => format!(
-            "maj_flt of the kernel: +{delta}, majors reported: {}. {explained}",
-            total.tally.majors
-        ),
-        None => explained.to_owned(),
-    };
+    let mut text = explained.to_owned();
     if total.tally.given_up > 0 {
         text += &format!(
             " {} given up before the kernel counted them, for a signal or because they failed: neither major \

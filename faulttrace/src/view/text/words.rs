@@ -259,7 +259,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
 }
 
 /// Reasons of losses, and what they mean.
-const REASONS: [(&str, &str); 48] = [
+const REASONS: [(&str, &str); 50] = [
     (
         "ring_full",
         "faults for which the ring buffer was full (--ring-size)",
@@ -348,6 +348,14 @@ const REASONS: [(&str, &str); 48] = [
     (
         "filtered_faults",
         "faults held back by --min-duration or --major-only",
+    ),
+    (
+        "not_selected",
+        "faults of the trace that were not asked for (--thread, --since and their like)",
+    ),
+    (
+        "not_selected_majors",
+        "of these: major faults of the processes asked for",
     ),
     (
         "id_reused",

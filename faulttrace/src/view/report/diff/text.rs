@@ -129,7 +129,7 @@ fn side(page: Page, clock: &Clock, what: &str, name: &[u8], report: &Report, out
     }
     for (class, text) in [
         (LossClass::Lost, "lost"),
-        (LossClass::Filtered, "filtered out while tracing"),
+        (LossClass::Filtered, "filtered out"),
     ] {
         let count = report.summary.lost_in(class);
         if count > 0 {
