@@ -17,8 +17,8 @@ use crate::model::{
 use crate::trace::Result;
 use crate::trace::rows::absolute;
 
-/// Bytes of the longest name that makes sense: some demangled ones are long, none is this long.
-const MAX_NAME: usize = 64 << 10;
+/// Bytes of the longest name that makes sense: four times what is kept of a demangled one, or a path has.
+const MAX_NAME: usize = 16 << 10;
 
 /// A table: its name, its columns, and how its rows are read.
 type Table = (&'static str, &'static str, Read);

@@ -1,6 +1,8 @@
 //! What faults refer to: sites, and with them threads, files and stacks. Remembered once read, as
 //! far as the bounds allow; what was forgotten is read again.
 
+mod rows;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,15 +17,17 @@ use crate::model::{
 use crate::trace::Result;
 use crate::trace::rows::At;
 use crate::trace::schema;
+use rows::{SiteRow, frame_ids, read_frame};
 
 /// Sites with small ids are found by index.
 const MAX_INDEX: usize = 1 << 18;
-/// Roughly how much of what was read is remembered, bytes.
-const MAX_BYTES: usize = 48 << 20;
+/// Roughly how much of what was read is remembered that nobody else holds, bytes.
+const MAX_BYTES: usize = if cfg!(test) { 1 << 20 } else { 48 << 20 };
 /// Frames of one stack. With inlined calls there are more than were captured, but not this many.
 const MAX_FRAMES: usize = 10_000;
-/// Bytes of what one stack adds to what is remembered.
-const MAX_STACK_BYTES: usize = 16 << 20;
+/// Bytes of what one stack adds to what is remembered. Hundreds of frames with as many inlined calls as there
+/// can be, of names that are long, have a fifth of it.
+const MAX_STACK_BYTES: usize = 8 << 20;
 /// A value and what holds it.
 const VALUE_BYTES: usize = 64;
 
@@ -60,6 +64,8 @@ pub(super) struct Sites<'c> {
     frames: HashMap<i64, Frame>,
     stacks: HashMap<i64, Arc<Stack>>,
     bytes: usize,
+    /// How many of these there may be before some are forgotten.
+    room: usize,
 }
 
 struct Statements<'c> {
@@ -138,6 +144,7 @@ impl<'c> Sites<'c> {
             frames: HashMap::new(),
             stacks: HashMap::new(),
             bytes: 0,
+            room: MAX_BYTES,
         })
     }
 
@@ -184,19 +191,32 @@ impl<'c> Sites<'c> {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// When it is too much, all is forgotten. Not in the middle of a site: what that has of it
-    /// already would stay, but not be counted any more.
+    /// When it is too much, all is forgotten but what others hold: read again, they would hold it twice, and
+    /// names that a few rows tell could fill any memory. Not in the middle of a site: what that has of
+    /// it already would stay, but not be counted any more.
     fn forget_if_full(&mut self) {
-        if self.bytes > MAX_BYTES {
-            self.index.clear();
-            self.beyond.clear();
-            self.threads.clear();
-            self.files.clear();
-            self.modules.clear();
-            self.frames.clear();
-            self.stacks.clear();
-            self.bytes = 0;
+        if self.bytes <= self.room {
+            return;
         }
+        let held = |name: &Name| Arc::strong_count(&name.0) > 1;
+        // In this order: what only the former hold is held no more.
+        self.index.clear();
+        self.beyond.clear();
+        self.stacks.retain(|_, stack| Arc::strong_count(stack) > 1);
+        self.frames
+            .retain(|_, frame| frame.function.iter().chain(&frame.file).any(held));
+        self.modules
+            .retain(|_, (path, build_id)| held(path) || build_id.as_ref().is_some_and(held));
+        self.files.retain(|_, (path, _)| held(path));
+        self.threads.retain(|_, thread| held(&thread.name));
+        let kept = self.stacks.values().map(|stack| stack_bytes(stack));
+        let kept = kept.chain(self.frames.values().map(frame_bytes));
+        let kept = kept.chain(self.modules.values().map(module_bytes));
+        let kept = kept.chain(self.files.values().map(|(path, _)| name_bytes(path)));
+        let kept = kept.chain(self.threads.values().map(|one| name_bytes(&one.name)));
+        self.bytes = kept.sum();
+        // Should most be held, it is not gone through for every site.
+        self.room = MAX_BYTES.max(self.bytes.saturating_mul(2));
     }
 
     fn missing(&self, table: &str, id: i64) -> crate::trace::Error {
@@ -320,7 +340,7 @@ impl<'c> Sites<'c> {
         let found = one(&mut self.statements.thread, id, read);
         let found = found.map_err(|error| self.errors.row("threads", id, &error))?;
         let thread = found.ok_or_else(|| self.missing("threads", id))?;
-        self.remember(VALUE_BYTES + length(Some(&thread.name)));
+        self.remember(name_bytes(&thread.name));
         self.threads.insert(id, thread.clone());
         Ok(thread)
     }
@@ -333,7 +353,7 @@ impl<'c> Sites<'c> {
         let found = one(&mut self.statements.file, id, read);
         let found = found.map_err(|error| self.errors.row("files", id, &error))?;
         let file = found.ok_or_else(|| self.missing("files", id))?;
-        self.remember(VALUE_BYTES + length(Some(&file.0)));
+        self.remember(name_bytes(&file.0));
         self.files.insert(id, file.clone());
         Ok(file)
     }
@@ -346,8 +366,7 @@ impl<'c> Sites<'c> {
         let found = one(&mut self.statements.module, id, read);
         let found = found.map_err(|error| self.errors.row("modules", id, &error))?;
         let module = found.ok_or_else(|| self.missing("modules", id))?;
-        let (path, build_id) = &module;
-        self.remember(VALUE_BYTES * 2 + length(Some(path)) + length(build_id.as_ref()));
+        self.remember(module_bytes(&module));
         self.modules.insert(id, module.clone());
         Ok(module)
     }
@@ -382,7 +401,7 @@ impl<'c> Sites<'c> {
             frames,
             truncated,
         });
-        self.remember(VALUE_BYTES * (1 + 3 * stack.frames.len()));
+        self.remember(stack_bytes(&stack));
         self.stacks.insert(id, Arc::clone(&stack));
         Ok(stack)
     }
@@ -399,78 +418,28 @@ impl<'c> Sites<'c> {
             frame.module = Some(path);
             frame.build_id = build_id;
         }
-        let names = length(frame.function.as_ref()) + length(frame.file.as_ref());
-        self.remember(VALUE_BYTES * 3 + names);
+        self.remember(frame_bytes(&frame));
         self.frames.insert(id, frame.clone());
         Ok(frame)
     }
 }
 
-/// A row of `sites`.
-struct SiteRow {
-    thread: i64,
-    mode: String,
-    syscall: Option<Name>,
-    access: Option<String>,
-    major: Option<bool>,
-    cause: Option<String>,
-    mapping: Option<String>,
-    file: Option<i64>,
-    at: Option<String>,
-    base: Option<i64>,
-    ended: Option<String>,
-    began_before_attach: bool,
-    begin_approximate: bool,
-    given_up: bool,
-    user_stack: Option<i64>,
-    kernel_stack: Option<i64>,
+fn stack_bytes(stack: &Stack) -> usize {
+    VALUE_BYTES * (1 + 3 * stack.frames.len())
 }
 
-impl SiteRow {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            thread: row.get(0)?,
-            mode: row.get(1)?,
-            syscall: name(row, 2)?,
-            access: row.get(3)?,
-            major: row.get(4)?,
-            cause: row.get(5)?,
-            mapping: row.get(6)?,
-            file: row.get(7)?,
-            at: row.get(8)?,
-            base: row.get(9)?,
-            ended: row.get(10)?,
-            began_before_attach: row.get(11)?,
-            begin_approximate: row.get(12)?,
-            given_up: row.get(15)?,
-            user_stack: row.get(13)?,
-            kernel_stack: row.get(14)?,
-        })
-    }
+/// Without those of its module.
+fn frame_bytes(frame: &Frame) -> usize {
+    VALUE_BYTES * 3 + length(frame.function.as_ref()) + length(frame.file.as_ref())
 }
 
-fn read_frame(row: &Row<'_>) -> rusqlite::Result<(Frame, Option<i64>)> {
-    let number = |index| {
-        let value = row.get::<_, Option<i64>>(index);
-        value.map(|value| value.map(i64::cast_unsigned))
-    };
-    let frame = Frame {
-        address: row.get::<_, i64>(0)?.cast_unsigned(),
-        function: name(row, 1)?,
-        offset: number(2)?,
-        module: None,
-        module_offset: number(4)?,
-        build_id: None,
-        file: name(row, 5)?,
-        line: row.get(6)?,
-        inlined: row.get(7)?,
-    };
-    Ok((frame, row.get(3)?))
+fn module_bytes((path, build_id): &(Name, Option<Name>)) -> usize {
+    VALUE_BYTES * 2 + length(Some(path)) + length(build_id.as_ref())
 }
 
-fn frame_ids(statement: &mut Statement<'_>, stack: i64) -> rusqlite::Result<Vec<i64>> {
-    let rows = statement.query_map([stack], |row| row.get(0))?;
-    rows.take(MAX_FRAMES + 1).collect()
+/// Of a row with this name.
+fn name_bytes(name: &Name) -> usize {
+    VALUE_BYTES + length(Some(name))
 }
 
 /// Bytes of a name.

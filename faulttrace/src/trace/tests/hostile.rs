@@ -2,11 +2,14 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::{directory, json, read, records, write};
-use crate::trace::{Error, Order, Trace};
+use crate::model::summary::samples;
+use crate::model::{Frame, Name, Record, Stack};
+use crate::trace::{Error, Item, Order, Trace};
 
 /// A trace that somebody has changed with SQLite's own means.
 fn changed(directory: &Path, sql: &str) -> PathBuf {
@@ -280,20 +283,20 @@ fn tables_with_other_keys_are_refused() {
 #[test]
 fn long_names_are_damage() {
     let directory = directory();
-    let long = "CAST(zeroblob(65537) AS TEXT)";
+    let long = "CAST(zeroblob(16385) AS TEXT)";
     for sql in [
         format!("UPDATE sites SET syscall = {long}"),
         format!("UPDATE threads SET name = {long}"),
         format!("UPDATE files SET path = {long}"),
-        "UPDATE modules SET build_id = zeroblob(65537)".to_owned(),
+        "UPDATE modules SET build_id = zeroblob(16385)".to_owned(),
         format!("UPDATE frames SET function = {long}"),
         format!("UPDATE losses SET reason = {long}"),
     ] {
         let error = refusal(directory.path(), &sql);
-        let too_long = |error: &Error| error.to_string().ends_with("a name has 65537 bytes");
+        let too_long = |error: &Error| error.to_string().ends_with("a name has 16385 bytes");
         assert!(error.as_ref().is_some_and(too_long), "{sql}: {error:?}");
     }
-    let just = "UPDATE frames SET function = zeroblob(65536)";
+    let just = "UPDATE frames SET function = zeroblob(16384)";
     assert!(refusal(directory.path(), just).is_none());
     let words = format!("INSERT INTO arguments VALUES (99, {long})");
     assert!(
@@ -308,25 +311,65 @@ fn a_stack_of_long_names_is_damage() {
     // Modules are shared, and count once; functions are not.
     let stack = |module: &str, function: &str| {
         format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300)
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 600)
              INSERT INTO frames(id, address, function, module, inlined)
              SELECT i + 1000, i, {function}, {module}, 0 FROM n;
              DELETE FROM stack_frames;
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300)
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 600)
              INSERT INTO stack_frames SELECT stacks.id, i, i + 1000 FROM n, stacks;
-             UPDATE modules SET build_id = zeroblob(60000)"
+             UPDATE modules SET build_id = zeroblob(16000)"
         )
     };
     let shared = stack("(SELECT min(id) FROM modules)", "'f'");
     assert!(refusal(directory.path(), &shared).is_none());
     let own_modules = format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300)
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 600)
          INSERT INTO modules(id, path) SELECT i + 1000, 'm' FROM n; {}",
         stack("i + 1000", "'f'")
     );
-    for sql in [stack("NULL", "zeroblob(60000)"), own_modules] {
+    for sql in [stack("NULL", "zeroblob(16000)"), own_modules] {
         let error = refusal(directory.path(), &sql);
         let too_long = |error: &Error| error.to_string().contains("are too long");
         assert!(error.as_ref().is_some_and(too_long), "{sql}: {error:?}");
     }
+}
+
+#[test]
+fn what_others_hold_is_not_held_twice() {
+    let directory = directory();
+    let path = directory.path().join("a.faulttrace");
+    let long = |n: u32| Name::from(format!("{n}{}", "f".repeat(12_000)).as_str());
+    let frame = |name: u32| Frame {
+        address: u64::from(name),
+        function: Some(long(name)),
+        ..Frame::default()
+    };
+    // More than is remembered, but for the frame in all of them.
+    let faults = (1..300).map(|n| {
+        let mut fault = samples::fault();
+        let stack = Stack {
+            id: u64::from(n),
+            frames: vec![frame(n), frame(0)],
+            truncated: false,
+        };
+        fault.facts.user_stack = Some(Arc::new(stack));
+        Record::Fault(Arc::new(fault))
+    });
+    write(&path, &faults.collect::<Vec<_>>());
+    let trace = Trace::open(&path).expect("opened");
+    let shared_by_all = |item: &Item<'_>| {
+        let Item::Fault { site, .. } = item else {
+            return None;
+        };
+        let stack = site.facts.user_stack.as_ref()?;
+        stack.frames.last()?.function.clone()
+    };
+    let mut names: Vec<Name> = Vec::new();
+    let done = trace.records(Order::OldestFirst, |item| {
+        names.extend(shared_by_all(&item));
+        ControlFlow::Continue(())
+    });
+    done.expect("readable");
+    assert_eq!(names.len(), 299);
+    assert!(names.iter().all(|name| Arc::ptr_eq(&name.0, &names[0].0)));
 }
