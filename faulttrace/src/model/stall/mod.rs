@@ -31,7 +31,7 @@ pub const MIN_TOLD_NS: u64 = 10_000_000;
 const WORST: usize = 10;
 /// Processes that are followed.
 const MAX_PROCESSES: usize = 1_000;
-/// Faults that wait until all others of their time are known, over all processes.
+/// Faults that wait until all others of their time are known, or are under way, over all processes.
 const MAX_WAITING: usize = 65_536;
 /// Stalls that wait to be taken.
 const MAX_UNTAKEN: usize = 4_096;
@@ -131,7 +131,7 @@ struct Process {
 pub struct Stalls {
     start_ns: u64,
     processes: BTreeMap<u32, Process>,
-    /// Faults of all of them that wait.
+    /// Faults of all of them that wait or are under way.
     waiting: usize,
     untaken: Vec<Record>,
     not_followed: u64,
@@ -149,8 +149,9 @@ impl Stalls {
                 });
             }
             Record::Stuck(stuck) => {
+                let full = self.waiting >= MAX_WAITING;
                 self.of(stuck.facts.pid, |sweep, totals, start_ns, _| {
-                    totals.late += sweep.stuck(stuck, start_ns);
+                    totals.late += sweep.stuck(stuck, start_ns, full);
                 });
             }
             Record::Sample(sample) => {

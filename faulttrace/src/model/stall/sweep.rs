@@ -101,6 +101,8 @@ pub(super) struct Sweep {
     pid: u32,
     cursor_ns: u64,
     edges: BinaryHeap<Reverse<Edge>>,
+    /// Those of them that begin.
+    beginning: usize,
     /// By thread, so that the same stream is told the same.
     blocked: BTreeMap<u32, Blocked>,
     /// What began at the cursor.
@@ -128,6 +130,7 @@ impl Sweep {
             pid,
             cursor_ns: 0,
             edges: BinaryHeap::new(),
+            beginning: 0,
             blocked: BTreeMap::new(),
             fresh: Vec::new(),
             stuck: BTreeMap::new(),
@@ -143,9 +146,9 @@ impl Sweep {
         }
     }
 
-    /// Faults that wait.
+    /// Faults that wait, or are under way.
     pub(super) fn waiting(&self) -> usize {
-        self.edges.len().div_ceil(2)
+        self.beginning + self.blocked.len()
     }
 
     /// A fault that is over. `full`: there is no room for it. Returns how many faults could not be
@@ -177,8 +180,8 @@ impl Sweep {
         late + self.ends(facts.tid, fault.end_ns)
     }
 
-    /// A fault that goes on.
-    pub(super) fn stuck(&mut self, stuck: &Arc<Stuck>, start_ns: u64) -> u64 {
+    /// A fault that goes on. `full` and the result are as for [`Sweep::fault`].
+    pub(super) fn stuck(&mut self, stuck: &Arc<Stuck>, start_ns: u64, full: bool) -> u64 {
         let tid = stuck.facts.tid;
         let begin_ns = stuck.facts.begin_ns.unwrap_or(start_ns).max(start_ns);
         let open = Open {
@@ -188,7 +191,6 @@ impl Sweep {
         };
         let mut late = 0;
         match self.stuck.get(&tid).copied() {
-            None if self.stuck.len() >= MAX_STUCK => return 1,
             None => {}
             Some(known) if known.begin_ns == begin_ns => {
                 self.stuck.insert(tid, open);
@@ -198,8 +200,12 @@ impl Sweep {
             Some(known) => {
                 // Its end was not seen.
                 late = 1;
+                self.stuck.remove(&tid);
                 self.ends(tid, known.until_ns);
             }
+        }
+        if full || self.stuck.len() >= MAX_STUCK {
+            return late + 1;
         }
         self.stuck.insert(tid, open);
         late + self.begins(begin_ns, Source::Stuck(Arc::clone(stuck)))
@@ -230,6 +236,7 @@ impl Sweep {
 
     /// 1 if that is before the cursor, where nothing can be changed any more.
     fn edge(&mut self, at_ns: u64, tid: u32, begins: Option<Source>) -> u64 {
+        self.beginning += usize::from(begins.is_some());
         self.edges.push(Reverse(Edge {
             at_ns: at_ns.max(self.cursor_ns),
             tid,
@@ -318,6 +325,7 @@ impl Sweep {
         {
             match edge.begins {
                 Some(source) => {
+                    self.beginning -= 1;
                     let learnt = self.learnt.remove(&source.key());
                     let source = learnt.unwrap_or(source);
                     self.fresh.push(source.clone());

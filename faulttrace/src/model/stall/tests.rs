@@ -5,7 +5,7 @@ mod ps;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Meanwhile, Stall, Stalls};
+use super::{MAX_WAITING, Meanwhile, Stall, Stalls};
 use crate::model::analysis::Options;
 use crate::model::analysis::tests::sweep::{crowd, moments};
 use crate::model::analysis::tests::{Random, analyse, during};
@@ -381,4 +381,23 @@ fn what_was_not_read_is_not_zero() {
     assert_eq!((odd.iowait_ns, odd.share), (None, None));
     assert_eq!((odd.pressure_of, odd.io, odd.memory), (None, None, None));
     assert!(odd.user_ns.is_some());
+}
+
+#[test]
+fn threads_that_are_stuck_take_no_more_room_than_there_is() {
+    let mut stalls = Stalls::default();
+    let one = samples::stuck();
+    let mut report = |n: usize| {
+        let mut stuck = one.clone();
+        let n = u32::try_from(n).unwrap();
+        (stuck.facts.pid, stuck.facts.tid) = (n % 10, n);
+        stalls.add(&Record::Stuck(Arc::new(stuck)));
+        let late = stalls.all().map(|(_, totals)| totals.late).sum::<u64>();
+        (stalls.waiting, late)
+    };
+    let all = (0..MAX_WAITING).map(&mut report).last();
+    assert_eq!(all, Some((MAX_WAITING, 0)));
+    assert_eq!(report(MAX_WAITING), (MAX_WAITING, 1));
+    // What is known already has its room.
+    assert_eq!(report(0), (MAX_WAITING, 1));
 }
