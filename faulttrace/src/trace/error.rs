@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{} exists already: choose another name, or replace it with --force", Escaped::path(.0))]
     Exists(PathBuf),
     /// It would replace something that is no file.
-    #[error("{} is not a regular file, so it cannot be replaced by a trace", Escaped::path(.0))]
+    #[error("{} is not a regular file, so it cannot be replaced by a trace: choose another name", Escaped::path(.0))]
     NotReplaceable(PathBuf),
     /// It names no file in a directory.
     #[error("{} does not name a file", Escaped::path(.0))]

@@ -11,11 +11,14 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{Error, Result};
 use crate::process::caller::Caller;
+use crate::view::escape::Escaped;
 
 /// Owner only.
 const MODE: u32 = 0o600;
 /// After how many records the page cache is looked after: a few MiB.
 const SETTLE_EVERY: usize = 65_536;
+/// Names that are tried for what is to be replaced.
+const MAX_ASIDE: u32 = 100;
 
 /// A trace's file, with SQLite's journal beside it.
 pub(super) struct TraceFile {
@@ -57,15 +60,18 @@ impl TraceFile {
         let journal = journal_of(&path);
         refuse_journal(&journal, force)?;
         let replaced = put_aside(&path, force)?;
-        let file = make(&path, owner)?;
-        remove(&journal)?;
-        make(&journal, owner)?;
-        Ok(Self {
-            path,
-            file,
-            unsettled: 0,
-            replaced,
-        })
+        match make_both(&path, &journal, owner) {
+            Ok(file) => Ok(Self {
+                path,
+                file,
+                unsettled: 0,
+                replaced,
+            }),
+            Err(error) => {
+                put_back(replaced.as_deref(), &path);
+                Err(error)
+            }
+        }
     }
 
     /// Its path.
@@ -123,9 +129,7 @@ impl TraceFile {
             // An empty file that stays does no harm.
             let _ = fs::remove_file(&self.path);
             let _ = fs::remove_file(journal_of(&self.path));
-            if let Some(replaced) = &self.replaced {
-                let _ = fs::rename(replaced, &self.path);
-            }
+            put_back(self.replaced.as_deref(), &self.path);
         }
     }
 
@@ -216,15 +220,44 @@ fn put_aside(path: &Path, force: bool) -> Result<Option<PathBuf>> {
         Err(error) => return Err(io_error(path, error)),
         Ok(there) => there,
     };
-    if !force {
-        return Err(Error::Exists(path.to_owned()));
-    }
     if !there.is_file() {
         return Err(Error::NotReplaceable(path.to_owned()));
     }
-    let aside = with_suffix(path, ".replaced");
-    fs::rename(path, &aside).map_err(|error| io_error(path, error))?;
+    if !force {
+        return Err(Error::Exists(path.to_owned()));
+    }
+    let aside = take_name(path)?;
+    if let Err(error) = fs::rename(path, &aside) {
+        let _ = fs::remove_file(&aside);
+        return Err(io_error(path, error));
+    }
     Ok(Some(aside))
+}
+
+/// A name beside a file that nothing had, taken by an empty file, which may be replaced.
+fn take_name(path: &Path) -> Result<PathBuf> {
+    let first = with_suffix(path, ".replaced");
+    let others = (1..MAX_ASIDE).map(|n| with_suffix(path, &format!(".replaced-{n}")));
+    for aside in std::iter::once(first.clone()).chain(others) {
+        match make(&aside, None) {
+            Err(Error::Exists(_)) => {}
+            made => return made.map(|_| aside),
+        }
+    }
+    Err(Error::Exists(first))
+}
+
+/// Gives what was put aside its name again, if nothing else has it by now.
+fn put_back(aside: Option<&Path>, path: &Path) {
+    let Some(aside) = aside else { return };
+    let back = make(path, None).and_then(|_| {
+        let renamed = fs::rename(aside, path);
+        renamed.map_err(|error| io_error(path, error))
+    });
+    if let Err(error) = back {
+        let aside = Escaped::path(aside);
+        log::warn!("what was to be replaced is kept as {aside}: {error}");
+    }
 }
 
 /// A journal with something in it may be all that repairs another trace.
@@ -244,6 +277,16 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes a trace's file and its journal; if either cannot be made, nothing is left of the file.
+fn make_both(path: &Path, journal: &Path, owner: Option<&Caller>) -> Result<File> {
+    let file = make(path, owner)?;
+    let made = remove(journal).and_then(|()| make(journal, owner));
+    if made.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    made.map(|_| file)
+}
+
 /// Makes a file that was not there, and gives it to `owner`.
 fn make(path: &Path, owner: Option<&Caller>) -> Result<File> {
     let made = OpenOptions::new()
@@ -259,7 +302,10 @@ fn make(path: &Path, owner: Option<&Caller>) -> Result<File> {
     })?;
     if let Some(owner) = owner {
         let (uid, gid) = (owner.uid.as_raw(), owner.gid.as_raw());
-        fchown(&made, Some(uid), Some(gid)).map_err(|error| io_error(path, error))?;
+        if let Err(error) = fchown(&made, Some(uid), Some(gid)) {
+            let _ = fs::remove_file(path);
+            return Err(io_error(path, error));
+        }
     }
     Ok(made)
 }

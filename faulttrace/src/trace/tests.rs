@@ -308,10 +308,12 @@ fn an_existing_file_is_replaced_by_force_only() {
         );
     }
     std::fs::create_dir(directory.path().join("d")).expect("made");
-    assert!(matches!(
-        Writer::create(&directory.path().join("d"), &force),
-        Err(Error::NotReplaceable(_))
-    ));
+    for options in [&Options::default(), &force] {
+        assert!(matches!(
+            Writer::create(&directory.path().join("d"), options),
+            Err(Error::NotReplaceable(_))
+        ));
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use rusqlite::Connection;
 
-use super::{directory, json, read, records, write};
-use crate::trace::{Error, Order, Trace};
+use super::{directory, json, read, records, start, write};
+use crate::trace::{Error, Options, Order, Trace, Writer};
 
 const PAGE: usize = 4096;
 
@@ -232,4 +232,30 @@ fn a_trace_that_is_locked_is_said_to_be() {
     let journal = std::fs::metadata(beside(&path, "-journal")).expect("a journal");
     assert!(journal.len() > 0);
     assert!(refusal(&path).contains("another process keeps it locked"));
+}
+
+#[test]
+fn what_is_replaced_by_force_comes_back_if_the_new_one_cannot_be_made() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| std::fs::read_to_string(path(name)).expect(name);
+    std::fs::write(path("a"), "precious").expect("written");
+    std::fs::write(path("a.replaced"), "of somebody else").expect("written");
+    // What has the journal's name cannot be removed.
+    std::fs::create_dir(path("a-journal")).expect("made");
+    let force = Options {
+        force: true,
+        ..Options::default()
+    };
+    let refused = Writer::create(&path("a"), &force);
+    assert!(matches!(refused, Err(Error::Io { .. })));
+    assert_eq!(text("a"), "precious");
+    std::fs::remove_dir(path("a-journal")).expect("removed");
+    let mut writer = Writer::create(&path("a"), &force).expect("created");
+    assert_eq!(text("a.replaced-1"), "precious");
+    writer.begin(&start()).expect("begun");
+    writer.finish(1).expect("finished");
+    assert_eq!(text("a.replaced"), "of somebody else");
+    let left = std::fs::read_dir(directory.path()).expect("read").count();
+    assert_eq!(left, 2);
 }
