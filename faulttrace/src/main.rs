@@ -67,8 +67,9 @@ fn ended_as(plan: &Plan, ended: &Ended) -> ExitCode {
             0 => String::new(),
             dropped => format!(", {dropped} older ones dropped out (--max-size)"),
         };
+        let noun = if saved.faults == 1 { "fault" } else { "faults" };
         say(&format_args!(
-            "saved {} faults{dropped} in {path}, {} KiB; next: faulttrace report {path}",
+            "saved {} {noun}{dropped} in {path}, {} KiB; next: faulttrace report {path}",
             saved.faults,
             saved.bytes.div_ceil(1024)
         ));

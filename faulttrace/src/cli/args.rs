@@ -6,10 +6,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::comm::CommPattern;
-use super::value::{bytes, duration, file_bytes, positive_duration};
+use super::value::{bytes, duration, file_bytes, positive_duration, trace_file};
 pub(super) use saved::{
     AdviseArgs, DiffArgs, ExportArgs, ReplayArgs, ReportArgs, SelectArgs, TableArgs,
 };
@@ -119,7 +120,7 @@ pub(super) struct TraceArgs {
     pub(super) color: Color,
 
     /// Save what is traced in this file, for `report`, `replay`, `diff` and `export`
-    #[arg(short, long, value_name = "FILE", help_heading = "What to save")]
+    #[arg(short, long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(trace_file), help_heading = "What to save")]
     pub(super) output: Option<PathBuf>,
     /// Only save: show nothing
     #[arg(short, long, requires = "output", help_heading = "What to save")]

@@ -53,6 +53,12 @@ fn a_saved_trace_is_chosen_from() {
         panic!("no export")
     };
     assert_eq!(plan.to, crate::export::Kind::Pprof);
+    assert_eq!(plan.output.as_deref(), Some("b".as_ref()));
+    let Ok(Command::Export(plan)) = parse("faulttrace export a --to csv -o -") else {
+        panic!("no export")
+    };
+    assert_eq!(plan.output, None);
+    assert!(usage_error("faulttrace --all -o -").contains("write ./-"));
     let Ok(Command::Replay(plan)) = parse("faulttrace replay a --speed 10x -k") else {
         panic!("no replay")
     };

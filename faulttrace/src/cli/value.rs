@@ -1,5 +1,7 @@
 //! Times and sizes as people write them.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -52,6 +54,15 @@ fn number_of_bytes(text: &str) -> Result<Option<u64>, String> {
         .parse()
         .map_err(|_| "not a size; write it like 64K or 16M".to_owned())?;
     Ok(number.checked_mul(1 << shift))
+}
+
+/// The file of a trace. `-` is not one: a database cannot be written to standard output.
+pub(super) fn trace_file(text: OsString) -> Result<PathBuf, String> {
+    if text == "-" {
+        let why = "a trace is written to a file, not to standard output; for a file of this name, write ./-";
+        return Err(why.to_owned());
+    }
+    Ok(text.into())
 }
 
 /// How many times as fast.

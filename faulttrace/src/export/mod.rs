@@ -27,7 +27,7 @@ use crate::model::summary::Summary;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file, or whatever is written to, refused.
-    #[error("writing the export: {0}")]
+    #[error("the export cannot be written")]
     Write(#[from] io::Error),
     /// A flame graph of nothing cannot be drawn.
     #[error(

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use super::out::{Out, is_broken_pipe};
 use super::progress::Progress;
 use super::select::Filter;
@@ -29,6 +31,7 @@ pub fn export(plan: &ExportPlan) -> anyhow::Result<()> {
     match write(&trace, &mut filter, &mut *export, &mut out, progress) {
         Ok(()) => out.finish(),
         Err(Failed::Export(Error::Write(error))) if is_broken_pipe(&error) => Ok(()),
+        Err(Failed::Export(error @ Error::Write(_))) => Err(error).with_context(|| out.name()),
         Err(Failed::Export(error)) => Err(error.into()),
         Err(Failed::Trace(error)) => Err(error.into()),
     }

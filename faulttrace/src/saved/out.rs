@@ -1,11 +1,12 @@
 //! Where the result goes.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::view::escape::Escaped;
 
@@ -28,7 +29,8 @@ pub(super) enum Out {
     Stdout(BufWriter<io::StdoutLock<'static>>),
     /// A file beside the one that is wanted, which takes its place when it is whole.
     File {
-        writer: BufWriter<NamedTempFile>,
+        writer: BufWriter<File>,
+        temporary: TempPath,
         path: PathBuf,
         force: bool,
     },
@@ -45,32 +47,49 @@ impl Out {
             return Ok(Out::Stdout(BufWriter::new(stdout.lock())));
         };
         match fs::symlink_metadata(path) {
-            Ok(_) if !force => return Err(exists(path)),
             Ok(there) if !there.is_file() => {
                 bail!(
-                    "{} is not a regular file, so it cannot be replaced",
+                    "{} is not a regular file, so it cannot be replaced: choose another name, or write to \
+                     standard output without --output",
                     Escaped::path(path)
                 );
             }
+            Ok(_) if !force => return Err(exists(path)),
             _ => {}
         }
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // Readable by its owner only: what a trace tells of a machine is not everybody's business.
-        let file = NamedTempFile::new_in(directory)
-            .with_context(|| Escaped::path(directory).to_string())?;
+        // With a function of its own, errors do not have the name of a file that nobody asked for.
+        let made = tempfile::Builder::new().make_in(directory, |temporary| {
+            // Readable by its owner only: what a trace tells of a machine is not everybody's business.
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            options.open(temporary)
+        });
+        let (file, temporary) = made
+            .with_context(|| format!("{}: no file can be made there", Escaped::path(path)))?
+            .into_parts();
         Ok(Out::File {
             writer: BufWriter::new(file),
+            temporary,
             path: path.to_owned(),
             force,
         })
     }
 
+    /// What it is called in errors.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Out::Stdout(_) => "standard output".to_owned(),
+            Out::File { path, .. } => Escaped::path(path).to_string(),
+        }
+    }
+
     /// All is written. Without this, nothing is left of a file.
     pub(super) fn finish(self) -> anyhow::Result<()> {
-        let (writer, path, force) = match self {
+        let (writer, temporary, path, force) = match self {
             Out::Stdout(mut writer) => {
                 return match writer.flush() {
                     Err(error) if !is_broken_pipe(&error) => Err(error).context("standard output"),
@@ -79,21 +98,22 @@ impl Out {
             }
             Out::File {
                 writer,
+                temporary,
                 path,
                 force,
-            } => (writer, path, force),
+            } => (writer, temporary, path, force),
         };
-        let file = writer
+        writer
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
             .with_context(|| Escaped::path(&path).to_string())?;
         let kept = if force {
-            file.persist(&path)
+            temporary.persist(&path)
         } else {
-            file.persist_noclobber(&path)
+            temporary.persist_noclobber(&path)
         };
         match kept {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
             Err(error) => Err(error.error).with_context(|| Escaped::path(&path).to_string()),
         }
@@ -121,4 +141,39 @@ fn exists(path: &Path) -> anyhow::Error {
         "{} exists already: choose another name, or replace it with --force",
         Escaped::path(path)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &Path, force: bool) -> String {
+        let refused = Out::open(Some(path), force, false).err().expect("refused");
+        format!("{refused:#}")
+    }
+
+    #[test]
+    fn errors_name_what_was_asked_for_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for force in [false, true] {
+            let odd = refusal(directory.path(), force);
+            assert!(odd.contains("not a regular file"), "{odd}");
+        }
+        let nowhere = directory.path().join("nosuch/a.csv");
+        let error = refusal(&nowhere, false);
+        let shown = nowhere.display();
+        assert_eq!(
+            error,
+            format!("{shown}: no file can be made there: No such file or directory (os error 2)")
+        );
+        let path = directory.path().join("a.csv");
+        let mut out = Out::open(Some(&path), false, false).expect("opened");
+        assert_eq!(out.name(), path.display().to_string());
+        out.write_all(b"a,b").expect("written");
+        out.finish().expect("finished");
+        assert_eq!(fs::read(&path).expect("there"), b"a,b");
+        assert!(refusal(&path, false).contains("exists already"));
+        let left = fs::read_dir(directory.path()).expect("read").count();
+        assert_eq!(left, 1);
+    }
 }

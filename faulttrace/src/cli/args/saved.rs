@@ -100,7 +100,7 @@ pub(in crate::cli) struct ExportArgs {
     /// The format wanted
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(in crate::cli) to: Kind,
-    /// Where to write it; else to standard output
+    /// Where to write it; else, or with -, to standard output
     #[arg(short, long, value_name = "OUT")]
     pub(in crate::cli) output: Option<PathBuf>,
     /// Replace OUT if it is there

@@ -182,7 +182,8 @@ impl From<ExportArgs> for ExportPlan {
         ExportPlan {
             file: args.trace,
             to: args.to,
-            output: args.output,
+            // As other tools have it.
+            output: args.output.filter(|path| path.as_os_str() != "-"),
             force: args.force,
             select: args.select.into(),
         }
