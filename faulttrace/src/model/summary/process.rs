@@ -113,16 +113,23 @@ impl ProcessSummary {
         }
 
         let key = ThreadKey::of(facts);
-        let (sum, name) = self.by_thread.at(key, |_| Some(facts.thread.clone()), room);
+        let thread = Some(&facts.thread);
+        let named = |room: &mut Room| room.take_name(thread).then(|| facts.thread.clone());
+        let (sum, name) = self.by_thread.at(key, named, room);
         sum.merge(tally);
         if let Some(name) = name
             && latest
             && *name != facts.thread
+            && room.rename(name, &facts.thread)
         {
             *name = facts.thread.clone();
         }
         let key = FileKey::of(&facts.place);
-        self.by_file.at(key, |_| Some(()), room).0.merge(tally);
+        let path = facts.place.path.as_ref();
+        let file = self
+            .by_file
+            .at(key, |room| room.take_name(path).then_some(()), room);
+        file.0.merge(tally);
         let stack = facts.user_stack.as_ref();
         let key = StackKey::of(facts);
         self.by_stack

@@ -5,7 +5,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::Limits;
-use crate::model::{Frame, Stack};
+use crate::model::{Frame, Name, Stack};
+
+/// Bytes of the names and paths of all keys. Hundreds of thousands of real ones have less.
+const MAX_KEY_BYTES: usize = 64 << 20;
 
 /// What is taken of the limits. Equal stacks of several processes are kept once: a process that
 /// forks a thousand times has them a thousand times.
@@ -13,6 +16,7 @@ use crate::model::{Frame, Stack};
 pub(super) struct Room {
     pub(super) limits: Limits,
     keys: usize,
+    key_bytes: usize,
     stacks: HashSet<Content>,
     stack_bytes: usize,
 }
@@ -55,6 +59,28 @@ impl Room {
         self.keys += 1;
     }
 
+    /// Takes room for the name or path of a key; `false` if there is none.
+    pub(super) fn take_name(&mut self, name: Option<&Name>) -> bool {
+        let bytes = name.map_or(0, |name| name.as_bytes().len());
+        let bytes = self.key_bytes.saturating_add(bytes);
+        let has_room = bytes <= MAX_KEY_BYTES;
+        if has_room {
+            self.key_bytes = bytes;
+        }
+        has_room
+    }
+
+    /// Takes room for another name in the place of one that has some; `false` if there is none.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name) -> bool {
+        let former = self.key_bytes;
+        self.key_bytes = former.saturating_sub(old.as_bytes().len());
+        let has_room = self.take_name(Some(new));
+        if !has_room {
+            self.key_bytes = former;
+        }
+        has_room
+    }
+
     /// The stack, shared with all that are equal; `None` if there is no room for it.
     pub(super) fn share(&mut self, stack: &Arc<Stack>) -> Option<Arc<Stack>> {
         let content = Content(Arc::clone(stack));
@@ -70,5 +96,22 @@ impl Room {
         self.stack_bytes = bytes;
         self.stacks.insert(content);
         Some(Arc::clone(stack))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_take_room() {
+        let mut room = Room::default();
+        let long = Name::from(vec![b'x'; MAX_KEY_BYTES / 2].as_slice());
+        assert!(room.take_name(Some(&long)) && room.take_name(Some(&long)));
+        assert!(room.take_name(None));
+        let short = Name::from("x");
+        assert!(!room.take_name(Some(&short)));
+        assert!(room.rename(&long, &short), "the former gives its own back");
+        assert!(room.take_name(Some(&short)) && !room.rename(&short, &long));
     }
 }
