@@ -125,6 +125,31 @@ fn set_of<'a>(
     HashMap::try_from(map).map_err(|error| refused(name, &error))
 }
 
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inserted {
+    Done,
+    /// There was one already.
+    Known,
+    NoRoom,
+}
+
+fn insertion(result: Result<(), MapError>) -> Result<Inserted, MapError> {
+    let Err(error) = result else {
+        return Ok(Inserted::Done);
+    };
+    let number = match &error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    match number {
+        Some(libc::EEXIST) => Ok(Inserted::Known),
+        // What a hash table says that is full (kernel/bpf/hashtab.c).
+        Some(libc::E2BIG) => Ok(Inserted::NoRoom),
+        _ => Err(error),
+    }
+}
+
 pub(super) struct InflightMap(HashMap<MapData, u32, Plain<Inflight>>);
 
 impl InflightMap {
@@ -145,17 +170,10 @@ impl InflightMap {
             .collect()
     }
 
-    /// Whether there was room and no entry of this thread yet.
-    pub(super) fn insert(&mut self, entry: Inflight) -> Result<bool, Error> {
-        match self.0.insert(entry.tid, Plain(entry), BPF_NOEXIST) {
-            Ok(()) => Ok(true),
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(refused(Self::NAME, &error)),
-        }
+    /// Makes an entry if its thread has none yet.
+    pub(super) fn insert(&mut self, entry: Inflight) -> Result<Inserted, Error> {
+        let inserted = self.0.insert(entry.tid, Plain(entry), BPF_NOEXIST);
+        insertion(inserted).map_err(|error| refused(Self::NAME, &error))
     }
 
     /// Whether there was such an entry.
@@ -299,5 +317,30 @@ impl Drop for CountMap {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `take`, not used again.
         unsafe { libc::munmap(self.word.cast_mut().cast(), MAPPED_BYTES) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_there_is_not_a_map_that_is_full() {
+        let refusal = |number| {
+            Err(MapError::from(SyscallError {
+                call: "bpf_map_update_elem",
+                io_error: io::Error::from_raw_os_error(number),
+            }))
+        };
+        assert_eq!(insertion(Ok(())).ok(), Some(Inserted::Done));
+        let known = insertion(refusal(libc::EEXIST));
+        assert_eq!(known.ok(), Some(Inserted::Known));
+        let full = insertion(refusal(libc::E2BIG));
+        assert_eq!(full.ok(), Some(Inserted::NoRoom));
+        assert!(insertion(refusal(libc::EPERM)).is_err());
     }
 }

@@ -34,6 +34,7 @@ pub use found::STUCK_JOB;
 pub use jobs::{
     FAULT_ENDS, HANDLER, JOBS, Job, KERNEL_FAULT_BEGINS, Need, Rung, begins_rung, is_begin,
 };
+use maps::Inserted;
 pub use maps::{Counters, RawStack};
 pub use offsets::{FolioTypes, KernelTypes, NoFexit};
 
@@ -265,6 +266,8 @@ pub struct Probe {
     stacks: maps::StackMap,
     counters: maps::CounterMap,
     inflight_count: maps::CountMap,
+    /// Threads that were stuck before and for which there was no room.
+    without_room: u64,
     page_cache: Option<PageCache>,
     go: go::GoMaps,
     reads: reads::Reads,
@@ -320,6 +323,7 @@ impl Probe {
             stacks,
             counters,
             inflight_count,
+            without_room: 0,
             page_cache,
             go,
             reads,
@@ -370,15 +374,17 @@ impl Probe {
     }
 
     /// Enters a thread that was stuck before the programs were attached; `false` if the programs
-    /// know it already or have no room.
+    /// know it already or have no room, which is counted.
     pub fn insert_inflight(&mut self, entry: faulttrace_ebpf::Inflight) -> Result<bool, Error> {
         // First the count: with an entry and a count of 0, the programs would not look.
         self.inflight_count.add_one();
         let inserted = self.inflight.insert(entry);
-        if !matches!(inserted, Ok(true)) {
+        if !matches!(inserted, Ok(Inserted::Done)) {
             self.inflight_count.subtract_one();
         }
-        inserted
+        let inserted = inserted?;
+        self.without_room += u64::from(inserted == Inserted::NoRoom);
+        Ok(inserted == Inserted::Done)
     }
 
     /// Takes an entry back that was made in error.
@@ -411,6 +417,7 @@ impl Probe {
     /// Sum over CPUs of each counter, and what the kernel itself counts of the programs.
     pub fn counters(&self) -> Result<Counters, Error> {
         let mut counters = self.counters.read()?;
+        counters.0[counter::INFLIGHT_FULL as usize] += self.without_room;
         let skipped = match self.skipped {
             Some(skipped) => skipped,
             None => skipped::runs(&self.ebpf),
