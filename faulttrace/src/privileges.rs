@@ -26,6 +26,8 @@ pub const MAPS: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::CHECKPOINT_RESTORE);
 /// Whoever reads the memory of other users' processes.
 pub const MEMORY: CapabilitySet = CapabilitySet::SYS_PTRACE;
+/// Whoever reads on what other users' threads sleep.
+pub const STACKS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 /// The thread that drains the ring: it uses the programs' maps (which took CAP_BPF until Linux 5.19,
 /// commit c8644cd0efe7), opens perf events of threads, and starts readers of memory maps.
 pub const TRACER: CapabilitySet = MAPS.union(CapabilitySet::BPF).union(CapabilitySet::PERFMON);

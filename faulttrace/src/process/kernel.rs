@@ -1,5 +1,6 @@
 //! Names of kernel addresses, from `/proc/kallsyms`, read once: searching the file is slow.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -138,9 +139,16 @@ impl KernelSymbols {
         ranges
     }
 
-    /// Where a function begins.
-    pub fn address_of(&self, name: &str) -> Option<u64> {
-        self.range_of(name).map(|range| range.start)
+    /// Where functions begin. For many at once, as each search goes through all symbols.
+    pub fn addresses_of<'n>(&self, names: &HashSet<&'n str>) -> HashMap<&'n str, u64> {
+        let mut found = HashMap::new();
+        for symbol in self.symbols.iter().filter(|symbol| symbol.code) {
+            if let Some(name) = names.get(self.text(symbol.name)) {
+                // Of functions with the same name the one at the lowest address.
+                found.entry(*name).or_insert(symbol.address);
+            }
+        }
+        found
     }
 
     /// The function that an address lies in.
@@ -220,8 +228,17 @@ mod tests {
             symbols.range_of("filemap_fault"),
             Some(0xffff_ffff_8100_0100..0xffff_ffff_8100_0200)
         );
-        assert_eq!(symbols.address_of("startup"), Some(0xffff_ffff_8100_0000));
         assert_eq!(symbols.range_of("data"), None);
         assert_eq!(symbols.range_of("nothing"), None);
+    }
+
+    #[test]
+    fn functions_have_addresses() {
+        let symbols = KernelSymbols::parse(
+            "10 T one\n18 d data\n20 t two\n30 t two\n40 T other\n".to_owned(),
+        );
+        let wanted = HashSet::from(["two", "one", "data", "nothing"]);
+        let found = symbols.addresses_of(&wanted);
+        assert_eq!(found, HashMap::from([("one", 0x10), ("two", 0x20)]));
     }
 }

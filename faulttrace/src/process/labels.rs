@@ -3,8 +3,8 @@
 
 mod user_stacks;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,9 +172,9 @@ impl Labels {
         })
     }
 
-    /// Where a kernel function begins.
-    pub fn kernel_address(&self, name: &str) -> Option<u64> {
-        self.kernel.address_of(name)
+    /// Where kernel functions begin.
+    pub fn kernel_addresses<'n>(&self, names: &HashSet<&'n str>) -> HashMap<&'n str, u64> {
+        self.kernel.addresses_of(names)
     }
 
     /// A process has replaced its program.
@@ -215,7 +215,8 @@ impl Labels {
         self.counts.drain().map(lost).collect()
     }
 
-    fn count(&mut self, reason: &'static str, count: u64) {
+    /// Something could not be told.
+    pub fn count(&mut self, reason: &'static str, count: u64) {
         *self.counts.entry(reason).or_default() += count;
     }
 

@@ -24,6 +24,7 @@ mod map_reader;
 pub mod maps;
 pub mod names_helper;
 pub mod namespaces;
+mod patience;
 #[doc(hidden)]
 pub mod perf_map;
 #[doc(hidden)]

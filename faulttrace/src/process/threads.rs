@@ -1,5 +1,6 @@
 //! What /proc says of processes and threads without taking the target's `mmap_lock`, so that none
-//! of it can hang with a stuck target.
+//! of it can hang with a stuck target; but for `stat` and `exe` of one that hangs while it executes another
+//! program, on kernels that take its `exec_update_lock` for these (seen on 6.18).
 
 use std::fs;
 use std::io;
@@ -227,14 +228,36 @@ pub(super) fn status_field<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
     std::str::from_utf8(line).ok()
 }
 
-/// How often a thread has left the CPU, in `/proc/PID/task/TID/status`.
-pub fn context_switches(pid: u32, tid: u32) -> Result<u64, Error> {
+/// What `/proc/PID/task/TID/status` says of a thread on its way to the CPU and from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduling {
+    /// One letter.
+    pub state: u8,
+    /// How often it has left the CPU.
+    pub switches: u64,
+}
+
+impl Scheduling {
+    /// Whether it sleeps, or is about to.
+    pub fn is_asleep(&self) -> bool {
+        matches!(self.state, b'D' | b'S')
+    }
+}
+
+/// Reads it.
+pub fn scheduling(pid: u32, tid: u32) -> Result<Scheduling, Error> {
     let path = format!("/proc/{pid}/task/{tid}/status");
     let bytes = read(tid, &path)?;
     let number = |key| status_field(&bytes, key).and_then(|value| value.trim().parse::<u64>().ok());
+    let state = status_field(&bytes, "State:").and_then(|value| value.trim().bytes().next());
     let sum = number("voluntary_ctxt_switches:").zip(number("nonvoluntary_ctxt_switches:"));
-    sum.map(|(voluntary, involuntary)| voluntary + involuntary)
-        .ok_or(Error::Malformed { path })
+    let found = state
+        .zip(sum)
+        .map(|(state, (voluntary, others))| Scheduling {
+            state,
+            switches: voluntary + others,
+        });
+    found.ok_or(Error::Malformed { path })
 }
 
 /// Checks that the faults of a process can be traced: it lives, and has user memory.
@@ -312,7 +335,7 @@ mod tests {
         assert!(list(pid).expect("threads").contains(&pid));
         assert!(identity(pid).expect("identity").exe.is_some());
         assert!(start_time(pid).expect("started") > 0);
-        context_switches(pid, pid).expect("switches");
+        scheduling(pid, pid).expect("its scheduling");
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! User stacks of threads that sleep, walked from outside along their frame pointers. Only for
 //! threads that were stuck before the programs were attached: those capture stacks themselves.
 
+use std::collections::HashMap;
 use std::io::IoSliceMut;
-use std::sync::mpsc::channel;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use faulttrace_ebpf::CODE_ADDRESS;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use super::patience::{Terms, Work, with_patience};
 use crate::privileges;
 
 /// How much of a stack is looked at.
 const MAX_BYTES: usize = 256 * 1024;
 /// As many frames as the programs capture.
 const MAX_FRAMES: usize = faulttrace_ebpf::MAX_FRAMES;
-/// Reading takes the `mmap_lock` of the target, and hangs with it.
-const WAIT: Duration = Duration::from_millis(200);
+/// Reading takes the `mmap_lock` of the target, and hangs with it: how long one may take, and all together.
+const PATIENCE: Duration = Duration::from_millis(200);
+const LIMIT: Duration = Duration::from_secs(5);
 /// A word of the target's.
 const WORD: u64 = 8;
 
@@ -66,45 +67,58 @@ impl UserStack {
     }
 }
 
-/// The stacks of several threads, in their order; those that could not be read in time have their
-/// innermost frame only.
-pub fn walk_all(threads: &[Registers]) -> Vec<UserStack> {
-    let mut stacks: Vec<UserStack> = threads
-        .iter()
-        .map(|thread| UserStack::innermost(thread.ip))
-        .collect();
-    let (sender, receiver) = channel();
-    for (index, registers) in threads.iter().copied().enumerate() {
-        let sender = sender.clone();
-        // One thread each: one target that hangs must not take the others along.
-        let spawned = thread::Builder::new()
-            .name("user stack".to_owned())
-            .spawn(move || {
-                privileges::keep(privileges::MEMORY);
-                // Nobody waits any more if this was late.
-                let _ = sender.send((index, walk(registers)));
-            });
-        if let Err(error) = spawned {
-            log::info!("user stack of {}: {error}", registers.tid);
-        }
+/// The stacks of several threads, in their order, as far as they can be read in time and before `is_over`
+/// says that nobody wants to know any more; `None` for the others.
+pub fn walk_all(threads: &[Registers], is_over: &dyn Fn() -> bool) -> Vec<Option<UserStack>> {
+    let mut processes: HashMap<u32, Process> = HashMap::new();
+    for (index, registers) in threads.iter().enumerate() {
+        let process = processes.entry(registers.pid).or_default();
+        process.threads.push((index, *registers));
     }
-    drop(sender);
-    let deadline = Instant::now() + WAIT;
-    while let Ok((index, stack)) =
-        receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-    {
+    let terms = Terms {
+        name: "user stack",
+        privileges: privileges::MEMORY,
+        patience: PATIENCE,
+        limit: LIMIT,
+        is_over,
+    };
+    let mut stacks = vec![None; threads.len()];
+    for (index, stack) in with_patience(processes.into_values().collect(), &terms).answers {
         if let Some(place) = stacks.get_mut(index) {
-            *place = stack;
+            *place = Some(stack);
         }
     }
     stacks
 }
 
+/// The threads of one process: if reading hangs for one, it does for the others.
+#[derive(Default)]
+struct Process {
+    threads: Vec<(usize, Registers)>,
+}
+
+impl Work for Process {
+    type Answer = (usize, UserStack);
+
+    fn pid(&self) -> u32 {
+        self.threads.first().map_or(0, |(_, of)| of.pid)
+    }
+
+    fn step(&mut self, tell: &dyn Fn((usize, UserStack))) -> bool {
+        for (index, registers) in &self.threads {
+            tell((*index, walk(*registers)));
+        }
+        false
+    }
+}
+
 fn walk(thread: Registers) -> UserStack {
     let Registers { ip, sp, bp, .. } = thread;
     let mut memory = vec![0; MAX_BYTES];
-    let read = read_stack(thread, &mut memory);
-    let mut stack = follow(ip, sp, bp, memory.get(..read).unwrap_or_default());
+    let mut stack = match read_stack(thread, &mut memory) {
+        0 => UserStack::innermost(ip),
+        read => follow(ip, sp, bp, memory.get(..read).unwrap_or_default()),
+    };
     if ARM64 {
         stack.top = thread.returns_to;
     }
@@ -211,6 +225,8 @@ mod tests {
             bp: 0,
             returns_to: 0,
         };
-        assert_eq!(walk_all(&[nobody])[0].frames, [5]);
+        let innermost = Some(UserStack::innermost(5));
+        assert_eq!(walk_all(&[nobody], &|| false), [innermost]);
+        assert_eq!(walk_all(&[nobody], &|| true), [None]);
     }
 }

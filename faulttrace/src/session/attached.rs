@@ -1,15 +1,18 @@
 //! Threads that were stuck before the programs were attached: entered by hand, so that they are
 //! shown at once and their end is seen.
 
+use std::collections::{HashMap, HashSet};
+
 use faulttrace_ebpf::goroutine::Goroutine;
 use faulttrace_ebpf::{COMM_LEN, Inflight, NO_SYSCALL, UserRegisters, Waker, flag};
 
 use crate::ingest::{Clock, Enricher};
 use crate::model::Mode;
 use crate::probe::{Probe, RawStack};
-use crate::process::stuck::{self, KernelFrame, StuckThread};
+use crate::process::stuck::{self, KernelFrame, Search, StuckThread};
 use crate::process::user_stack::{self, Registers, UserStack};
 
+use super::signals;
 use super::targets::Chosen;
 
 /// Ids of stacks that no program recorded. The programs' ids are hashes, so these are as unlikely
@@ -27,73 +30,97 @@ pub(super) fn enter_stuck(
             "threads that were stuck before the start are not shown, because /proc/PID/stack cannot be read ({error}): that takes CAP_SYS_ADMIN; run it as root: sudo faulttrace …"
         );
     }
-    let scan = || {
-        let found = if chosen.all {
-            stuck::scan_all()
-        } else {
-            stuck::scan(&chosen.processes())
-        };
-        let traced = |thread: &StuckThread| chosen.traces(thread.pid, thread.tid);
-        found.into_iter().filter(traced).collect::<Vec<_>>()
+    let pids = if chosen.all {
+        stuck::others()
+    } else {
+        chosen.processes()
     };
-    let say = |stuck: usize| log::info!("{stuck} threads were stuck in a fault before");
-    if scan().is_empty() {
-        say(0);
-        return Ok(Vec::new());
-    }
-    // That takes a while, in which some of them will go on: so look again.
-    probe.prepare_to_find();
-    let candidates = scan();
+    let mut search = Search::default();
+    let mut scan = || {
+        let mut found = search.scan(&pids, &signals::end_is_asked_for);
+        found.retain(|thread| chosen.traces(thread.pid, thread.tid));
+        found
+    };
     let mut entered = Vec::new();
-    for thread in &candidates {
-        let inserted = probe.insert_inflight(entry_of(thread, Clock::monotonic_ns()))?;
-        if !inserted {
-            // The programs saw it leave the CPU meanwhile and know more than we do.
-            continue;
-        }
-        if !stuck::verify(thread) {
-            // That fault ended while we looked.
-            probe.remove_inflight(thread.tid);
-            continue;
-        }
-        entered.push(thread);
+    let mut found = HashMap::new();
+    if !scan().is_empty() {
+        // That takes a while, in which some of them will go on: so look again.
+        probe.prepare_to_find();
+        entered = scan();
+        enter(probe, &mut entered)?;
+        found = probe
+            .find_stuck()
+            .into_iter()
+            .map(|of| (of.tid, of))
+            .collect();
     }
-    let found = probe.find_stuck();
-    for thread in &entered {
-        register_kernel_stack(thread, enricher);
+    let left_out = search.left_out();
+    if left_out > 0 {
+        log::warn!("{left_out} processes were not looked at for threads that were stuck before");
+        let labels = enricher.labels();
+        labels.count("stuck_before_not_looked_for", left_out);
     }
+    register_kernel_stacks(&entered, enricher);
     register_user_stacks(&entered, &found, enricher);
-    say(entered.len());
-    let registers = entered.iter().filter_map(|thread| {
-        let of = found.iter().find(|found| found.tid == thread.tid)?;
-        Some((thread.pid, *of))
-    });
-    Ok(registers.collect())
+    log::info!("{} threads were stuck in a fault before", entered.len());
+    let registers = |thread: &StuckThread| Some((thread.pid, *found.get(&thread.tid)?));
+    Ok(entered.iter().filter_map(registers).collect())
 }
 
-fn register_kernel_stack(thread: &StuckThread, enricher: &mut Enricher) {
-    let labels = enricher.labels();
-    let address =
-        |frame: &KernelFrame| Some(labels.kernel_address(&frame.function)? + frame.offset);
-    let frames: Vec<u64> = thread.kernel_frames.iter().filter_map(address).collect();
-    // /proc cuts a stack at 64 frames (fs/proc/base.c, MAX_STACK_TRACE_DEPTH).
-    let truncated = thread.kernel_frames.len() >= 64 || frames.len() < thread.kernel_frames.len();
-    let stack = RawStack {
-        frames,
-        tgid: 0,
-        truncated,
-        top: 0,
-    };
-    enricher.register_kernel_stack(stack_id(thread.tid), &stack);
+/// Enters them and keeps those of which the programs do not know more.
+fn enter(probe: &mut Probe, threads: &mut Vec<StuckThread>) -> Result<(), crate::probe::Error> {
+    let mut refused = None;
+    threads.retain(|thread| {
+        match probe.insert_inflight(entry_of(thread, Clock::monotonic_ns())) {
+            Ok(true) => {}
+            // The programs saw it leave the CPU meanwhile and know more than we do; or there is no room.
+            Ok(false) => return false,
+            Err(error) => {
+                refused = Some(error);
+                return false;
+            }
+        }
+        let still = stuck::verify(thread);
+        if !still {
+            // That fault ended while we looked.
+            probe.remove_inflight(thread.tid);
+        }
+        still
+    });
+    refused.map_or(Ok(()), Err)
+}
+
+fn register_kernel_stacks(threads: &[StuckThread], enricher: &mut Enricher) {
+    let frames = threads.iter().flat_map(|thread| &thread.kernel_frames);
+    let functions: HashSet<&str> = frames.map(|frame| frame.function.as_str()).collect();
+    if functions.is_empty() {
+        return;
+    }
+    let addresses = enricher.labels().kernel_addresses(&functions);
+    for thread in threads {
+        let address =
+            |frame: &KernelFrame| Some(addresses.get(frame.function.as_str())? + frame.offset);
+        let frames: Vec<u64> = thread.kernel_frames.iter().filter_map(address).collect();
+        // /proc cuts a stack at 64 frames (fs/proc/base.c, MAX_STACK_TRACE_DEPTH).
+        let truncated =
+            thread.kernel_frames.len() >= 64 || frames.len() < thread.kernel_frames.len();
+        let stack = RawStack {
+            frames,
+            tgid: 0,
+            truncated,
+            top: 0,
+        };
+        enricher.register_kernel_stack(stack_id(thread.tid), &stack);
+    }
 }
 
 fn register_user_stacks(
-    threads: &[&StuckThread],
-    found: &[UserRegisters],
+    threads: &[StuckThread],
+    found: &HashMap<u32, UserRegisters>,
     enricher: &mut Enricher,
 ) {
-    let registers = |thread: &&StuckThread| {
-        let of = found.iter().find(|found| found.tid == thread.tid);
+    let registers = |thread: &StuckThread| {
+        let of = found.get(&thread.tid);
         // Without frame pointer, only the innermost frame.
         Some(Registers {
             pid: thread.pid,
@@ -106,15 +133,19 @@ fn register_user_stacks(
     };
     let known: Vec<(&StuckThread, Registers)> = threads
         .iter()
-        .filter_map(|thread| Some((*thread, registers(thread)?)))
+        .filter_map(|thread| Some((thread, registers(thread)?)))
         .collect();
     let registers: Vec<Registers> = known.iter().map(|(_, registers)| *registers).collect();
-    for ((thread, registers), mut walked) in known.into_iter().zip(user_stack::walk_all(&registers))
-    {
-        if !stuck::verify(thread) {
-            // It went on while its stack was read, which may be that of something else.
-            walked = UserStack::innermost(registers.ip);
-        }
+    let walked = user_stack::walk_all(&registers, &signals::end_is_asked_for);
+    let late = walked.iter().filter(|walked| walked.is_none()).count();
+    if late > 0 {
+        let labels = enricher.labels();
+        labels.count("stuck_before_stacks_late", late as u64);
+    }
+    for ((thread, registers), walked) in known.into_iter().zip(walked) {
+        // If it went on while its stack was read, that may be the one of something else.
+        let walked = walked.filter(|_| stuck::verify(thread));
+        let walked = walked.unwrap_or_else(|| UserStack::innermost(registers.ip));
         let stack = RawStack {
             frames: walked.frames,
             tgid: thread.pid,

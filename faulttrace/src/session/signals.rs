@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
@@ -18,6 +19,14 @@ const WATCHED: [Signal; 7] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGCHLD,
+];
+
+/// By which the user asks for the end.
+const ENDING: [Signal; 4] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
 ];
 
 /// A signal that arrived.
@@ -49,6 +58,16 @@ pub(super) fn block() -> nix::Result<()> {
 
 fn set() -> SigSet {
     WATCHED.into_iter().collect()
+}
+
+/// Whether one has arrived by which the user asks for the end. It is left for [`Signals`] to take.
+pub(super) fn end_is_asked_for() -> bool {
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let set: SigSet = ENDING.into_iter().collect();
+    SignalFd::with_flags(&set, flags).is_ok_and(|fd| {
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+    })
 }
 
 impl Signals {

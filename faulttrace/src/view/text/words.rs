@@ -259,7 +259,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
 }
 
 /// Reasons of losses, and what they mean.
-const REASONS: [(&str, &str); 50] = [
+const REASONS: [(&str, &str); 52] = [
     (
         "ring_full",
         "faults for which the ring buffer was full (--ring-size)",
@@ -405,6 +405,14 @@ const REASONS: [(&str, &str); 50] = [
     (
         "wakes_unseen",
         "faults whose run queue time counts as blocked: the wake-up was not seen",
+    ),
+    (
+        "stuck_before_not_looked_for",
+        "processes not looked at in time for threads that were stuck before",
+    ),
+    (
+        "stuck_before_stacks_late",
+        "threads stuck before whose user stack was not read in time",
     ),
     (
         "user_stack_cut",
