@@ -1,13 +1,16 @@
 //! Threads in faults that do not end: shown while they are stuck, and when they are no more.
 
+use std::fs;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use faulttrace_tests::harness::process::until;
 use faulttrace_tests::harness::record::{Record, Stuck};
 use faulttrace_tests::harness::slow::SlowFs;
-use faulttrace_tests::harness::start;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
+use faulttrace_tests::harness::{SOON, start};
 use nix::sys::signal::Signal;
 
 const HELD: usize = 5 * 4096;
@@ -86,6 +89,32 @@ fn a_thread_stuck_before_attach_is_shown_within_a_second_and_its_end_reported() 
     assert_ne!(fault.end, "died");
     fault.check_parts();
     work.exit();
+}
+
+#[test]
+fn a_process_that_hangs_as_it_executes_a_program_does_not_hold_up_the_start() {
+    let bench = start();
+    let slow = SlowFs::with_delay(&bench, 0);
+    let mut work = Work::start(["replaced".as_ref(), slow.file().as_os_str()]);
+    // Its file is closed before the new program begins, and that asks the file system.
+    slow.suspend();
+    work.go();
+    let stack = format!("/proc/{}/stack", work.pid());
+    until("its stack cannot be read any more", SOON, || {
+        !can_be_read(&stack)
+    });
+    let trace = Tracer::start(["--all"]).stop();
+    slow.resume();
+    assert_eq!(trace.lost_for("stuck_before_not_looked_for"), 1);
+}
+
+/// Whether reading a file comes to an end.
+fn can_be_read(path: &str) -> bool {
+    let (tell, told) = channel();
+    let path = path.to_owned();
+    // It may hang until the test is over.
+    thread::spawn(move || tell.send(fs::read(path).is_ok()));
+    told.recv_timeout(Duration::from_secs(1)).is_ok()
 }
 
 fn check_stuck_before_attach(stuck: &Stuck, tid: u32, path: &str) {

@@ -5,7 +5,8 @@ use faulttrace_tests::nfs;
 use faulttrace_tests::slowfs::serve;
 use faulttrace_tests::workload::{
     anon, blocked, blocks, chaos, churn, contend, direct, grow, gup, huge, kernel_mode, mmap_lock,
-    paced, pieces, plain, quiet, revisit, split, stall, swap, together, touch, tree, uffd, written,
+    paced, pieces, plain, quiet, replaced, revisit, split, stall, swap, together, touch, tree,
+    uffd, written,
 };
 
 /// Programs that fault in known ways, for the end-to-end tests of faulttrace.
@@ -20,6 +21,7 @@ enum Workload {
     Gup(gup::GupArgs),
     KernelMode(kernel_mode::KernelModeArgs),
     Quiet(quiet::QuietArgs),
+    Replaced(replaced::ReplacedArgs),
     Revisit(revisit::RevisitArgs),
     Alternate(blocked::AlternateArgs),
     Storm(anon::StormArgs),
@@ -53,6 +55,7 @@ fn main() {
         Workload::Gup(args) => gup::run(&args),
         Workload::KernelMode(args) => kernel_mode::run(&args),
         Workload::Quiet(args) => quiet::run(&args),
+        Workload::Replaced(args) => replaced::run(&args),
         Workload::Revisit(args) => revisit::run(&args),
         Workload::Alternate(args) => blocked::run(&args),
         Workload::Storm(args) => anon::storm(&args),

@@ -22,6 +22,7 @@ pub mod pieces;
 pub mod plain;
 pub mod protocol;
 pub mod quiet;
+pub mod replaced;
 pub mod revisit;
 pub mod split;
 pub mod stall;
