@@ -1,5 +1,6 @@
 //! The maps, as userspace reads and writes them.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -212,21 +213,23 @@ impl StackMap {
 
     /// Removes the user stacks of processes that are not wanted any more; how many.
     pub(super) fn sweep(&mut self, wanted: impl Fn(u32) -> bool) -> usize {
-        let unwanted = |(id, Plain(value)): (u64, Plain<StackValue>)| {
-            (value.tgid != 0 && !wanted(value.tgid)).then_some(id)
-        };
         // An entry that goes meanwhile ends the iteration early, which only leaves some for later.
-        let ids: Vec<u64> = self
-            .0
-            .iter()
-            .filter_map(Result::ok)
-            .filter_map(unwanted)
-            .collect();
+        let entries = self.0.iter().filter_map(Result::ok);
+        let ids = unwanted(entries.map(|(id, Plain(value))| (id, value.tgid)), wanted);
         for id in &ids {
             self.remove(*id);
         }
         ids.len()
     }
+}
+
+/// The stacks of processes that are not wanted any more; asks once for each process.
+fn unwanted(stacks: impl Iterator<Item = (u64, u32)>, wanted: impl Fn(u32) -> bool) -> Vec<u64> {
+    let mut asked = BTreeMap::new();
+    let is_unwanted = |(_, tgid): &(u64, u32)| {
+        *tgid != 0 && !*asked.entry(*tgid).or_insert_with(|| wanted(*tgid))
+    };
+    stacks.filter(is_unwanted).map(|(id, _)| id).collect()
 }
 
 pub(super) struct CounterMap(PerCpuArray<MapData, u64>);
@@ -322,11 +325,25 @@ impl Drop for CountMap {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::io;
 
     use aya::sys::SyscallError;
 
     use super::*;
+
+    #[test]
+    fn stacks_are_swept_and_each_process_is_asked_about_once() {
+        let asked = RefCell::new(Vec::new());
+        let wanted = |tgid| {
+            asked.borrow_mut().push(tgid);
+            tgid == 2
+        };
+        // Of the kernel, of one that has ended, and of one that has not.
+        let stacks = [(10, 0), (11, 1), (12, 2), (13, 1), (14, 2)];
+        assert_eq!(unwanted(stacks.into_iter(), wanted), [11, 13]);
+        assert_eq!(*asked.borrow(), [1, 2]);
+    }
 
     #[test]
     fn an_entry_that_is_there_is_not_a_map_that_is_full() {

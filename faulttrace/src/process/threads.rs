@@ -6,6 +6,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use crate::model::{Name, ProcessInfo};
 
 /// `PF_KTHREAD` of include/linux/sched.h.
@@ -169,6 +173,15 @@ fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
     Ok(entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect())
+}
+
+/// Whether there is a process of this id. Waits for nothing.
+pub fn exists(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else {
+        return false;
+    };
+    // No signal is sent; one that may not be sent would have somebody to go to.
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 /// Every process, kernel threads and this one excepted, whose name passes.
@@ -335,6 +348,7 @@ mod tests {
         assert!(list(pid).expect("threads").contains(&pid));
         assert!(identity(pid).expect("identity").exe.is_some());
         assert!(start_time(pid).expect("started") > 0);
+        assert!(exists(pid) && exists(1));
         scheduling(pid, pid).expect("its scheduling");
     }
 
@@ -365,5 +379,6 @@ mod tests {
         }
         child.wait().expect("ended");
         assert!(matches!(check_traceable(pid), Err(Error::NotFound(_))));
+        assert!(!exists(pid) && !exists(u32::MAX));
     }
 }

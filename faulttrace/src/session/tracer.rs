@@ -48,6 +48,8 @@ const LOOK_SHARE: u32 = 10;
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// How long at least between two searches for stacks that are not needed any more.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+/// The same after several that found none.
+const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(600);
 /// Records handed over at once.
 const BATCH: usize = 1024;
 /// How many batches can be in the ring: the largest, 1 GiB, holds more than these.
@@ -149,7 +151,9 @@ struct Progress {
     /// When majors were not told any more, by the programs' clock.
     majors_over_ns: Option<u64>,
     reused: u64,
-    swept_at: Option<Instant>,
+    /// When stacks may be searched for those that are not needed any more, and how long a search that
+    /// finds none puts off the next.
+    sweep: Option<(Instant, Duration)>,
     watched: HashMap<u32, PerfEventLinkId>,
     ahead: ahead::Ahead,
     cache: cache::Cache,
@@ -390,17 +394,13 @@ impl Tracer {
             self.accounts.tasks_lost();
         }
         let full = now.get(counter::STACKS_FULL) > progress.told.get(counter::STACKS_FULL);
-        if full
-            && progress
-                .swept_at
-                .is_none_or(|at| at.elapsed() > SWEEP_PAUSE)
-        {
+        let (due, pause) = progress.sweep.unwrap_or((Instant::now(), SWEEP_PAUSE));
+        if full && Instant::now() >= due {
             // Some were recorded for faults that were then held back or lost.
-            let swept = self
-                .probe
-                .sweep_stacks(|tgid| threads::process_stat(tgid).is_ok());
+            let swept = self.probe.sweep_stacks(threads::exists);
             log::info!("forgot {swept} stacks of processes that have ended");
-            progress.swept_at = Some(Instant::now());
+            let pause = next_pause(pause, swept);
+            progress.sweep = Some((Instant::now() + pause, pause));
         }
         progress.told = now;
         progress.batch.extend(self.samples.take_losses());
@@ -450,6 +450,15 @@ impl Tracer {
     }
 }
 
+/// How long not to search for stacks that are not needed, after so many were found.
+fn next_pause(last: Duration, swept: usize) -> Duration {
+    if swept > 0 {
+        SWEEP_PAUSE
+    } else {
+        (last * 2).min(LONGEST_SWEEP_PAUSE)
+    }
+}
+
 fn loss_class(class: Class) -> Option<LossClass> {
     match class {
         Class::Diagnostic => None,
@@ -457,5 +466,18 @@ fn loss_class(class: Class) -> Option<LossClass> {
         Class::Filtered => Some(LossClass::Filtered),
         Class::Approximate => Some(LossClass::Approximate),
         Class::Unreadable => Some(LossClass::Unreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn searches_that_find_nothing_become_rare() {
+        let twice = next_pause(SWEEP_PAUSE, 0);
+        assert_eq!(twice, SWEEP_PAUSE * 2);
+        assert_eq!(next_pause(LONGEST_SWEEP_PAUSE, 0), LONGEST_SWEEP_PAUSE);
+        assert_eq!(next_pause(twice, 1), SWEEP_PAUSE);
     }
 }
