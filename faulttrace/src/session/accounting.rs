@@ -106,6 +106,12 @@ impl Accounts {
         }
     }
 
+    /// Whether single threads of a process are counted.
+    pub(super) fn has_threads_of(&self, pid: u32) -> bool {
+        let threads = |whom: &Whom| matches!(whom, Whom::Thread { pid: of, .. } if *of == pid);
+        self.accounts.keys().any(threads)
+    }
+
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
         let account = Account {
             total_at_start,
@@ -247,6 +253,15 @@ mod tests {
         assert_eq!(accounts.take_ended(later), told(Some(7)));
         accounts.tasks_lost();
         assert_eq!(accounts.close(), told(None));
+    }
+
+    #[test]
+    fn single_threads_are_known_by_their_process() {
+        let mut accounts = Accounts::default();
+        accounts.open(Whom::Process(1), None, None);
+        accounts.open(Whom::Thread { pid: 2, tid: 3 }, None, None);
+        let has = [1, 2, 3].map(|pid| accounts.has_threads_of(pid));
+        assert_eq!(has, [false, true, false]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::start_record;
 use super::stuck::StuckThreads;
 use super::targets::{Chosen, still_there};
 use super::tracer::go::Go;
+use super::tracer::known::Known;
 use super::tracer::samples::Samples;
 use super::tracer::{self, Tracer};
 use crate::cli::{Plan, Targets};
@@ -155,9 +156,9 @@ impl Session {
             accounts,
             logger,
             endless: chosen.is_open(),
-            awaited,
+            awaited: awaited.into(),
             follow: plan.follow,
-            known,
+            known: Known::targets(&known),
             stop: Arc::clone(&stop),
             out: sender,
         };

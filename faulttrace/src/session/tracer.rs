@@ -2,14 +2,16 @@
 //! what is traced.
 
 mod ahead;
+pub(super) mod awaited;
 mod cache;
 mod ends;
 mod finish;
 pub(super) mod go;
+pub(super) mod known;
 mod look;
 pub(super) mod samples;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::panic::resume_unwind;
@@ -26,7 +28,9 @@ use faulttrace_ebpf::{COMM_LEN, TaskEvent, flag, goroutine, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
+use self::awaited::AwaitedEnds;
 use self::go::Go;
+use self::known::Known;
 use self::samples::Samples;
 use super::accounting::Accounts;
 use super::stuck::StuckThreads;
@@ -117,13 +121,13 @@ pub(super) struct Tracer {
     pub(super) accounts: Accounts,
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whose end ends the session; empty for `--all` and `--comm`.
-    pub(super) awaited: Vec<Awaited>,
+    pub(super) awaited: AwaitedEnds,
     /// The session goes on until it is told to stop.
     pub(super) endless: bool,
     /// Children are traced too, so their end is awaited as well.
     pub(super) follow: bool,
     /// Processes already introduced.
-    pub(super) known: HashSet<u32>,
+    pub(super) known: Known,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) out: Sender<Vec<Record>>,
 }
@@ -249,7 +253,7 @@ impl Tracer {
                     progress.reused += 1;
                     return Ok(());
                 }
-                self.introduce(pid, &event.comm, progress);
+                self.introduce(pid, &event.comm, event.end_ns, progress);
                 let mut fault = self.enricher.fault(event, &self.probe);
                 self.add_history(&mut fault, event.start_ns, progress)?;
                 self.follow_procs(&fault, progress);
@@ -274,28 +278,27 @@ impl Tracer {
             kind::EXEC => {
                 self.enricher.process_exec(pid);
                 self.forget_go(pid);
-                self.known.remove(&pid);
-                self.introduce(pid, &event.comm, progress);
+                self.known.remove(pid);
+                self.introduce(pid, &event.comm, event.time_ns, progress);
             }
             kind::ADDED => {
+                self.forget_former(event, progress);
                 if self.follow {
-                    self.forget_former(pid, progress);
                     self.accounts
                         .open_joined(pid, event.flags & flag::BORN != 0);
                     if !self.endless {
                         self.awaited.push(Awaited::process(pid));
                     }
                 }
-                self.introduce(pid, &event.comm, progress);
+                self.introduce(pid, &event.comm, event.time_ns, progress);
             }
             _ => {
                 let last = event.flags & flag::GROUP_DEAD != 0;
                 self.accounts.exited(pid, event.tid, event.maj_flt, last);
-                self.awaited
-                    .retain(|awaited| awaited.tid != Some(event.tid));
+                self.awaited.thread_ended(pid, event.tid);
                 if last {
                     self.process_ended(pid, event.time_ns, progress);
-                    if self.awaited.iter().any(|awaited| awaited.pid == pid) {
+                    if self.awaited.has(pid) {
                         progress.over.entry(pid).or_insert(event.time_ns);
                     }
                 }
@@ -319,16 +322,17 @@ impl Tracer {
         for id in self.enricher.forget(pid) {
             self.probe.forget_stack(id);
         }
-        if self.known.remove(&pid) {
+        if self.known.remove(pid) {
             progress
                 .batch
                 .push(Record::ProcessEnd(ProcessEnd { pid, time_ns }));
         }
     }
 
-    /// Tells who a process is when its id appears for the first time.
-    fn introduce(&mut self, pid: u32, comm: &[u8; COMM_LEN], progress: &mut Progress) {
-        if !self.known.insert(pid) {
+    /// Tells who a process is when its id appears for the first time; it was there at this time, by the
+    /// programs' clock.
+    fn introduce(&mut self, pid: u32, comm: &[u8; COMM_LEN], at_ns: u64, progress: &mut Progress) {
+        if !self.known.insert(pid, at_ns) {
             return;
         }
         self.go.ask(pid);
@@ -351,24 +355,17 @@ impl Tracer {
             .batch
             .extend(ended.into_iter().map(Record::Accounting));
         // An exit event can be lost with a full ring; the absence of the process cannot.
-        let gone: Vec<(u32, Option<u32>)> = self
-            .awaited
-            .iter()
-            .filter(|awaited| awaited.is_gone())
-            .map(|awaited| (awaited.pid, awaited.tid))
-            .collect();
+        let gone = self.awaited.gone();
         if gone.is_empty() {
             return Ok(());
         }
         // Its exit may be in the ring yet.
         self.drain_all(progress)?;
         for (pid, tid) in gone {
-            let before = self.awaited.len();
             // Gone all the same, not another one with the same id that was added meanwhile.
-            self.awaited
-                .retain(|awaited| (awaited.pid, awaited.tid) != (pid, tid) || !awaited.is_gone());
+            let missed = self.awaited.forget_gone_one(pid, tid);
             let seen = progress.over.remove(&pid).is_some();
-            if self.awaited.len() < before && tid.is_none() && !seen {
+            if missed && tid.is_none() && !seen {
                 self.process_ended(pid, Clock::monotonic_ns(), progress);
             }
         }

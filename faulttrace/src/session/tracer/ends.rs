@@ -1,8 +1,8 @@
 //! The end of what is traced, and what has its id afterwards.
 
-use std::collections::HashSet;
+use faulttrace_ebpf::{TaskEvent, flag};
 
-use super::{Awaited, Error, MAX_ROUNDS, Progress, Tracer};
+use super::{Error, MAX_ROUNDS, Progress, Tracer};
 
 impl Tracer {
     /// Lets go of processes whose last thread was seen to end, once all their threads have told of it:
@@ -11,21 +11,16 @@ impl Tracer {
         if progress.over.is_empty() {
             return Ok(());
         }
-        let of_over = |awaited: &&Awaited| progress.over.contains_key(&awaited.pid);
-        let gone: HashSet<u32> = self
-            .awaited
-            .iter()
-            .filter(of_over)
-            .filter(|awaited| awaited.is_gone())
-            .map(|awaited| awaited.pid)
-            .collect();
+        let over = progress.over.keys().copied();
+        let gone: Vec<u32> = over.filter(|pid| self.awaited.is_gone(*pid)).collect();
         if gone.is_empty() {
             return Ok(());
         }
         self.drain_all(progress)?;
-        self.awaited
-            .retain(|awaited| !gone.contains(&awaited.pid) || !awaited.is_gone());
-        progress.over.retain(|pid, _| !gone.contains(pid));
+        for pid in gone {
+            self.awaited.forget_gone(pid);
+            progress.over.remove(&pid);
+        }
         Ok(())
     }
 
@@ -40,11 +35,19 @@ impl Tracer {
         Ok(())
     }
 
-    /// A process joins those traced whose id one of them may have had before.
-    pub(super) fn forget_former(&mut self, pid: u32, progress: &mut Progress) {
-        if progress.over.remove(&pid).is_some() {
-            self.awaited
-                .retain(|awaited| awaited.pid != pid || !awaited.is_gone());
+    /// A process joins those traced whose id one of them may have had before, of which the end may not have
+    /// been seen.
+    pub(super) fn forget_former(&mut self, event: &TaskEvent, progress: &mut Progress) {
+        let pid = event.tgid;
+        let seen = progress.over.remove(&pid).is_some();
+        // One that is not born but joins may be known itself, if a thread of it was traced before.
+        let may_be_known = event.flags & flag::BORN == 0 && self.accounts.has_threads_of(pid);
+        let missed = self.known.since_before(pid, event.time_ns) && !may_be_known;
+        if seen || missed {
+            self.awaited.forget_gone(pid);
+        }
+        if missed {
+            self.process_ended(pid, event.time_ns, progress);
         }
     }
 }

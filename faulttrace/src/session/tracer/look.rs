@@ -22,7 +22,7 @@ impl Tracer {
             match self.stuck.look(entry, now_ns) {
                 Verdict::Wait => {}
                 Verdict::Report(report) => {
-                    self.introduce(entry.tgid, &entry.comm, progress);
+                    self.introduce(entry.tgid, &entry.comm, now_ns, progress);
                     progress
                         .batch
                         .push(Record::Stuck(self.stuck_report(entry, now_ns, report)));
