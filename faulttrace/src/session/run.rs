@@ -22,6 +22,7 @@ use super::signals::{self, Arrived, Signals};
 use super::start_record;
 use super::stuck::StuckThreads;
 use super::targets::{Chosen, still_there};
+use super::tracer::bounds::Bounds;
 use super::tracer::go::Go;
 use super::tracer::known::Known;
 use super::tracer::samples::Samples;
@@ -146,8 +147,7 @@ impl Session {
         let known: HashSet<u32> = pids.collect();
         let tracer = Tracer {
             ring: probe.take_ring()?,
-            begin_ns,
-            end_ns: u64::MAX,
+            bounds: Bounds::since(begin_ns),
             probe,
             enricher,
             stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),

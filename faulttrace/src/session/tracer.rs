@@ -3,6 +3,7 @@
 
 mod ahead;
 pub(super) mod awaited;
+pub(super) mod bounds;
 mod cache;
 mod ends;
 mod finish;
@@ -29,6 +30,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
 use self::awaited::AwaitedEnds;
+use self::bounds::Bounds;
 use self::go::Go;
 use self::known::Known;
 use self::samples::Samples;
@@ -109,11 +111,7 @@ pub(super) fn read_kernel() -> (
 pub(super) struct Tracer {
     pub(super) probe: Probe,
     pub(super) ring: RingBuf<MapData>,
-    /// When everything was attached, by the programs' clock: minor faults that ended earlier do not
-    /// count.
-    pub(super) begin_ns: u64,
-    /// When it begins to be detached; the largest number before.
-    pub(super) end_ns: u64,
+    pub(super) bounds: Bounds,
     pub(super) enricher: Enricher,
     pub(super) stuck: StuckThreads,
     pub(super) samples: Samples,
@@ -132,13 +130,6 @@ pub(super) struct Tracer {
     pub(super) out: Sender<Vec<Record>>,
 }
 
-/// Whether a fault was told to be major by the thread's count at some time after the end that is told of it, which
-/// is when it was last seen: a thread that is preempted on its way out of the fault.
-fn counted_later(flags: u32) -> bool {
-    let both = flag::MAJOR_BY_COUNT | flag::APPROXIMATE_END;
-    flags & both == both
-}
-
 /// What changes as the thread runs.
 #[derive(Default)]
 struct Progress {
@@ -150,10 +141,6 @@ struct Progress {
     told_ns: u64,
     unknown_kinds: u64,
     outside: u64,
-    /// The kernel's counts are about to be read: what is taken from the ring now may be told after that.
-    counts_ending: bool,
-    /// When majors were not told any more, by the programs' clock.
-    majors_over_ns: Option<u64>,
     reused: u64,
     /// When stacks may be searched for those that are not needed any more, and how long a search that
     /// finds none puts off the next.
@@ -233,13 +220,7 @@ impl Tracer {
         match event {
             Decoded::Fault(event) => {
                 progress.received += 1;
-                let outside = event.end_ns < self.begin_ns || event.end_ns > self.end_ns;
-                let told = event.flags & (flag::MAJOR | flag::MAJOR_BY_COUNT) == flag::MAJOR
-                    && progress
-                        .majors_over_ns
-                        .is_none_or(|over_ns| event.end_ns <= over_ns);
-                if (outside && !told) || (progress.counts_ending && counted_later(event.flags)) {
-                    // Nothing would have told that it was major, or the accounts do not have it.
+                if self.bounds.leave_out(event) {
                     progress.outside += 1;
                     return Ok(());
                 }

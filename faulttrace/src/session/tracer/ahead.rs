@@ -65,7 +65,7 @@ impl Tracer {
         progress: &mut Progress,
     ) -> Result<(), Error> {
         let end_ns = self.enricher.unix_ns(Clock::monotonic_ns());
-        let start_ns = self.enricher.unix_ns(self.begin_ns);
+        let start_ns = self.enricher.unix_ns(self.bounds.begin_ns);
         let Some(pages) = self.probe.page_cache() else {
             return Ok(());
         };

@@ -19,15 +19,15 @@ impl Tracer {
     pub(super) fn finish(mut self, mut progress: Progress) -> Result<(), Error> {
         let alone = self.alone(&mut progress)?;
         let before = self.probe.inflight();
-        self.end_ns = Clock::monotonic_ns();
-        let now = Now::new(&before, &self.stuck, self.end_ns);
+        self.bounds.end_ns = Clock::monotonic_ns();
+        let now = Now::new(&before, &self.stuck, self.bounds.end_ns);
         self.samples.ask_last(&now);
         while self.drain(&mut progress)? == BATCH {
             self.hand_over(&mut progress);
         }
-        progress.counts_ending = true;
+        self.bounds.counts_ending = true;
         self.probe.detach_majors()?;
-        progress.majors_over_ns = Some(Clock::monotonic_ns());
+        self.bounds.majors_over_ns = Some(Clock::monotonic_ns());
         self.accounts.read_ends();
         self.probe.detach();
         drop(alone);
@@ -38,14 +38,14 @@ impl Tracer {
         let mut still = self.probe.inflight();
         for entry in &mut still {
             self.go.complete(entry);
-            if let Some(report) = self.stuck.look_last(entry, self.end_ns) {
-                let stuck = self.stuck_report(entry, self.end_ns, report);
+            if let Some(report) = self.stuck.look_last(entry, self.bounds.end_ns) {
+                let stuck = self.stuck_report(entry, self.bounds.end_ns, report);
                 progress.batch.push(Record::Stuck(stuck));
             }
         }
         self.ask_fills(&mut progress)?;
         self.ask_read_ahead(true, &mut progress)?;
-        let now = Now::new(&still, &self.stuck, self.end_ns);
+        let now = Now::new(&still, &self.stuck, self.bounds.end_ns);
         self.samples.take_last(&now);
         self.release_samples(0, &mut progress);
         self.tell_losses(&mut progress)?;

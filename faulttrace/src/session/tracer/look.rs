@@ -87,13 +87,13 @@ impl Tracer {
         if due {
             let entries = self.probe.inflight();
             self.samples
-                .ask(&Now::new(&entries, &self.stuck, self.end_ns));
+                .ask(&Now::new(&entries, &self.stuck, self.bounds.end_ns));
         }
         let mut entries = None;
         while let Some(answer) = self.samples.answer() {
             let entries = entries.get_or_insert_with(|| self.probe.inflight());
             self.samples
-                .take(&answer, &Now::new(entries, &self.stuck, self.end_ns));
+                .take(&answer, &Now::new(entries, &self.stuck, self.bounds.end_ns));
         }
     }
 
