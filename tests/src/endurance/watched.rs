@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::memory::{Growth, Memory};
 use crate::harness::process::{Late, Running};
@@ -21,7 +22,28 @@ struct Short {
     pid: Option<u32>,
     #[serde(default)]
     major: bool,
+    // Of a fault, whether it is so; of a summary, a number.
+    #[serde(default)]
+    began_before_attach: Value,
+    #[serde(default)]
+    begin_approximate: Value,
+    #[serde(default)]
+    end_approximate: Value,
 }
+
+impl Short {
+    fn is_partly_seen(&self) -> bool {
+        let partly = [
+            &self.began_before_attach,
+            &self.begin_approximate,
+            &self.end_approximate,
+        ];
+        partly.contains(&&Value::Bool(true))
+    }
+}
+
+/// How many unusual majors are kept, to be shown if there is one too many.
+const UNUSUAL: usize = 32;
 
 /// A tracer, and what it has said so far.
 pub struct Watched {
@@ -35,6 +57,8 @@ pub struct Watched {
 pub struct Told {
     /// Majors among the faults of each process.
     pub majors: BTreeMap<u32, u64>,
+    /// Those of which not all was seen: the first few.
+    unusual: Vec<String>,
     /// Faults in all.
     pub faults: u64,
     /// Records of stuck threads.
@@ -148,6 +172,9 @@ impl Told {
                 self.faults += 1;
                 let pid = short.pid.expect("a fault has a process");
                 *self.majors.entry(pid).or_default() += u64::from(short.major);
+                if short.major && short.is_partly_seen() && self.unusual.len() < UNUSUAL {
+                    self.unusual.push(line.to_owned());
+                }
             }
             "stuck" => self.stuck += 1,
             "lost" | "summary" => self.take_whole(line),
@@ -208,8 +235,13 @@ impl Report {
             i64::try_from(counted).expect("a count") - i64::try_from(reported).expect("a count");
         assert_eq!(summary.maj_flt_remainder, Some(declared), "{summary:?}");
         // No fault here is without an exception: what was not reported was lost.
-        let missing = u64::try_from(declared)
-            .unwrap_or_else(|_| panic!("more majors reported than counted: {summary:?}"));
+        let missing = u64::try_from(declared).unwrap_or_else(|_| {
+            let unusual = self.told.unusual.join("\n");
+            panic!(
+                "more majors reported than counted: {summary:?}\n{}\n{unusual}",
+                self.stderr
+            )
+        });
         // Of one that does not sleep, the kernel's event is the only sign, and there some are dropped.
         let dropped = if preempts_itself() { counted / 100 } else { 0 };
         assert!(
