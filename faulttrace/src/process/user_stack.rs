@@ -2,6 +2,7 @@
 //! threads that were stuck before the programs were attached: those capture stacks themselves.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::IoSliceMut;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use nix::unistd::Pid;
 use super::patience::{Terms, Work, with_patience};
 use crate::privileges;
 
-/// How much of a stack is looked at.
-const MAX_BYTES: usize = 256 * 1024;
+/// How far from the stack pointer a stack is looked at.
+const MAX_BYTES: u64 = 256 * 1024;
 /// As many frames as the programs capture.
 const MAX_FRAMES: usize = faulttrace_ebpf::MAX_FRAMES;
 /// Reading takes the `mmap_lock` of the target, and hangs with it: how long one may take, and all together.
@@ -114,10 +115,11 @@ impl Work for Process {
 
 fn walk(thread: Registers) -> UserStack {
     let Registers { ip, sp, bp, .. } = thread;
-    let mut memory = vec![0; MAX_BYTES];
-    let mut stack = match read_stack(thread, &mut memory) {
-        0 => UserStack::innermost(ip),
-        read => follow(ip, sp, bp, memory.get(..read).unwrap_or_default()),
+    let mut memory = Memory::new(|at, page| read(thread.tid, at, page));
+    let mut stack = if memory.word(sp).is_some() {
+        follow(ip, sp, bp, |address| memory.word(address))
+    } else {
+        UserStack::innermost(ip)
     };
     if ARM64 {
         stack.top = thread.returns_to;
@@ -125,44 +127,63 @@ fn walk(thread: Registers) -> UserStack {
     stack
 }
 
-/// How much could be read from the stack pointer on: up to the stack's end.
-fn read_stack(thread: Registers, memory: &mut [u8]) -> usize {
-    let (Ok(base), Ok(pid)) = (usize::try_from(thread.sp), i32::try_from(thread.tid)) else {
-        return 0;
-    };
-    // A transfer stops at the first part that cannot be read whole, so it is given by pages.
-    let page = usize::try_from(super::page_bytes()).unwrap_or(memory.len());
-    let mut remote = Vec::new();
-    let (mut at, end) = (base, base.saturating_add(memory.len()));
-    while at < end {
-        let next = (at / page + 1).saturating_mul(page).min(end);
-        remote.push(RemoteIoVec {
-            base: at,
-            len: next - at,
-        });
-        at = next;
+/// Pages of a thread's memory that a word was asked of, each read once. To read a page of which none is would make
+/// a fault that the process did not ask for: above a stack may lie what hangs when it is read.
+struct Memory<Read> {
+    page: u64,
+    /// `None`: it cannot be read.
+    pages: HashMap<u64, Option<Vec<u8>>>,
+    read: Read,
+}
+
+impl<Read: FnMut(u64, &mut [u8]) -> bool> Memory<Read> {
+    /// `read` reads all of a page.
+    fn new(read: Read) -> Self {
+        Self {
+            page: super::page_bytes(),
+            pages: HashMap::new(),
+            read,
+        }
     }
-    let mut local = [IoSliceMut::new(memory)];
-    process_vm_readv(Pid::from_raw(pid), &mut local, &remote).unwrap_or_else(|error| {
-        log::info!("user stack of {}: {error}", thread.tid);
-        0
-    })
+
+    fn word(&mut self, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address % self.page).ok()?;
+        let at = address - address % self.page;
+        let page = match self.pages.entry(at) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let mut page = vec![0; usize::try_from(self.page).ok()?];
+                new.insert((self.read)(at, &mut page).then_some(page))
+            }
+        };
+        let bytes = page.as_ref()?.get(offset..)?.first_chunk::<8>()?;
+        Some(u64::from_ne_bytes(*bytes))
+    }
+}
+
+/// Reads a page of a thread's.
+fn read(tid: u32, at: u64, page: &mut [u8]) -> bool {
+    let (Ok(base), Ok(pid)) = (usize::try_from(at), i32::try_from(tid)) else {
+        return false;
+    };
+    let len = page.len();
+    let mut local = [IoSliceMut::new(page)];
+    let read = process_vm_readv(Pid::from_raw(pid), &mut local, &[RemoteIoVec { base, len }]);
+    let read = read.inspect_err(|error| log::info!("user stack of {tid}: {error}"));
+    read == Ok(len)
 }
 
 /// Follows the chain of frame pointers (System V ABI: saved frame pointer, then return address) in
-/// what was read from `sp` on. Each must lie above the one before.
-fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
-    let word = |address: u64| {
-        let at = usize::try_from(address.checked_sub(sp)?).ok()?;
-        let bytes = memory.get(at..)?.first_chunk::<8>()?;
-        Some(u64::from_ne_bytes(*bytes))
-    };
+/// what can be read from `sp` on. Each must lie above the one before.
+fn follow(ip: u64, sp: u64, bp: u64, mut word: impl FnMut(u64) -> Option<u64>) -> UserStack {
+    let end = sp.saturating_add(MAX_BYTES);
+    let mut word = |address: u64| (address < end).then(|| word(address)).flatten();
     let top = word(sp).unwrap_or(0);
     let mut frames = vec![ip];
     let (mut frame, mut lowest) = (bp, sp);
     while frames.len() < MAX_FRAMES {
         let next = (frame >= lowest && frame.is_multiple_of(WORD))
-            .then(|| Some((word(frame)?, word(frame + WORD)?)))
+            .then(|| Some((word(frame)?, word(frame.checked_add(WORD)?)?)))
             .flatten();
         // The outermost frame has no frame pointer to go back to.
         let Some((outer, address)) = next.filter(|(_, address)| *address != 0) else {
@@ -187,31 +208,71 @@ fn follow(ip: u64, sp: u64, bp: u64, memory: &[u8]) -> UserStack {
 mod tests {
     use super::*;
 
-    fn memory(words: &[u64]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    /// Words that lie at 0x1000.
+    fn memory(words: &[u64]) -> impl FnMut(u64) -> Option<u64> {
+        |address| {
+            let at = usize::try_from(address.checked_sub(0x1000)? / WORD).ok()?;
+            words.get(at).copied()
+        }
+    }
+
+    #[test]
+    fn only_pages_that_frames_lie_in_are_read_and_each_once() {
+        let page = super::super::page_bytes();
+        let (sp, far) = (16 * page + 8, 20 * page + 64);
+        let mut read = Vec::new();
+        let mut memory = Memory::new(|at, bytes: &mut [u8]| {
+            read.push(at / page);
+            // A frame at the stack pointer, the next far above, and one where nothing can be read.
+            let words = [far, 0xa, 30 * page, 0xb].map(u64::to_ne_bytes).concat();
+            let (place, words) = match at / page {
+                16 => (8, &words[..16]),
+                20 => (64, &words[16..]),
+                _ => return false,
+            };
+            bytes[place..place + 16].copy_from_slice(words);
+            true
+        });
+        assert!(memory.word(sp).is_some());
+        let walked = follow(1, sp, sp, |address| memory.word(address));
+        assert_eq!(walked.frames, [1, 0xa, 0xb]);
+        assert_eq!(read, [16, 20, 30]);
+    }
+
+    #[test]
+    fn words_of_this_process_are_read() {
+        let word = 0xfa17_fa17_u64;
+        let at = std::ptr::from_ref(&word).expose_provenance() as u64;
+        let own = nix::unistd::gettid().as_raw().unsigned_abs();
+        let mut memory = Memory::new(|at, page: &mut [u8]| read(own, at, page));
+        assert_eq!((memory.word(at), memory.word(0)), (Some(word), None));
     }
 
     #[test]
     fn frames_are_followed_outwards() {
         let stack = memory(&[0, 0x1020, 0xa, 0, 0, 0, 0xb, 0x1]);
         // 0x1008 -> (0x1020, 0xa), 0x1020 -> (0, 0): the end.
-        let walked = follow(0x7, 0x1000, 0x1008, &stack);
+        let walked = follow(0x7, 0x1000, 0x1008, stack);
         assert_eq!(walked.frames, [0x7, 0xa]);
         assert!(!walked.truncated);
     }
 
     #[test]
     fn hostile_chains_end() {
-        let own = memory(&[0x1000, 0xa, 0x1000, 0xb]);
-        assert_eq!(follow(1, 0x1000, 0x1000, &own).frames, [1, 0xa]);
-        assert_eq!(follow(1, 0x1000, 0x1001, &own).frames, [1]);
-        assert_eq!(follow(1, 0x1000, 0xff8, &own).frames, [1]);
-        assert_eq!(follow(1, 0x1000, u64::MAX - 7, &own).frames, [1]);
-        assert_eq!(follow(1, 0x1000, 0x1000, &[]).frames, [1]);
+        let own = || memory(&[0x1000, 0xa, 0x1000, 0xb]);
+        assert_eq!(follow(1, 0x1000, 0x1000, own()).frames, [1, 0xa]);
+        assert_eq!(follow(1, 0x1000, 0x1001, own()).frames, [1]);
+        assert_eq!(follow(1, 0x1000, 0xff8, own()).frames, [1]);
+        assert_eq!(follow(1, 0x1000, u64::MAX - 7, own()).frames, [1]);
+        let last = u64::MAX - 7;
+        assert_eq!(follow(1, last, last, |_| Some(1)).frames, [1]);
+        assert_eq!(follow(1, 0x1000, 0x1000, memory(&[])).frames, [1]);
+        let far = 0x1000 + MAX_BYTES;
+        assert_eq!(follow(1, 0x1000, far, |_| Some(1)).frames, [1]);
         let long: Vec<u64> = (0..2 * MAX_FRAMES as u64)
             .flat_map(|frame| [0x1000 + (frame + 1) * 16, 0xa])
             .collect();
-        let walked = follow(1, 0x1000, 0x1000, &memory(&long));
+        let walked = follow(1, 0x1000, 0x1000, memory(&long));
         assert_eq!((walked.frames.len(), walked.truncated), (MAX_FRAMES, true));
     }
 
