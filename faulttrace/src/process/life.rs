@@ -1,8 +1,12 @@
-//! Whether a process or thread that was named once is still that one: ids are reused.
+//! Whether a process or thread that was named once is still that one: ids are reused. Hangs with no process, as
+//! long as there are descriptors for it.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -14,7 +18,9 @@ pub struct Life {
     id: u32,
     /// The process, held: its id may be given to another, the descriptor stays with this one.
     process: Option<Arc<OwnedFd>>,
-    /// Clock ticks after boot; `None` if it had ended already.
+    /// Of a thread, its name, which can be read as long as it is this thread's.
+    thread: Option<Arc<File>>,
+    /// Where a descriptor is missing: clock ticks after boot; `None` if it had ended already.
     started: Option<u64>,
     is_thread: bool,
 }
@@ -26,8 +32,9 @@ impl Life {
         let process = open(pid);
         Self {
             id: pid,
+            started: start_time_without(process.as_ref(), pid),
             process,
-            started: threads::start_time(pid).ok(),
+            thread: None,
             is_thread: false,
         }
     }
@@ -36,25 +43,43 @@ impl Life {
     pub fn of_thread(pid: u32, tid: u32) -> Self {
         // One of a thread takes Linux 6.9 (PIDFD_THREAD, commit 64bef697d33b).
         let process = open(pid);
+        let thread = File::open(format!("/proc/{pid}/task/{tid}/comm"));
+        let thread = thread.ok().map(Arc::new);
         Self {
             id: tid,
+            started: start_time_without(process.as_ref().and(thread.as_ref()), tid),
             process,
-            started: threads::start_time(tid).ok(),
+            thread,
             is_thread: true,
         }
     }
 
     /// Whether it has ended. A process that its parent has not waited for has.
     pub fn is_over(&self) -> bool {
-        match &self.process {
-            Some(process) if has_ended(process) => true,
+        match (&self.process, &self.thread) {
+            (Some(process), _) if has_ended(process) => true,
             // Alive, so that the id is still its own.
-            Some(_) if !self.is_thread => false,
-            // With the process there, or without a descriptor (too many open files), the time at
-            // which it started tells it from another.
+            (Some(_), _) if !self.is_thread => false,
+            (Some(_), Some(thread)) => is_of_nobody(thread),
+            // Without a descriptor (too many open files), the time at which it started tells it from
+            // another.
             _ => self.started.is_none() || threads::start_time(self.id).ok() != self.started,
         }
     }
+}
+
+/// When one started of which there is no descriptor.
+fn start_time_without<T>(descriptor: Option<&T>, id: u32) -> Option<u64> {
+    if descriptor.is_some() {
+        return None;
+    }
+    threads::start_time(id).ok()
+}
+
+/// Whether a file of /proc is of a thread that is no more, whoever has its id.
+fn is_of_nobody(file: &File) -> bool {
+    let read = file.read_at(&mut [0], 0);
+    read.is_err_and(|error| error.raw_os_error() == Some(Errno::ESRCH as i32))
 }
 
 fn open(pid: u32) -> Option<Arc<OwnedFd>> {
@@ -85,6 +110,28 @@ mod tests {
         child.wait().expect("ended");
         assert!(process.is_over() && thread.is_over());
         assert!(Life::of_process(pid).is_over(), "it had ended before");
+    }
+
+    #[test]
+    fn a_thread_ends_before_its_process() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid().as_raw()).expect("sent");
+            let _ = wait.recv();
+        });
+        let tid = u32::try_from(told.recv().expect("a tid")).expect("positive");
+        let life = Life::of_thread(std::process::id(), tid);
+        assert!(life.thread.is_some() && !life.is_over());
+        drop(done);
+        thread.join().expect("ends");
+        // It is joined a moment before the kernel has taken it out.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !life.is_over() {
+            assert!(std::time::Instant::now() < deadline, "it never ends");
+            std::thread::yield_now();
+        }
+        assert!(Life::of_thread(std::process::id(), tid).is_over());
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod maps;
 pub mod names_helper;
 pub mod namespaces;
 mod patience;
+pub mod patient_reader;
 #[doc(hidden)]
 pub mod perf_map;
 #[doc(hidden)]

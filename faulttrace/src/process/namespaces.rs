@@ -82,8 +82,7 @@ pub fn resolve_pid(pid: u32) -> Result<Resolved, Error> {
 }
 
 fn describe(pid: u32) -> String {
-    let name =
-        threads::process_stat(pid).map(|stat| stat.comm.as_bytes().escape_ascii().to_string());
+    let name = threads::name(pid).map(|name| name.as_bytes().escape_ascii().to_string());
     format!("{pid} ({})", name.unwrap_or_default())
 }
 

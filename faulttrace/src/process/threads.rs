@@ -8,9 +8,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
-use crate::model::{Name, ProcessInfo};
+use crate::model::Name;
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -55,6 +56,11 @@ pub enum Error {
         /// The process.
         pid: u32,
     },
+    /// What must be known of it could not be read in time.
+    #[error(
+        "process {0} cannot be looked at: reading /proc/{0}/stat hangs, as it does while a process executes another program and a file that is closed thereby does not answer (ps -o pid,stat,wchan -p {0} may hang, too)"
+    )]
+    Hangs(u32),
     /// /proc could not be read.
     #[error("read {path}: {source}")]
     Read {
@@ -184,14 +190,10 @@ pub fn exists(pid: u32) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
-/// Every process, kernel threads and this one excepted, whose name passes.
+/// Every process but this one, threads of the kernel included, whose name passes.
 pub fn processes_named(passes: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let own = std::process::id();
-    let wanted = |pid: &u32| {
-        *pid != own
-            && process_stat(*pid)
-                .is_ok_and(|stat| stat.flags & PF_KTHREAD == 0 && passes(stat.comm.as_bytes()))
-    };
+    let wanted = |pid: &u32| *pid != own && name(*pid).is_ok_and(|name| passes(name.as_bytes()));
     processes().into_iter().filter(wanted).collect()
 }
 
@@ -217,6 +219,21 @@ pub fn start_time(pid: u32) -> Result<u64, Error> {
         });
     }
     Ok(stat.start_time)
+}
+
+/// When a process that has user memory started, `None` if it has ended but is still there.
+pub fn user_start_time(pid: u32) -> Result<Option<u64>, Error> {
+    let stat = process_stat(pid)?;
+    not_of_the_kernel(pid, &stat)?;
+    Ok(start_time(pid).ok())
+}
+
+/// Now, in clock ticks after boot like the time at which a process started.
+pub fn now_ticks() -> Option<u64> {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
+    let nanoseconds = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
+    u64::try_from(nanoseconds * i128::from(per_second) / 1_000_000_000).ok()
 }
 
 /// The process that a thread belongs to.
@@ -283,23 +300,29 @@ pub fn check_traceable(pid: u32) -> Result<(), Error> {
             pid: process,
         });
     }
-    if stat.flags & PF_KTHREAD != 0 {
-        let name = stat.comm.as_bytes().escape_ascii().to_string();
-        return Err(Error::KernelThread { pid, name });
-    }
+    not_of_the_kernel(pid, &stat)?;
     start_time(pid).map(|_| ())
 }
 
-/// Name and executable of a process.
-pub fn identity(pid: u32) -> Result<ProcessInfo, Error> {
+fn not_of_the_kernel(pid: u32, stat: &Stat) -> Result<(), Error> {
+    if stat.flags & PF_KTHREAD == 0 {
+        return Ok(());
+    }
+    let name = stat.comm.as_bytes().escape_ascii().to_string();
+    Err(Error::KernelThread { pid, name })
+}
+
+/// The name of a process, which does not hang.
+pub fn name(pid: u32) -> Result<Name, Error> {
+    let bytes = read(pid, &format!("/proc/{pid}/comm"))?;
+    Ok(Name::from(bytes.strip_suffix(b"\n").unwrap_or(&bytes)))
+}
+
+/// The file that a process executes.
+pub fn executable(pid: u32) -> Option<Name> {
     use std::os::unix::ffi::OsStrExt as _;
-    let stat = process_stat(pid)?;
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    Ok(ProcessInfo {
-        pid,
-        name: stat.comm,
-        exe: exe.map(|path| Name::from(path.as_os_str().as_bytes())),
-    })
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(Name::from(path.as_os_str().as_bytes()))
 }
 
 #[cfg(test)]
@@ -346,8 +369,13 @@ mod tests {
         let pid = std::process::id();
         check_traceable(pid).expect("we live");
         assert!(list(pid).expect("threads").contains(&pid));
-        assert!(identity(pid).expect("identity").exe.is_some());
-        assert!(start_time(pid).expect("started") > 0);
+        assert!(executable(pid).is_some());
+        assert_eq!(
+            name(pid).expect("named"),
+            process_stat(pid).expect("stat").comm
+        );
+        let started = user_start_time(pid).expect("no thread of the kernel");
+        assert!(started > Some(0) && started <= now_ticks());
         assert!(exists(pid) && exists(1));
         scheduling(pid, pid).expect("its scheduling");
     }

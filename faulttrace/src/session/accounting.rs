@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use roaring::RoaringBitmap;
 
 use crate::model::Accounting;
+use crate::process::patient_reader::PatientReader;
 use crate::process::threads::{self, Stat};
 
 /// For how long after the end of a process the ends of threads that were still on their way to it are
 /// waited for.
 const STRAGGLERS: Duration = Duration::from_secs(10);
+/// How long a count may take to be read. One that is late is unknown.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,8 +49,9 @@ struct Account {
     exited: u64,
     /// When its last thread, or the thread, was seen to end.
     ended: Option<Instant>,
-    /// When it started, clock ticks after boot: an exit can be lost, and the id be another's.
-    started: Option<u64>,
+    /// When this began, clock ticks after boot: an exit can be lost, and the id be another's who started
+    /// later.
+    began: Option<u64>,
     /// What the kernel says at the end of tracing.
     at_end: Option<Stat>,
     /// It joined those traced, so that its id may have been another's before.
@@ -69,14 +73,17 @@ pub(super) struct Accounts {
 
 impl Accounts {
     /// Begins with a process, before the programs are attached.
-    pub(super) fn open_process(&mut self, pid: u32) {
-        let live = threads::list(pid).ok().map(|tids| {
-            // A thread that ends meanwhile counts nowhere.
-            tids.into_iter()
-                .filter_map(|tid| threads::maj_flt(pid, tid).ok())
-                .sum()
+    pub(super) fn open_process(&mut self, pid: u32, reader: &mut PatientReader) {
+        let counts = reader.ask(pid, PATIENCE, |pid| {
+            let live = threads::list(pid).ok().map(|tids| {
+                // A thread that ends meanwhile counts nowhere.
+                tids.into_iter()
+                    .filter_map(|tid| threads::maj_flt(pid, tid).ok())
+                    .sum()
+            });
+            (threads::process_maj_flt(pid).ok(), live)
         });
-        let total_at_start = threads::process_maj_flt(pid).ok();
+        let (total_at_start, live) = counts.unwrap_or_default();
         self.open(Whom::Process(pid), total_at_start, live);
     }
 
@@ -86,8 +93,9 @@ impl Accounts {
     }
 
     /// Begins with one thread.
-    pub(super) fn open_thread(&mut self, pid: u32, tid: u32) {
-        let count = threads::maj_flt(pid, tid).ok();
+    pub(super) fn open_thread(&mut self, pid: u32, tid: u32, reader: &mut PatientReader) {
+        let count = reader.ask(pid, PATIENCE, move |pid| threads::maj_flt(pid, tid).ok());
+        let count = count.flatten();
         self.open(Whom::Thread { pid, tid }, count, count);
     }
 
@@ -118,7 +126,7 @@ impl Accounts {
             live_at_start,
             exited: 0,
             ended: None,
-            started: whom.stat().map(|stat| stat.start_time),
+            began: threads::now_ticks(),
             at_end: None,
             joined: false,
         };
@@ -173,11 +181,15 @@ impl Accounts {
     }
 
     /// Reads the kernel's counts: to be called right after major faults are no longer seen.
-    pub(super) fn read_ends(&mut self) {
-        for (whom, account) in &mut self.accounts {
-            if account.ended.is_none() {
-                account.at_end = whom.stat();
-            }
+    pub(super) fn read_ends(&mut self, reader: &mut PatientReader) {
+        let open = self.accounts.iter_mut();
+        let (whom, accounts): (Vec<_>, Vec<_>) = open
+            .filter(|(_, account)| account.ended.is_none())
+            .map(|(whom, account)| ((whom.pid(), *whom), account))
+            .unzip();
+        let counts = reader.ask_all(whom, PATIENCE, |_, whom| whom.stat());
+        for (account, count) in accounts.into_iter().zip(counts) {
+            account.at_end = count.flatten();
         }
     }
 
@@ -211,7 +223,7 @@ impl Accounts {
             return account.exited.checked_sub(account.live_at_start?);
         }
         let now = account.at_end.as_ref()?;
-        if Some(now.start_time) != account.started {
+        if account.began.is_none_or(|began| now.start_time > began) {
             return None;
         }
         now.maj_flt.checked_sub(account.total_at_start?)
@@ -292,11 +304,30 @@ mod tests {
             if lost {
                 accounts.tasks_lost();
             }
-            accounts.read_ends();
+            accounts.read_ends(&mut PatientReader::default());
             accounts.close()[0].maj_flt_delta
         };
         assert!(count(false).is_some(), "ours since our birth");
         assert_eq!(count(true), None, "its id may have been another's");
+    }
+
+    #[test]
+    fn one_that_started_later_is_another_with_the_same_id() {
+        let own = std::process::id();
+        let started = threads::start_time(own).expect("we live");
+        let delta_of = |began| {
+            let mut accounts = Accounts::default();
+            let mut reader = PatientReader::default();
+            accounts.open_process(own, &mut reader);
+            accounts.read_ends(&mut reader);
+            if let Some(account) = accounts.accounts.get_mut(&Whom::Process(own)) {
+                account.began = began;
+            }
+            accounts.close()[0].maj_flt_delta
+        };
+        assert!(delta_of(Some(started)).is_some());
+        assert_eq!(delta_of(Some(started - 1)), None);
+        assert_eq!(delta_of(None), None);
     }
 
     #[test]

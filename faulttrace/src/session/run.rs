@@ -36,6 +36,7 @@ use crate::privileges;
 use crate::probe::{Probe, Settings};
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
+use crate::process::patient_reader::PatientReader;
 use crate::process::{LabelOptions, Labels, namespaces};
 use crate::trace::{Error, Saved};
 
@@ -70,7 +71,8 @@ pub enum Saving {
 pub fn run(plan: &Plan) -> Result<Ended, Failure> {
     signals::block().map_err(|error| Failure::Failed(error.into()))?;
     preflight::require(plan).map_err(Failure::NotPossible)?;
-    let mut chosen = Chosen::from_targets(&plan.targets)?;
+    let mut reader = PatientReader::default();
+    let mut chosen = Chosen::from_targets(&plan.targets, &mut reader)?;
     for notice in &chosen.notices {
         log::warn!("{notice}");
     }
@@ -86,7 +88,7 @@ pub fn run(plan: &Plan) -> Result<Ended, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let session = Session::start(plan, &mut chosen, launched)?;
+    let session = Session::start(plan, &mut chosen, launched, reader)?;
     runtime.block_on(session.run(plan))
 }
 
@@ -114,6 +116,7 @@ impl Session {
         plan: &Plan,
         chosen: &mut Chosen,
         mut launched: Option<Launched>,
+        mut reader: PatientReader,
     ) -> Result<Self, Failure> {
         raise_file_limit();
         // First, so that nothing is attached if it cannot be saved.
@@ -128,11 +131,11 @@ impl Session {
         let mut enricher = enricher(plan, clock, symbols, &chosen.processes());
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
-        probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some()))?;
+        probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some(), &mut reader))?;
         let begin_ns = Clock::monotonic_ns();
-        still_there(&awaited)?;
-        chosen.catch_up(&mut probe, &mut enricher, &mut accounts)?;
-        let targets = start_record::targets(plan, chosen);
+        still_there(&awaited, &mut reader)?;
+        chosen.catch_up(&mut probe, &mut enricher, &mut accounts, &mut reader)?;
+        let targets = start_record::targets(plan, chosen, &mut reader);
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         if let Some(command) = &mut launched {
             command.release()?;
@@ -154,6 +157,7 @@ impl Session {
             samples: Samples::start(plan.stall_threads, chosen.processes().into_iter()),
             go: Go::start(&known, entered),
             accounts,
+            reader,
             logger,
             endless: chosen.is_open(),
             awaited: awaited.into(),
@@ -429,12 +433,17 @@ fn enricher(plan: &Plan, clock: Clock, symbols: KernelSymbols, processes: &[u32]
     Enricher::new(clock, labels)
 }
 
-fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
+fn open_accounts(
+    accounts: &mut Accounts,
+    chosen: &Chosen,
+    born_here: bool,
+    reader: &mut PatientReader,
+) {
     for pid in &chosen.pids {
         if born_here {
             accounts.open_born(*pid);
         } else {
-            accounts.open_process(*pid);
+            accounts.open_process(*pid, reader);
         }
     }
     for (pid, tid) in chosen
@@ -442,7 +451,7 @@ fn open_accounts(accounts: &mut Accounts, chosen: &Chosen, born_here: bool) {
         .iter()
         .filter(|(pid, _)| !chosen.pids.contains(pid))
     {
-        accounts.open_thread(*pid, *tid);
+        accounts.open_thread(*pid, *tid, reader);
     }
 }
 

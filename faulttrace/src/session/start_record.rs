@@ -3,19 +3,27 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use super::targets::Chosen;
 use crate::cli::{Plan, Targets};
 use crate::model::{Name, ProcessInfo, Start};
 use crate::privileges;
 use crate::probe::Probe;
+use crate::process::patient_reader::PatientReader;
 use crate::process::threads;
 
 /// Stands among the jobs of the `start` record for the capabilities that tracing goes on with.
 const PRIVILEGES: &str = "privileges_kept";
+/// How long it may take to find out which program a process executes.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who is traced from the start. A command that is held back is still a copy of this program.
-pub(super) fn targets(plan: &Plan, chosen: &Chosen) -> Vec<ProcessInfo> {
+pub(super) fn targets(
+    plan: &Plan,
+    chosen: &Chosen,
+    reader: &mut PatientReader,
+) -> Vec<ProcessInfo> {
     let processes = chosen.processes().into_iter();
     match &plan.targets {
         Targets::Command(command) => {
@@ -29,15 +37,19 @@ pub(super) fn targets(plan: &Plan, chosen: &Chosen) -> Vec<ProcessInfo> {
                 })
                 .collect()
         }
-        _ => processes.map(identity).collect(),
+        _ => {
+            let asked = processes.clone().map(|pid| (pid, ()));
+            let paths = reader.ask_all(asked, PATIENCE, |pid, ()| threads::executable(pid));
+            processes
+                .zip(paths)
+                .map(|(pid, path)| ProcessInfo {
+                    pid,
+                    name: threads::name(pid).unwrap_or_default(),
+                    exe: path.flatten(),
+                })
+                .collect()
+        }
     }
-}
-
-fn identity(pid: u32) -> ProcessInfo {
-    threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
-        pid,
-        ..ProcessInfo::default()
-    })
 }
 
 /// The record, of a trace that began at this Unix time.

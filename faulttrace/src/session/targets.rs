@@ -1,15 +1,20 @@
 //! From what the user named to what the programs filter by.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use crate::cli::{CommPattern, Targets};
 use crate::ingest::Enricher;
 use crate::probe::{self, CommTables, Filter, Probe};
 use crate::process::life::Life;
+use crate::process::patient_reader::PatientReader;
 use crate::process::{namespaces, threads};
 
 use super::accounting::Accounts;
 use super::failure::Failure;
+
+/// How long it may take to find out whether a process can be traced, and when it started.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Something whose end the session waits for.
 #[derive(Debug, Clone)]
@@ -66,24 +71,27 @@ pub(super) struct Chosen {
 
 impl Chosen {
     /// Resolves and checks every id. A launched command is added later.
-    pub(super) fn from_targets(targets: &Targets) -> Result<Self, Failure> {
+    pub(super) fn from_targets(
+        targets: &Targets,
+        reader: &mut PatientReader,
+    ) -> Result<Self, Failure> {
         let mut chosen = Self::default();
         match targets {
             Targets::All => chosen.all = true,
             Targets::Command(_) => {}
             Targets::Some { pids, tids, comm } => {
                 for pid in pids {
-                    chosen.add_process(*pid)?;
+                    chosen.add_process(*pid, reader)?;
                 }
                 for tid in tids {
                     let pid = threads::process_of(*tid).map_err(|error| Failure::target(&error))?;
                     chosen.named.push(Awaited::thread(pid, *tid));
-                    threads::check_traceable(pid).map_err(|error| Failure::target(&error))?;
+                    check_traceable(pid, reader)?;
                     chosen.tids.push((pid, *tid));
                 }
                 if let Some(pattern) = comm {
                     chosen.comm = Some(pattern.clone());
-                    chosen.matched = chosen.having_the_name();
+                    chosen.matched = chosen.having_the_name(reader);
                     let matched = chosen.matched.iter().map(|(pid, _)| *pid);
                     chosen.pids.extend(matched);
                 }
@@ -94,25 +102,36 @@ impl Chosen {
         Ok(chosen)
     }
 
-    fn add_process(&mut self, pid: u32) -> Result<(), Failure> {
+    fn add_process(&mut self, pid: u32, reader: &mut PatientReader) -> Result<(), Failure> {
         let resolved = namespaces::resolve_pid(pid).map_err(|error| Failure::target(&error))?;
         self.named.push(Awaited::process(resolved.pid));
-        threads::check_traceable(resolved.pid).map_err(|error| Failure::target(&error))?;
+        check_traceable(resolved.pid, reader)?;
         self.notices.extend(resolved.notice);
         self.pids.push(resolved.pid);
         Ok(())
     }
 
-    /// Processes of the wanted name as of now, but for those named by their ids.
-    fn having_the_name(&self) -> Vec<(u32, Option<u64>)> {
+    /// Processes of the wanted name as of now, but for those named by their ids, and for those that hang as
+    /// they execute another program: they are traced when they have its name, if that is wanted.
+    fn having_the_name(&self, reader: &mut PatientReader) -> Vec<(u32, Option<u64>)> {
         let Some(pattern) = &self.comm else {
             return Vec::new();
         };
         let mut pids = threads::processes_named(|name| pattern.matches(name));
         let named: HashSet<u32> = self.named.iter().map(|named| named.pid).collect();
         pids.retain(|pid| !named.contains(pid));
-        let started = |pid: &u32| threads::start_time(*pid).ok();
-        pids.iter().map(|pid| (*pid, started(pid))).collect()
+        let asked = pids.iter().map(|pid| (*pid, ()));
+        let started = reader.ask_all(asked, PATIENCE, |pid, ()| threads::user_start_time(pid));
+        let late = started.iter().filter(|started| started.is_none()).count();
+        if late > 0 {
+            log::warn!(
+                "{late} processes of this name cannot be looked at, and are left out until they execute a program: reading /proc/PID/stat hangs"
+            );
+        }
+        let known = pids.into_iter().zip(started);
+        known
+            .filter_map(|(pid, started)| Some((pid, started?.ok()?)))
+            .collect()
     }
 
     /// Once the programs are attached, which from then on see who takes the wanted name and who ends: makes
@@ -122,13 +141,17 @@ impl Chosen {
         probe: &mut Probe,
         enricher: &mut Enricher,
         accounts: &mut Accounts,
+        reader: &mut PatientReader,
     ) -> Result<(), probe::Error> {
         if self.comm.is_none() {
             return Ok(());
         }
-        let now = self.having_the_name();
-        let started = |pid| threads::start_time(pid).ok();
-        let missed = Missed::between(&self.matched, &now, started);
+        let now = self.having_the_name(reader);
+        let before = self.matched.iter().map(|(pid, _)| *pid);
+        let asked = before.clone().map(|pid| (pid, ()));
+        let started = reader.ask_all(asked, PATIENCE, |pid, ()| threads::start_time(pid).ok());
+        let started: HashMap<u32, _> = before.zip(started).collect();
+        let missed = Missed::between(&self.matched, &now, |pid| (*started.get(&pid)?)?);
         log::info!("while attaching: {missed:?}");
         for pid in &missed.gone {
             accounts.forget(*pid);
@@ -137,10 +160,11 @@ impl Chosen {
         let gone: HashSet<u32> = missed.gone.into_iter().collect();
         self.pids.retain(|pid| !gone.contains(pid));
         for (pid, at) in missed.came {
-            accounts.open_process(pid);
+            accounts.open_process(pid, reader);
             probe.add_processes(&[pid])?;
             // Whoever ended before that was seen by no program; from there on, the programs take it out.
-            if started(pid) == at {
+            let started = reader.ask(pid, PATIENCE, |pid| threads::start_time(pid).ok());
+            if started.flatten() == at {
                 enricher.labels().watch(pid);
                 self.pids.push(pid);
             } else {
@@ -235,13 +259,19 @@ impl Missed {
     }
 }
 
+fn check_traceable(pid: u32, reader: &mut PatientReader) -> Result<(), Failure> {
+    let checked = reader.ask(pid, PATIENCE, threads::check_traceable);
+    let checked = checked.unwrap_or(Err(threads::Error::Hangs(pid)));
+    checked.map_err(|error| Failure::target(&error))
+}
+
 /// A target that ended while the programs were being attached would never be seen to end, and
 /// another process may have its id by now.
-pub(super) fn still_there(awaited: &[Awaited]) -> Result<(), Failure> {
+pub(super) fn still_there(awaited: &[Awaited], reader: &mut PatientReader) -> Result<(), Failure> {
     match awaited.iter().find(|awaited| awaited.is_gone()) {
         None => Ok(()),
         Some(gone) => {
-            threads::check_traceable(gone.pid).map_err(|error| Failure::target(&error))?;
+            check_traceable(gone.pid, reader)?;
             let id = gone.tid.unwrap_or(gone.pid);
             Err(Failure::target(&threads::Error::NotFound(id)))
         }

@@ -42,6 +42,7 @@ use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo, Record};
 use crate::privileges;
 use crate::probe::{self, Counters, KernelFunctions, Probe, RawStack, RunningKernel};
 use crate::process::kernel::{self, KernelSymbols};
+use crate::process::patient_reader::PatientReader;
 use crate::process::threads;
 
 /// How long the ring may rest before it is looked at.
@@ -54,6 +55,8 @@ const LOOK_SHARE: u32 = 10;
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// How long at least between two searches for stacks that are not needed any more.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+/// How long it may take to find out which program a process executes: the ring is not drained meanwhile.
+const PATH_PATIENCE: Duration = Duration::from_millis(250);
 /// The same after several that found none.
 const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(600);
 /// Records handed over at once.
@@ -117,6 +120,7 @@ pub(super) struct Tracer {
     pub(super) samples: Samples,
     pub(super) go: Go,
     pub(super) accounts: Accounts,
+    pub(super) reader: PatientReader,
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whose end ends the session; empty for `--all` and `--comm`.
     pub(super) awaited: AwaitedEnds,
@@ -317,12 +321,16 @@ impl Tracer {
             return;
         }
         self.go.ask(pid);
-        // It may have ended since; then the name that the kernel told must do.
-        let info = threads::identity(pid).unwrap_or_else(|_| ProcessInfo {
+        let exe = self.reader.ask(pid, PATH_PATIENCE, threads::executable);
+        if exe.is_none() {
+            self.enricher.labels().count("program_paths_late", 1);
+        }
+        let info = ProcessInfo {
             pid,
-            name: name_of(comm),
-            exe: None,
-        });
+            // It may have ended since; then the name that the kernel told must do.
+            name: threads::name(pid).unwrap_or_else(|_| name_of(comm)),
+            exe: exe.flatten(),
+        };
         progress.batch.push(Record::Process(Arc::new(info)));
     }
 

@@ -28,7 +28,7 @@ impl Tracer {
         self.bounds.counts_ending = true;
         self.probe.detach_majors()?;
         self.bounds.majors_over_ns = Some(Clock::monotonic_ns());
-        self.accounts.read_ends();
+        self.accounts.read_ends(&mut self.reader);
         self.probe.detach();
         drop(alone);
         while self.drain(&mut progress)? > 0 {

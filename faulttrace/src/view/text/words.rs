@@ -259,7 +259,7 @@ pub(crate) fn reason(reason: &str) -> Option<&'static str> {
 }
 
 /// Reasons of losses, and what they mean.
-const REASONS: [(&str, &str); 52] = [
+const REASONS: [(&str, &str); 53] = [
     (
         "ring_full",
         "faults for which the ring buffer was full (--ring-size)",
@@ -386,6 +386,7 @@ const REASONS: [(&str, &str); 52] = [
         "programs_not_looked_at",
         "processes of which it is not known whether they run a Go program",
     ),
+    ("program_paths_late", "programs whose path is unknown"),
     (
         "go_programs_not_followed",
         "Go programs without goroutines and Ps, though the layout of their version is known",
