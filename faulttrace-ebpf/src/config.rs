@@ -36,10 +36,10 @@ globals! {
     COMM_STAR: u32 = 0;
     /// Bit n: the pattern has n atoms.
     COMM_ACCEPT: u32 = 0;
-    /// Shorter faults are counted, not sent.
+    /// Shorter major faults are counted, not sent.
     MIN_DURATION_NS: u64 = 0;
-    /// Minor faults are counted, not sent.
-    MAJOR_ONLY: u32 = 0;
+    /// Shorter minor faults likewise.
+    MIN_MINOR_NS: u64 = 0;
     /// User addresses are below.
     TASK_SIZE: u64 = 0;
     /// Bytes in the ring above which its reader is woken at once.

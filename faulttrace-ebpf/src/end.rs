@@ -76,7 +76,12 @@ pub fn back_unseen(entry: &mut Inflight, now: u64) {
 #[inline(always)]
 pub fn passes(duration_ns: u64, flags: u32) -> bool {
     let major = flags & flag::MAJOR != 0;
-    if duration_ns >= config::MIN_DURATION_NS.load() && (major || config::MAJOR_ONLY.load() == 0) {
+    let least_ns = if major {
+        config::MIN_DURATION_NS.load()
+    } else {
+        config::MIN_MINOR_NS.load()
+    };
+    if duration_ns >= least_ns {
         return true;
     }
     maps::count(counter::FAULTS_FILTERED);

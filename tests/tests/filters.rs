@@ -75,3 +75,26 @@ fn major_only_holds_back_the_minors() {
     trace.check_nothing_lost();
     work.exit();
 }
+
+#[test]
+fn major_only_tells_the_end_of_a_minor_that_was_shown_as_stuck() {
+    let _bench = start();
+    let mut work = Work::start(["userfaultfd", "--pages=2", "--delay-ms=400"]);
+    let options = ["--major-only", "--stuck-after=50ms"];
+    let tracer = Tracer::of_with(work.pid(), &options);
+    let done = work.run();
+    let trace = tracer.stop();
+    let stuck = trace.stuck(work.pid());
+    assert!(stuck.len() >= 2, "each was shown: {stuck:?}");
+    let faults = trace.faults(work.pid());
+    assert_eq!(faults.len(), 2, "the ends of those");
+    let touched_ns: u64 = done.threads.iter().map(|thread| thread.touch_ns).sum();
+    let told_ns: u64 = faults.iter().map(|fault| fault.duration_ns).sum();
+    assert!(
+        told_ns <= touched_ns && told_ns >= touched_ns / 10 * 9,
+        "{told_ns} ns of {touched_ns} ns"
+    );
+    let left = trace.summary(work.pid()).still_stuck.len();
+    assert_eq!(left, 0, "nobody is stuck any more");
+    work.exit();
+}

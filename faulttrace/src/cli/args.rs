@@ -93,7 +93,8 @@ pub(super) struct TraceArgs {
     /// Leave out faults shorter than this (250us, 10ms, 2s); they are counted
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "What to show")]
     pub(super) min_duration: Option<Duration>,
-    /// Leave out minor faults, even those that blocked; they are counted
+    /// Leave out minor faults, even those that blocked, unless for so long that they were shown as stuck; they are
+    /// counted
     #[arg(long, help_heading = "What to show")]
     pub(super) major_only: bool,
     /// Show a thread as stuck when its fault lasts this long, and again at growing intervals

@@ -1,6 +1,7 @@
 //! The programs' configuration: one value for each global of `faulttrace-ebpf`'s config.rs.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use aya::EbpfLoader;
 use faulttrace_ebpf::{filter, removal};
@@ -154,7 +155,7 @@ fn folio_offsets(types: &FolioTypes) -> [(&'static str, u64); 7] {
 }
 
 /// Settings and facts that are numbers or yes and no.
-fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 19] {
+fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 18] {
     let filter = &settings.filter;
     let comm = filter.comm.as_ref();
     [
@@ -183,10 +184,13 @@ fn numbers(settings: &Settings, types: &KernelTypes) -> [(&'static str, u32); 19
             u32::from(types.has_tracepoint(READ_AHEAD)),
         ),
         ("EVICTIONS", u32::from(settings.evictions)),
-        ("MAJOR_ONLY", u32::from(settings.major_only)),
         ("SOFTIRQS_APART", u32::from(softirqs_apart())),
         ("SWITCH_HAS_STATE", u32::from(types.switch_has_state)),
     ]
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Globals {
@@ -207,11 +211,11 @@ impl Globals {
             .leaving
             .map(|name| functions.range_of(name).map_or([0, 0], words));
         let comm = settings.filter.comm.as_ref();
-        let min_duration_ns = u64::try_from(settings.min_duration.as_nanos()).unwrap_or(u64::MAX);
         let block = types.block.ok().filter(|_| settings.io);
         Ok(Self {
             words: [
-                ("MIN_DURATION_NS", min_duration_ns),
+                ("MIN_DURATION_NS", nanoseconds(settings.min_duration)),
+                ("MIN_MINOR_NS", nanoseconds(settings.min_minor_duration)),
                 ("TASK_SIZE", USER_ADDRESSES_BELOW),
                 ("PAGES_KEPT", u64::from(cache::PAGES_KEPT)),
                 ("WAKE_BYTES", u64::from(settings.ring_bytes / 4)),

@@ -200,10 +200,10 @@ pub struct Forced {
 pub struct Settings {
     /// Whose faults count.
     pub filter: Filter,
-    /// Shorter faults are counted, not sent.
+    /// Shorter major faults are counted, not sent.
     pub min_duration: Duration,
-    /// Minor faults are counted, not sent.
-    pub major_only: bool,
+    /// Shorter minor faults likewise.
+    pub min_minor_duration: Duration,
     /// Size of the ring, bytes: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// How many different stacks are kept.

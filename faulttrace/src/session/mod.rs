@@ -15,6 +15,7 @@ mod recorder;
 mod run;
 mod sampler;
 mod screen;
+mod settings;
 mod signals;
 mod start_record;
 mod stuck;

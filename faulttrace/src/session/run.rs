@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::recorder::Recorder;
 use super::screen::Screen;
+use super::settings::{settings, stuck_after};
 use super::signals::{self, Arrived, Signals};
 use super::start_record;
 use super::stuck::StuckThreads;
@@ -33,7 +34,7 @@ use crate::memory;
 use crate::model::{Record, Start};
 use crate::preflight;
 use crate::privileges;
-use crate::probe::{Probe, Settings};
+use crate::probe::Probe;
 use crate::process::kernel::KernelSymbols;
 use crate::process::launch::{self, Launched};
 use crate::process::patient_reader::PatientReader;
@@ -153,7 +154,7 @@ impl Session {
             bounds: Bounds::since(begin_ns),
             probe,
             enricher,
-            stuck: StuckThreads::new(plan.stuck_after.max(plan.min_duration.unwrap_or_default())),
+            stuck: StuckThreads::new(stuck_after(plan)),
             samples: Samples::start(plan.stall_threads, chosen.processes().into_iter()),
             go: Go::start(&known, entered),
             accounts,
@@ -383,22 +384,6 @@ async fn interrupted(signals: &mut Signals) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-fn settings(plan: &Plan, chosen: &Chosen) -> Settings {
-    Settings {
-        filter: chosen.filter(plan.follow),
-        min_duration: plan.min_duration.unwrap_or_default(),
-        major_only: plan.major_only,
-        ring_bytes: plan.ring_bytes,
-        max_stacks: plan.max_stacks,
-        pid_namespace: namespaces::own_if_not_initial().unwrap_or(0),
-        light: plan.light,
-        evictions: plan.evictions,
-        io: plan.io,
-        forced: plan.forced,
-        verbose: plan.verbose,
-    }
 }
 
 /// Programs and libraries of the targets are kept open. After the command was launched, which is to

@@ -323,6 +323,7 @@ pub struct Summary {
     pub maj_flt_remainder: Option<i64>,
     pub blocked_ns: u64,
     pub go: Option<GoSummary>,
+    pub still_stuck: Vec<serde_json::Value>,
     pub lost: BTreeMap<String, u64>,
     #[serde(default)]
     pub events_emitted: Option<u64>,
