@@ -132,7 +132,7 @@ impl Session {
         let mut enricher = enricher(plan, clock, symbols, &chosen.processes());
         let awaited = chosen.awaited();
         let mut accounts = Accounts::default();
-        probe.attach(|| open_accounts(&mut accounts, chosen, launched.is_some(), &mut reader))?;
+        probe.attach(|| chosen.open(&mut accounts, launched.is_some(), &mut reader))?;
         let begin_ns = Clock::monotonic_ns();
         still_there(&awaited, &mut reader)?;
         chosen.catch_up(&mut probe, &mut enricher, &mut accounts, &mut reader)?;
@@ -416,28 +416,6 @@ fn enricher(plan: &Plan, clock: Clock, symbols: KernelSymbols, processes: &[u32]
         labels.watch(*pid);
     }
     Enricher::new(clock, labels)
-}
-
-fn open_accounts(
-    accounts: &mut Accounts,
-    chosen: &Chosen,
-    born_here: bool,
-    reader: &mut PatientReader,
-) {
-    for pid in &chosen.pids {
-        if born_here {
-            accounts.open_born(*pid);
-        } else {
-            accounts.open_process(*pid, reader);
-        }
-    }
-    for (pid, tid) in chosen
-        .tids
-        .iter()
-        .filter(|(pid, _)| !chosen.pids.contains(pid))
-    {
-        accounts.open_thread(*pid, *tid, reader);
-    }
 }
 
 #[cfg(test)]

@@ -134,6 +134,21 @@ impl Chosen {
             .collect()
     }
 
+    /// Begins to count, before the programs are attached; what was launched has done nothing yet.
+    pub(super) fn open(&self, accounts: &mut Accounts, launched: bool, reader: &mut PatientReader) {
+        for pid in &self.pids {
+            if launched {
+                accounts.open_born(*pid);
+            } else {
+                accounts.open_process(*pid, reader);
+            }
+        }
+        let is_alone = |(pid, _): &&(u32, u32)| !self.pids.contains(pid);
+        for (pid, tid) in self.tids.iter().filter(is_alone) {
+            accounts.open_thread(*pid, *tid, reader);
+        }
+    }
+
     /// Once the programs are attached, which from then on see who takes the wanted name and who ends: makes
     /// up for what they missed since the processes of that name were looked for.
     pub(super) fn catch_up(
