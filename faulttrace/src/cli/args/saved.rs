@@ -38,15 +38,8 @@ pub(in crate::cli) struct AdviseArgs {
     /// Pieces of advice
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) top: u32,
-    /// text (for people) or json (one JSON object; docs/report-json.md)
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(in crate::cli) format: Format,
-    /// As --format json
-    #[arg(long, conflicts_with = "format")]
-    pub(in crate::cli) json: bool,
-    /// When to use colour; NO_COLOR turns `auto` off
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub(in crate::cli) color: Color,
+    #[command(flatten)]
+    pub(in crate::cli) shown: ShownArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
 }
@@ -110,12 +103,9 @@ pub(in crate::cli) struct ExportArgs {
     pub(in crate::cli) select: SelectArgs,
 }
 
-/// How tables are printed.
+/// How an analysis is shown.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct TableArgs {
-    /// Rows of each table
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(in crate::cli) top: u32,
+pub(in crate::cli) struct ShownArgs {
     /// text (for people) or json (one JSON object; docs/report-json.md)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
@@ -125,6 +115,16 @@ pub(in crate::cli) struct TableArgs {
     /// When to use colour; NO_COLOR turns `auto` off
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(in crate::cli) color: Color,
+}
+
+/// How tables are printed.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct TableArgs {
+    /// Rows of each table
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(in crate::cli) top: u32,
+    #[command(flatten)]
+    pub(in crate::cli) shown: ShownArgs,
 }
 
 /// Which records of a trace are wanted.

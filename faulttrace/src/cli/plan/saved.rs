@@ -118,8 +118,8 @@ impl From<TableArgs> for Tables {
     fn from(args: TableArgs) -> Self {
         Tables {
             top: usize::try_from(args.top).unwrap_or(usize::MAX),
-            format: format(args.format, args.json),
-            color: heed_no_color(args.color),
+            format: format(args.shown.format, args.shown.json),
+            color: heed_no_color(args.shown.color),
         }
     }
 }
@@ -139,9 +139,7 @@ impl From<AdviseArgs> for ReportPlan {
     fn from(args: AdviseArgs) -> Self {
         let tables = TableArgs {
             top: args.top,
-            format: args.format,
-            json: args.json,
-            color: args.color,
+            shown: args.shown,
         };
         ReportPlan {
             file: args.analysed.trace,
