@@ -1,5 +1,6 @@
 //! Reads what the kernel counts of processes and of the machine: plain files of /proc and of the
-//! cgroup file system, none of which waits for a target's `mmap_lock`.
+//! cgroup file system, none of which waits for a target's `mmap_lock`. What waits while a process executes another
+//! program is read with patience.
 //!
 //! Called by the session's sampler alone, a few times a second. What cannot be read is `None`.
 
@@ -8,6 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::patient_reader::PatientReader;
 use super::threads::{self, Stat};
 use super::{cgroups, read};
 use crate::model::{Pressure, PressureOf, ProcessCounters, SystemCounters, Waits};
@@ -16,6 +18,9 @@ use crate::model::{Pressure, PressureOf, ProcessCounters, SystemCounters, Waits}
 const MAX_THREADS: u32 = 128;
 /// How long a process is taken to stay in its cgroup.
 const CGROUP_FOR: Duration = Duration::from_secs(10);
+
+/// How long what is read of one may take.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What is remembered of a process.
 #[derive(Debug)]
@@ -27,8 +32,8 @@ struct Known {
 }
 
 /// Reads counters, and remembers where they are.
-#[derive(Debug)]
 pub struct CounterReader {
+    reader: PatientReader,
     tick_ns: Option<u64>,
     /// Where cgroups of version 2 are mounted.
     cgroups: Option<PathBuf>,
@@ -48,6 +53,7 @@ impl CounterReader {
     /// That has read nothing yet.
     pub fn new() -> Self {
         CounterReader {
+            reader: PatientReader::default(),
             tick_ns: tick_ns(),
             cgroups: cgroups::mount(),
             known: HashMap::new(),
@@ -66,9 +72,10 @@ impl CounterReader {
         }
     }
 
-    /// Of a process: nothing if it has ended, or if its id is another's by now.
+    /// Of a process: nothing if it has ended, if its id is another's by now, or if reading it hangs.
     pub fn process(&mut self, pid: u32) -> (ProcessCounters, Option<Pressure>) {
-        let Ok(stat) = threads::process_stat(pid) else {
+        let found = self.reader.ask(pid, PATIENCE, look);
+        let Some((stat, states)) = found.flatten() else {
             return Default::default();
         };
         let cgroups = self.cgroups.as_deref();
@@ -87,7 +94,7 @@ impl CounterReader {
         let of_cgroup = known.cgroup.as_deref().and_then(cgroup_pressure);
         let of_machine = || *self.round.pressure.get_or_init(machine_pressure);
         let pressure = of_cgroup.or_else(of_machine);
-        (self.counters(pid, &stat), pressure)
+        (self.counters(&stat, states), pressure)
     }
 
     /// Forgets all processes but these.
@@ -95,8 +102,7 @@ impl CounterReader {
         self.known.retain(|pid, _| wanted(*pid));
     }
 
-    fn counters(&self, pid: u32, stat: &Stat) -> ProcessCounters {
-        let states = (stat.threads <= MAX_THREADS).then(|| states(pid)).flatten();
+    fn counters(&self, stat: &Stat, states: Option<(u32, u32)>) -> ProcessCounters {
         // Without delay accounting the kernel writes 0.
         let blkio_ticks = stat
             .blkio_ticks
@@ -137,6 +143,13 @@ fn tick_ns() -> Option<u64> {
 /// Sysctl of Linux 5.14; before that, what is counted can be told from a 0 by nobody.
 fn has_delay_accounting() -> bool {
     read(Path::new("/proc/sys/kernel/task_delayacct")).is_some_and(|text| text.starts_with(b"1"))
+}
+
+/// What `stat` says of a process, and the states of its threads, unless there are too many.
+fn look(pid: u32) -> Option<(Stat, Option<(u32, u32)>)> {
+    let stat = threads::process_stat(pid).ok()?;
+    let states = (stat.threads <= MAX_THREADS).then(|| states(pid)).flatten();
+    Some((stat, states))
 }
 
 /// How many threads are in the states R and D; `None` if one could not be looked at.
