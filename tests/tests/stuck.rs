@@ -3,10 +3,11 @@
 use std::fs;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use faulttrace_tests::harness::disk::{create, evict};
 use faulttrace_tests::harness::process::until;
-use faulttrace_tests::harness::record::{Record, Stuck};
+use faulttrace_tests::harness::record::{Record, Sample, Stuck};
 use faulttrace_tests::harness::slow::SlowFs;
 use faulttrace_tests::harness::tracer::Tracer;
 use faulttrace_tests::harness::work::Work;
@@ -96,16 +97,49 @@ fn a_process_that_hangs_as_it_executes_a_program_does_not_hold_up_the_start() {
     let bench = start();
     let slow = SlowFs::with_delay(&bench, 0);
     let mut work = Work::start(["replaced".as_ref(), slow.file().as_os_str()]);
-    // Its file is closed before the new program begins, and that asks the file system.
+    hang_in_execve(&mut work, &slow);
+    let trace = Tracer::start(["--all"]).stop();
+    slow.resume();
+    assert_eq!(trace.lost_for("stuck_before_not_looked_for"), 1);
+}
+
+#[test]
+fn a_process_that_hangs_as_it_executes_a_program_does_not_hold_up_what_is_told_of_others() {
+    let bench = start();
+    let slow = SlowFs::with_delay(&bench, 0);
+    let mut hangs = Work::start(["replaced".as_ref(), slow.file().as_os_str()]);
+    let file = bench.path().join("data");
+    create(&file, 1024);
+    evict(&file);
+    let path = file.to_str().expect("our own path");
+    let mut other = Work::start(["touch", path, "--touches=200", "--threads=2"]);
+    let pids = format!("{},{}", hangs.pid(), other.pid());
+    let mut tracer = Tracer::start(["--pid", &pids]);
+    hang_in_execve(&mut hangs, &slow);
+    let done = other.run();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let done_ns = since_1970.expect("after 1970").as_nanos();
+    let of_other = other.pid();
+    tracer.wait_for("its counters", Duration::from_secs(10), |record| {
+        let is_later = |one: &Sample| u128::from(one.time_ns) > done_ns && one.user_ns.is_some();
+        matches!(record, Record::Sample(one) if one.pid == of_other && is_later(one)).then_some(())
+    });
+    let trace = tracer.stop();
+    slow.resume();
+    let told = trace.summary(other.pid());
+    assert_eq!(told.maj_flt_delta, Some(done.stat_majors));
+    assert_eq!(told.maj_flt_remainder, Some(0));
+    other.exit();
+}
+
+/// Lets it begin to execute a program: its file is closed before that begins, which asks the file system.
+fn hang_in_execve(work: &mut Work, slow: &SlowFs) {
     slow.suspend();
     work.go();
     let stack = format!("/proc/{}/stack", work.pid());
     until("its stack cannot be read any more", SOON, || {
         !can_be_read(&stack)
     });
-    let trace = Tracer::start(["--all"]).stop();
-    slow.resume();
-    assert_eq!(trace.lost_for("stuck_before_not_looked_for"), 1);
 }
 
 /// Whether reading a file comes to an end.
