@@ -135,9 +135,7 @@ impl Default for CounterReader {
 
 /// Length of a clock tick as /proc counts them, ns.
 fn tick_ns() -> Option<u64> {
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
-    let per_second = u64::try_from(per_second.ok().flatten()?).ok()?;
-    1_000_000_000_u64.checked_div(per_second)
+    1_000_000_000_u64.checked_div(threads::ticks_per_second()?)
 }
 
 /// Sysctl of Linux 5.14; before that, what is counted can be told from a 0 by nobody.

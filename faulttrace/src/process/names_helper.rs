@@ -2,9 +2,10 @@
 //!
 //! The process greets when it is there. Then one question at a time: a message with a number for the file,
 //! what is asked and an offset, with the file's descriptor when it is asked about for the first time; the
-//! answer is JSON. A process that keeps many files is replaced by another. If the process dies or does not answer, another process is started, and the file that was
-//! asked about is read without its debug information from then on, or not at all if that was no better. If no
-//! process can be started, no file is to blame, and it is tried again a while later.
+//! answer is JSON. A process that keeps many files is replaced by another. If the process dies or does not
+//! answer, another process is started, and the file that was asked about is read without its debug information
+//! from then on, or not at all if that was no better. If no process can be started, no file is to blame, and it
+//! is tried again a while later.
 
 mod process;
 mod serve;

@@ -210,7 +210,10 @@ pub fn maj_flt(pid: u32, tid: u32) -> Result<u64, Error> {
 /// When a living process started, in clock ticks after boot; tells it from a later one of the
 /// same id. A zombie is not living.
 pub fn start_time(pid: u32) -> Result<u64, Error> {
-    let stat = process_stat(pid)?;
+    start_time_of(pid, &process_stat(pid)?)
+}
+
+fn start_time_of(pid: u32, stat: &Stat) -> Result<u64, Error> {
     // The first thread may have ended before the others.
     if stat.state == b'Z' && list(pid).is_ok_and(|tids| tids.len() <= 1) {
         return Err(Error::Zombie {
@@ -225,15 +228,19 @@ pub fn start_time(pid: u32) -> Result<u64, Error> {
 pub fn user_start_time(pid: u32) -> Result<Option<u64>, Error> {
     let stat = process_stat(pid)?;
     not_of_the_kernel(pid, &stat)?;
-    Ok(start_time(pid).ok())
+    Ok(start_time_of(pid, &stat).ok())
 }
 
 /// Now, in clock ticks after boot like the time at which a process started.
 pub fn now_ticks() -> Option<u64> {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
-    let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
     let nanoseconds = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
-    u64::try_from(nanoseconds * i128::from(per_second) / 1_000_000_000).ok()
+    u64::try_from(nanoseconds * i128::from(ticks_per_second()?) / 1_000_000_000).ok()
+}
+
+/// How many clock ticks /proc counts in a second.
+pub(super) fn ticks_per_second() -> Option<u64> {
+    u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()
 }
 
 /// The process that a thread belongs to.
@@ -301,7 +308,7 @@ pub fn check_traceable(pid: u32) -> Result<(), Error> {
         });
     }
     not_of_the_kernel(pid, &stat)?;
-    start_time(pid).map(|_| ())
+    start_time_of(pid, &stat).map(|_| ())
 }
 
 fn not_of_the_kernel(pid: u32, stat: &Stat) -> Result<(), Error> {

@@ -55,10 +55,10 @@ const LOOK_SHARE: u32 = 10;
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// How long at least between two searches for stacks that are not needed any more.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
-/// How long it may take to find out which program a process executes: the ring is not drained meanwhile.
-const PATH_PATIENCE: Duration = Duration::from_millis(250);
 /// The same after several that found none.
 const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(600);
+/// How long it may take to find out which program a process executes: the ring is not drained meanwhile.
+const PATH_PATIENCE: Duration = Duration::from_millis(250);
 /// Records handed over at once.
 const BATCH: usize = 1024;
 /// How many batches can be in the ring: the largest, 1 GiB, holds more than these.

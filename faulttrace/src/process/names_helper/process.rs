@@ -42,12 +42,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start() -> io::Result<Self> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+        let (ours, theirs) = sockets()?;
         reap(&mut killed());
         let _starting = Starting::begin();
         let child = Command::new("/proc/self/exe")
@@ -158,6 +153,16 @@ fn reap(killed: &mut Vec<Pid>) {
     });
 }
 
+/// The two ends of what questions and answers go through.
+pub(super) fn sockets() -> nix::Result<(OwnedFd, OwnedFd)> {
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+}
+
 pub(super) fn question(number: u32, about: About, offset: u64) -> [u8; QUESTION_BYTES] {
     let mut bytes = [0; QUESTION_BYTES];
     bytes[..4].copy_from_slice(&number.to_ne_bytes());
@@ -181,13 +186,7 @@ mod tests {
 
     /// With the other end of its socket.
     fn silent() -> (Process, OwnedFd) {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .expect("sockets");
+        let (ours, theirs) = sockets().expect("sockets");
         let process = Process {
             child: endless(),
             socket: ours,

@@ -145,12 +145,10 @@ fn encode(found: Option<Vec<ElfFrame>>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::{
-        AddressFamily, ControlMessage, SockFlag, SockType, sendmsg, socketpair,
-    };
+    use nix::sys::socket::{ControlMessage, sendmsg};
     use std::io::IoSlice;
 
-    use super::super::process::question;
+    use super::super::process::{question, sockets};
     use super::*;
 
     fn frame(length: usize) -> ElfFrame {
@@ -178,13 +176,7 @@ mod tests {
 
     #[test]
     fn questions_arrive_with_their_file() {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .expect("sockets");
+        let (ours, theirs) = sockets().expect("sockets");
         let file = File::open("/proc/self/exe").expect("our own program");
         let descriptor = [file.as_raw_fd()];
         let with_file = [ControlMessage::ScmRights(&descriptor)];
