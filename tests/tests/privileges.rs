@@ -17,10 +17,11 @@ use faulttrace_tests::harness::{Bench, SOON, start};
 use nix::sys::signal::Signal;
 
 /// The threads, and the helper, that every tracer has which saves and has seen a stack.
-const THREADS: [&str; 7] = [
+const THREADS: [&str; 8] = [
     "faulttrace",
     "tracer",
     "sampler",
+    "public reader",
     "symbols",
     "recorder",
     "output",

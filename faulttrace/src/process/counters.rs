@@ -53,7 +53,7 @@ impl CounterReader {
     /// That has read nothing yet.
     pub fn new() -> Self {
         CounterReader {
-            reader: PatientReader::default(),
+            reader: PatientReader::without_privileges(),
             tick_ns: tick_ns(),
             cgroups: cgroups::mount(),
             known: HashMap::new(),

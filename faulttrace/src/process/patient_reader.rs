@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::thread::CapabilitySet;
+
 use crate::privileges;
 
 /// How many threads may hang. Beyond that nothing is read.
@@ -19,8 +21,11 @@ const SHARE: u32 = 10;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The reader.
-#[derive(Default)]
 pub struct PatientReader {
+    /// Of its threads.
+    name: &'static str,
+    /// What they keep of the rights of who asks.
+    keeps: CapabilitySet,
     worker: Option<Worker>,
     /// Processes of which a read hangs, each with the thread that hangs.
     hanging: Vec<(u32, JoinHandle<()>)>,
@@ -34,7 +39,29 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
+impl Default for PatientReader {
+    /// That may read what takes the right to read memory.
+    fn default() -> Self {
+        Self::with("reader", privileges::MEMORY)
+    }
+}
+
 impl PatientReader {
+    /// That reads what everybody may read.
+    pub fn without_privileges() -> Self {
+        Self::with("public reader", CapabilitySet::empty())
+    }
+
+    fn with(name: &'static str, keeps: CapabilitySet) -> Self {
+        PatientReader {
+            name,
+            keeps,
+            worker: None,
+            hanging: Vec::new(),
+            short_until: None,
+        }
+    }
+
     /// What `read` finds out about a process; `None` if it does not in time.
     pub fn ask<T: Send + 'static>(
         &mut self,
@@ -88,9 +115,12 @@ impl PatientReader {
         if self.hanging.len() >= MOST {
             return None;
         }
-        let started = self.worker.take().map_or_else(Worker::start, Ok);
-        started
-            .inspect_err(|error| log::warn!("starting a thread (reader): {error}"))
+        if let Some(worker) = self.worker.take() {
+            return Some(worker);
+        }
+        let name = self.name;
+        Worker::start(name, self.keeps)
+            .inspect_err(|error| log::warn!("starting a thread ({name}): {error}"))
             .ok()
     }
 
@@ -113,12 +143,12 @@ impl PatientReader {
 }
 
 impl Worker {
-    fn start() -> std::io::Result<Self> {
+    fn start(name: &str, keeps: CapabilitySet) -> std::io::Result<Self> {
         let (jobs, given) = channel::<Job>();
         let thread = thread::Builder::new()
-            .name("reader".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
-                privileges::keep(privileges::MEMORY);
+                privileges::keep(keeps);
                 while let Ok(job) = given.recv() {
                     job();
                 }
