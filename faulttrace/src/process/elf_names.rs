@@ -36,16 +36,23 @@ pub(super) struct ElfFrame {
     pub(super) inlined: bool,
 }
 
+/// Nobody could be asked. No file is to blame, and it may be asked again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotNow;
+
+/// What is said of a file, which may be nothing.
+pub(super) type Answer<T> = Result<Option<T>, NotNow>;
+
 /// Whoever knows the names in files.
 pub(super) trait Names: Send {
     /// The frames at an offset in a file, innermost first; empty if it has no name there, `None` if
     /// it cannot be read. A file always comes with the same number, and no other with that.
-    fn look_up(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<Vec<ElfFrame>>;
+    fn look_up(&mut self, number: FileNumber, file: &File, offset: u64) -> Answer<Vec<ElfFrame>>;
     /// Whether the function at an offset in a file, stopped there, returns to the word at its stack pointer:
     /// then frame pointers do not lead to its caller. `None` if that is not known.
-    fn hides_caller(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<bool>;
+    fn hides_caller(&mut self, number: FileNumber, file: &File, offset: u64) -> Answer<bool>;
     /// The build id of a file; `None` if it has none, or none that can be read.
-    fn build_id(&mut self, number: FileNumber, file: &File) -> Option<Vec<u8>>;
+    fn build_id(&mut self, number: FileNumber, file: &File) -> Answer<Vec<u8>>;
     /// The Go runtime of a file; `None` if it has none. An error: that could not be found out.
     fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>>;
 }
@@ -192,17 +199,17 @@ pub(super) struct InProcess(Vec<File>);
 
 #[cfg(test)]
 impl Names for InProcess {
-    fn look_up(&mut self, _: FileNumber, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
-        self.0.push(file.try_clone().ok()?);
-        Reader::default().look_up(file, offset, true)
+    fn look_up(&mut self, _: FileNumber, file: &File, offset: u64) -> Answer<Vec<ElfFrame>> {
+        self.0.push(file.try_clone().map_err(|_| NotNow)?);
+        Ok(Reader::default().look_up(file, offset, true))
     }
 
-    fn hides_caller(&mut self, _: FileNumber, file: &File, offset: u64) -> Option<bool> {
-        Reader::default().hides_caller(file, offset)
+    fn hides_caller(&mut self, _: FileNumber, file: &File, offset: u64) -> Answer<bool> {
+        Ok(Reader::default().hides_caller(file, offset))
     }
 
-    fn build_id(&mut self, _: FileNumber, file: &File) -> Option<Vec<u8>> {
-        build_id::read(file)
+    fn build_id(&mut self, _: FileNumber, file: &File) -> Answer<Vec<u8>> {
+        Ok(build_id::read(file))
     }
 
     fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>> {

@@ -21,7 +21,7 @@ use self::process::Process;
 pub use self::serve::serve;
 use super::build_id;
 use super::elf_files::FileNumber;
-use super::elf_names::{ElfFrame, Names};
+use super::elf_names::{Answer, ElfFrame, Names, NotNow};
 use super::go::runtime::GoRuntime;
 
 /// The only argument of this program when it is to be the helper. Not for users.
@@ -104,59 +104,57 @@ enum Unanswered {
 }
 
 impl Unanswered {
-    /// Says what is left out and why; whether the file is to blame.
-    fn tell(&self, left_out: &str) -> bool {
+    /// Says what is left out and why. An error if the file is not to blame.
+    fn blame(&self, left_out: &str) -> Result<(), NotNow> {
         match self {
             Unanswered::NotStarted(_) => log::warn!("names are left out for now: {self}"),
             Unanswered::Paused => {}
-            Unanswered::Silent(_) => log::warn!("{left_out}: {self}"),
+            Unanswered::Silent(_) => {
+                log::warn!("{left_out}: {self}");
+                return Ok(());
+            }
         }
-        matches!(self, Unanswered::Silent(_))
+        Err(NotNow)
     }
 }
 
 impl Names for Helper {
-    fn look_up(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<Vec<ElfFrame>> {
+    fn look_up(&mut self, number: FileNumber, file: &File, offset: u64) -> Answer<Vec<ElfFrame>> {
         if !self.without_debug.contains(&number) {
             match self.ask(Some(number), file, About::Debug, offset) {
-                Ok(found) => return found,
+                Ok(found) => return Ok(found),
                 Err(error) => {
-                    if !error.tell("debug information of a file is left out") {
-                        return None;
-                    }
+                    error.blame("debug information of a file is left out")?;
                     note(&mut self.without_debug, number);
                 }
             }
         }
         self.ask(Some(number), file, About::Table, offset)
-            .unwrap_or_else(|error| {
-                error.tell("symbols of a file are left out");
-                None
-            })
+            .or_else(|error| error.blame("symbols of a file are left out").map(|()| None))
     }
 
-    fn hides_caller(&mut self, number: FileNumber, file: &File, offset: u64) -> Option<bool> {
+    fn hides_caller(&mut self, number: FileNumber, file: &File, offset: u64) -> Answer<bool> {
         if self.without_callers.contains(&number) {
-            return None;
+            return Ok(None);
         }
-        self.ask(Some(number), file, About::Caller, offset)
-            .unwrap_or_else(|error| {
-                if error.tell("callers that frame pointers hide in a file are left out") {
-                    note(&mut self.without_callers, number);
-                }
-                None
-            })
+        let answer = self.ask(Some(number), file, About::Caller, offset);
+        answer.or_else(|error| {
+            error.blame("callers that frame pointers hide in a file are left out")?;
+            note(&mut self.without_callers, number);
+            Ok(None)
+        })
     }
 
-    fn build_id(&mut self, number: FileNumber, file: &File) -> Option<Vec<u8>> {
-        let found: Option<Vec<u8>> = self
-            .ask(Some(number), file, About::BuildId, 0)
-            .unwrap_or_else(|error| {
-                error.tell("the build id of a file is left out");
+    fn build_id(&mut self, number: FileNumber, file: &File) -> Answer<Vec<u8>> {
+        let found: Option<Vec<u8>> = match self.ask(Some(number), file, About::BuildId, 0) {
+            Ok(found) => found,
+            Err(error) => {
+                error.blame("the build id of a file is left out")?;
                 None
-            });
+            }
+        };
         // The helper may be what a hostile file made of it.
-        found.filter(|found| found.len() <= build_id::MAX_BYTES)
+        Ok(found.filter(|found| found.len() <= build_id::MAX_BYTES))
     }
 
     fn go_runtime(&mut self, file: &File) -> io::Result<Option<GoRuntime>> {
@@ -220,14 +218,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_helper_that_ends_at_once_costs_the_file_only() {
+    fn a_helper_that_ends_at_once_costs_no_file() {
         // The test program is no helper: given the argument it runs no test and ends.
         let mut helper = Helper::default();
         let file = File::open("/proc/self/exe").expect("our own program");
         let number = FileNumber(1);
-        assert_eq!(helper.look_up(number, &file, 0), None);
-        assert_eq!(helper.hides_caller(number, &file, 0), None);
-        assert_eq!(helper.build_id(number, &file), None);
+        assert_eq!(helper.look_up(number, &file, 0), Err(NotNow));
+        assert!(helper.not_started.is_some() && helper.without_debug.is_empty());
         assert!(helper.go_runtime(&file).is_err(), "nobody has read it");
         assert!(helper.process.is_none());
     }
@@ -240,8 +237,9 @@ mod tests {
         };
         let file = File::open("/proc/self/exe").expect("our own program");
         let number = FileNumber(1);
-        assert_eq!(helper.look_up(number, &file, 0), None);
-        assert_eq!(helper.hides_caller(number, &file, 0), None);
+        assert_eq!(helper.look_up(number, &file, 0), Err(NotNow));
+        assert_eq!(helper.hides_caller(number, &file, 0), Err(NotNow));
+        assert_eq!(helper.build_id(number, &file), Err(NotNow));
         assert!(helper.without_debug.is_empty() && helper.without_callers.is_empty());
     }
 }

@@ -72,7 +72,7 @@ pub(super) struct Done {
     pub(super) hides_caller: Option<bool>,
     /// Files that could not be read, each told once.
     pub(super) unreadable: u64,
-    /// Frames without a name because their file could not be opened.
+    /// Frames without a name because their file could not be opened or asked about.
     pub(super) unopened: u64,
 }
 
@@ -148,7 +148,7 @@ struct Worker {
     unreadable: HashSet<FileNumber>,
     /// How many of them are new since the last answer.
     newly_unreadable: u64,
-    /// Frames whose file could not be opened, since the last answer.
+    /// Frames whose file could not be opened or asked about, since the last answer.
     unopened: u64,
 }
 
@@ -207,12 +207,15 @@ impl Worker {
         if let Some(known) = self.hiding.get(&key) {
             return *known;
         }
-        // Not remembered, so tried again: through another process it may succeed.
+        // Not remembered, so tried again: through another process, or later, it may succeed.
         let opened = file.open(origin)?;
+        let found = self
+            .names
+            .hides_caller(file.number, &opened, *offset)
+            .ok()?;
         if self.hiding.len() >= MAX_REMEMBERED {
             self.hiding.clear();
         }
-        let found = self.names.hides_caller(file.number, &opened, *offset);
         self.hiding.insert(key, found);
         found
     }
@@ -283,14 +286,14 @@ impl Worker {
         }));
     }
 
-    /// Asked once for each file; `None` if it could not be opened, which may succeed through another
-    /// process.
+    /// Asked once for each file; `None` if it could not be opened or asked about, which may succeed through
+    /// another process, or later.
     fn build_id(&mut self, file: &ElfFile, origin: &Origin) -> Option<Option<Name>> {
         if let Some(known) = self.build_ids.get(&file.number) {
             return Some(known.clone());
         }
         let opened = file.open(origin)?;
-        let found = self.names.build_id(file.number, &opened);
+        let found = self.names.build_id(file.number, &opened).ok()?;
         let found = found.map(|bytes| Name::from(bytes.as_slice()));
         if self.build_ids.len() >= MAX_REMEMBERED {
             self.build_ids.clear();
@@ -335,8 +338,8 @@ impl Worker {
         frames
     }
 
-    /// Empty if there is no name; `None` if the file could not be opened, which may succeed through
-    /// another process.
+    /// Empty if there is no name; `None` if the file could not be opened or asked about, which may succeed
+    /// through another process, or later.
     fn look_up(
         &mut self,
         key: (FileNumber, u64),
@@ -347,7 +350,7 @@ impl Worker {
             return Some(Vec::new());
         }
         let opened = file.open(origin)?;
-        let found = self.names.look_up(key.0, &opened, key.1);
+        let found = self.names.look_up(key.0, &opened, key.1).ok()?;
         if found.is_none() {
             if self.unreadable.len() >= MAX_REMEMBERED {
                 self.unreadable.clear();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::process::elf_files::FileNumber;
-use crate::process::elf_names::{ElfFrame, Names};
+use crate::process::elf_names::{Answer, ElfFrame, Names};
 use crate::process::go::runtime::GoRuntime;
 
 /// More processes than threads.
@@ -25,16 +25,16 @@ struct Fake {
 }
 
 impl Names for Fake {
-    fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
-        None
+    fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Answer<Vec<ElfFrame>> {
+        Ok(None)
     }
 
-    fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Option<bool> {
-        Some(false)
+    fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Answer<bool> {
+        Ok(Some(false))
     }
 
-    fn build_id(&mut self, _: FileNumber, _: &File) -> Option<Vec<u8>> {
-        None
+    fn build_id(&mut self, _: FileNumber, _: &File) -> Answer<Vec<u8>> {
+        Ok(None)
     }
 
     fn go_runtime(&mut self, _: &File) -> io::Result<Option<GoRuntime>> {

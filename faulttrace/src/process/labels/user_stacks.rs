@@ -283,7 +283,7 @@ fn with_caller(id: u64, caller: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::process::elf_files::{ElfFiles, FileNumber};
-    use crate::process::elf_names::{ElfFrame, Names};
+    use crate::process::elf_names::{Answer, ElfFrame, Names};
     use crate::process::go::runtime::GoRuntime;
     use crate::process::kernel::KernelSymbols;
     use crate::process::map_reader::{self, MapReader};
@@ -296,16 +296,16 @@ mod tests {
     struct Hiding(Option<bool>);
 
     impl Names for Hiding {
-        fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
-            Some(Vec::new())
+        fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Answer<Vec<ElfFrame>> {
+            Ok(Some(Vec::new()))
         }
 
-        fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Option<bool> {
-            self.0
+        fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Answer<bool> {
+            Ok(self.0)
         }
 
-        fn build_id(&mut self, _: FileNumber, _: &File) -> Option<Vec<u8>> {
-            None
+        fn build_id(&mut self, _: FileNumber, _: &File) -> Answer<Vec<u8>> {
+            Ok(None)
         }
 
         fn go_runtime(&mut self, _: &File) -> io::Result<Option<GoRuntime>> {

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::process::elf_files::ElfFiles;
-use crate::process::elf_names::InProcess;
+use crate::process::elf_names::{Answer, InProcess, NotNow};
 use crate::process::go::runtime::GoRuntime;
 use crate::process::maps;
 use std::fs::File;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn wanted(address: u64) -> Wanted {
@@ -88,21 +88,32 @@ fn without_names_a_frame_still_tells_its_file() {
     assert_eq!((done.frames, done.unopened), (vec![alone], 0));
 }
 
-/// Counts the questions.
-struct Counting(Arc<AtomicUsize>);
+/// Counts the questions, and cannot be asked until it is told that it can.
+#[derive(Clone, Default)]
+struct Counting {
+    asked: Arc<AtomicUsize>,
+    not_now: Arc<AtomicBool>,
+}
+
+impl Counting {
+    fn now<T>(&self, answer: Option<T>) -> Answer<T> {
+        let not_now = self.not_now.load(Ordering::Relaxed);
+        if not_now { Err(NotNow) } else { Ok(answer) }
+    }
+}
 
 impl Names for Counting {
-    fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Option<Vec<ElfFrame>> {
-        Some(Vec::new())
+    fn look_up(&mut self, _: FileNumber, _: &File, _: u64) -> Answer<Vec<ElfFrame>> {
+        self.now(Some(Vec::new()))
     }
 
-    fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Option<bool> {
-        Some(false)
+    fn hides_caller(&mut self, _: FileNumber, _: &File, _: u64) -> Answer<bool> {
+        self.now(Some(false))
     }
 
-    fn build_id(&mut self, _: FileNumber, _: &File) -> Option<Vec<u8>> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        None
+    fn build_id(&mut self, _: FileNumber, _: &File) -> Answer<Vec<u8>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.now(None)
     }
 
     fn go_runtime(&mut self, _: &File) -> io::Result<Option<GoRuntime>> {
@@ -112,15 +123,14 @@ impl Names for Counting {
 
 #[test]
 fn a_file_is_asked_for_its_build_id_once_even_if_it_has_none() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let names = Box::new(Counting(Arc::clone(&asked)));
-    let mut worker = Worker::new(names, true, ElfFiles::default());
+    let names = Counting::default();
+    let mut worker = Worker::new(Box::new(names.clone()), true, ElfFiles::default());
     let here = a_file_is_asked_for_its_build_id_once_even_if_it_has_none as *const () as u64;
     let mut frames = Vec::new();
     for address in here..here + 8 {
         worker.name(wanted(address), &mut frames);
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(names.asked.load(Ordering::Relaxed), 1);
     assert!(frames.iter().all(|frame| frame.build_id.is_none()));
     assert_eq!(frames.len(), 8);
 }
@@ -139,4 +149,22 @@ fn a_file_that_cannot_be_opened_is_tried_again() {
     }
     // Another process may have it.
     assert!(worker.unreadable.is_empty() && worker.remembered.is_empty());
+}
+
+#[test]
+fn what_nobody_could_be_asked_is_asked_again() {
+    let names = Counting::default();
+    names.not_now.store(true, Ordering::Relaxed);
+    let mut worker = Worker::new(Box::new(names.clone()), true, ElfFiles::default());
+    let here = what_nobody_could_be_asked_is_asked_again as *const () as u64;
+    let mut frames = Vec::new();
+    assert_eq!(worker.hides_caller(&wanted(here)), None);
+    worker.name(wanted(here), &mut frames);
+    assert_eq!(worker.unopened, 1, "told as without a name");
+    assert_eq!(worker.newly_unreadable, 0, "the file is not to blame");
+    names.not_now.store(false, Ordering::Relaxed);
+    assert_eq!(worker.hides_caller(&wanted(here)), Some(false));
+    worker.name(wanted(here), &mut frames);
+    assert_eq!(worker.remembered.len(), 1);
+    assert_eq!(names.asked.load(Ordering::Relaxed), 2, "its build id");
 }
