@@ -52,7 +52,10 @@ impl Stacks {
         let key = self.key(fault);
         // As long as its line, since a flame graph needs all lines at once.
         let bytes = key.as_ref().map_or(0, |key| {
-            let thread = self.threads.get(key.thread).map_or(0, |name| name.0.len());
+            let thread = self
+                .threads
+                .get(key.thread)
+                .map_or(0, |name| name.as_bytes().len());
             thread + self.texts.get(key.stack).map_or(0, |text| text.len())
         });
         self.groups.add(key, bytes, fault, &mut self.budget);
@@ -61,7 +64,9 @@ impl Stacks {
     fn key(&mut self, fault: &Fault) -> Option<Key> {
         let thread = &fault.facts.thread;
         Some(Key {
-            thread: self.threads.id(thread, thread.0.len(), &mut self.budget)?,
+            thread: self
+                .threads
+                .id(thread, thread.as_bytes().len(), &mut self.budget)?,
             stack: self.stack(fault)?,
             cause: fault.facts.cause,
         })

@@ -132,24 +132,39 @@ pub struct ProcessEnd {
 /// Bytes that the target chose: a thread name, a path, a symbol. Not necessarily UTF-8, and may
 /// hold control characters. `Arc` because the same few names are repeated by many faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(pub Arc<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 impl Name {
+    /// Longer ones are cut: four times what a path may have that is handed to a system call. One that is
+    /// mapped can be longer, as paths in deep directories are.
+    pub const MAX_BYTES: usize = 16 << 10;
+
     /// The raw bytes. Whoever shows them escapes them (`view::escape`).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether there are others that share its bytes.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Whether both share their bytes.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Name) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
 impl From<&[u8]> for Name {
     fn from(bytes: &[u8]) -> Self {
-        Name(Arc::from(bytes))
+        Name(Arc::from(bytes.get(..Self::MAX_BYTES).unwrap_or(bytes)))
     }
 }
 
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        Name(Arc::from(text.as_bytes()))
+        text.as_bytes().into()
     }
 }
 

@@ -122,15 +122,15 @@ mod tests {
     use super::*;
     use crate::model::Name;
 
-    fn known(id: u64, name: &[u8]) -> Known {
-        let frame = Frame {
+    fn known(id: u64, names: &[u8]) -> Known {
+        let frame = |name| Frame {
             function: Some(Name::from(name)),
             ..Frame::default()
         };
         Known {
             stack: Arc::new(Stack {
                 id,
-                frames: vec![frame],
+                frames: names.chunks(Name::MAX_BYTES).map(frame).collect(),
                 truncated: false,
             }),
             waits: true,

@@ -349,10 +349,7 @@ broken line\n\
         else {
             panic!("without a path")
         };
-        assert!(
-            std::sync::Arc::ptr_eq(&first.0, &last.0),
-            "one copy of a path"
-        );
+        assert!(first.is_same(last), "one copy of a path");
     }
 
     #[test]

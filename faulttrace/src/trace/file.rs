@@ -119,6 +119,7 @@ impl TraceFile {
     pub(super) fn keep(&mut self) {
         if let Some(replaced) = self.replaced.take() {
             // One that stays does no harm.
+            let _ = fs::remove_file(journal_of(&replaced));
             let _ = fs::remove_file(replaced);
         }
     }
@@ -213,7 +214,7 @@ fn directory_of(path: &Path) -> Result<(PathBuf, fs::Metadata)> {
     }
 }
 
-/// Puts aside what is to be replaced, and tells where it is.
+/// Puts aside what is to be replaced, with its journal, which may be all that repairs it; tells where it is.
 fn put_aside(path: &Path, force: bool) -> Result<Option<PathBuf>> {
     let there = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -231,7 +232,23 @@ fn put_aside(path: &Path, force: bool) -> Result<Option<PathBuf>> {
         let _ = fs::remove_file(&aside);
         return Err(io_error(path, error));
     }
+    if let Err(error) = move_journal(path, &aside) {
+        put_back(Some(&aside), path);
+        return Err(error);
+    }
     Ok(Some(aside))
+}
+
+/// Gives the journal of one file, if there is one, the name of another's.
+fn move_journal(from: &Path, to: &Path) -> Result<()> {
+    let journal = journal_of(from);
+    match fs::symlink_metadata(&journal) {
+        Ok(there) if there.is_file() => {
+            let moved = fs::rename(&journal, journal_of(to));
+            moved.map_err(|error| io_error(&journal, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A name beside a file that nothing had, taken by an empty file, which may be replaced.
@@ -252,7 +269,8 @@ fn put_back(aside: Option<&Path>, path: &Path) {
     let Some(aside) = aside else { return };
     let back = make(path, None).and_then(|_| {
         let renamed = fs::rename(aside, path);
-        renamed.map_err(|error| io_error(path, error))
+        renamed.map_err(|error| io_error(path, error))?;
+        move_journal(aside, path)
     });
     if let Err(error) = back {
         let aside = Escaped::path(aside);

@@ -113,16 +113,16 @@ impl Pprof {
             mapping: facts.place.mapping,
             deleted: facts.place.deleted,
         };
-        let path_bytes = file.path.as_ref().map_or(0, |path| path.0.len());
+        let path_bytes = file.path.as_ref().map_or(0, |path| path.as_bytes().len());
         let goroutine = facts.goroutine.as_deref();
         let start = match goroutine.and_then(|of| of.start.as_ref()) {
-            Some(start) => Some(self.starts.id(start, start.0.len(), budget)?),
+            Some(start) => Some(self.starts.id(start, start.as_bytes().len(), budget)?),
             None => None,
         };
         let history = fault.history.as_deref();
         let device = match fault.io.as_deref().and_then(|io| io.device.as_ref()) {
             Some(device) => {
-                let name_bytes = device.name.as_ref().map_or(0, |name| name.0.len());
+                let name_bytes = device.name.as_ref().map_or(0, |name| name.as_bytes().len());
                 Some(
                     self.devices
                         .id(device, name_bytes + size_of::<Device>(), budget)?,
@@ -136,7 +136,7 @@ impl Pprof {
             tid: facts.tid,
             thread: self
                 .threads
-                .id(&facts.thread, facts.thread.0.len(), budget)?,
+                .id(&facts.thread, facts.thread.as_bytes().len(), budget)?,
             file: self
                 .files
                 .id(&file, path_bytes + size_of::<FileKey>(), budget)?,

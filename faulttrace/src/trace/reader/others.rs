@@ -17,9 +17,6 @@ use crate::model::{
 use crate::trace::Result;
 use crate::trace::rows::absolute;
 
-/// Bytes of the longest name that makes sense: four times what is kept of a demangled one, or a path has.
-const MAX_NAME: usize = 16 << 10;
-
 /// A table: its name, its columns, and how its rows are read.
 type Table = (&'static str, &'static str, Read);
 
@@ -388,7 +385,7 @@ fn name_bytes<'r>(row: &'r Row<'_>, index: usize) -> rusqlite::Result<Option<&'r
     let kind = value.data_type();
     let what = match value {
         ValueRef::Null => return Ok(None),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) if bytes.len() <= MAX_NAME => {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) if bytes.len() <= Name::MAX_BYTES => {
             return Ok(Some(bytes));
         }
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {

@@ -198,7 +198,7 @@ impl<'c> Sites<'c> {
         if self.bytes <= self.room {
             return;
         }
-        let held = |name: &Name| Arc::strong_count(&name.0) > 1;
+        let held = Name::is_shared;
         // In this order: what only the former hold is held no more.
         self.index.clear();
         self.beyond.clear();

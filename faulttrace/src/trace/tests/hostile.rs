@@ -371,5 +371,5 @@ fn what_others_hold_is_not_held_twice() {
     });
     done.expect("readable");
     assert_eq!(names.len(), 299);
-    assert!(names.iter().all(|name| Arc::ptr_eq(&name.0, &names[0].0)));
+    assert!(names.iter().all(|name| name.is_same(&names[0])));
 }

@@ -1,5 +1,6 @@
 //! Files that are no ordinary database, and what stands beside them.
 
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -10,7 +11,9 @@ use nix::unistd::mkfifo;
 use rusqlite::Connection;
 
 use super::{directory, json, read, records, start, write};
-use crate::trace::{Error, Options, Order, Trace, Writer};
+use crate::model::Name;
+use crate::model::summary::samples;
+use crate::trace::{Error, Item, Options, Order, Trace, Writer};
 
 const PAGE: usize = 4096;
 
@@ -251,11 +254,42 @@ fn what_is_replaced_by_force_comes_back_if_the_new_one_cannot_be_made() {
     assert!(matches!(refused, Err(Error::Io { .. })));
     assert_eq!(text("a"), "precious");
     std::fs::remove_dir(path("a-journal")).expect("removed");
-    let mut writer = Writer::create(&path("a"), &force).expect("created");
+    std::fs::write(path("a-journal"), "repairs it").expect("written");
+    let writer = Writer::create(&path("a"), &force).expect("created");
     assert_eq!(text("a.replaced-1"), "precious");
+    assert_eq!(text("a.replaced-1-journal"), "repairs it");
+    // Nothing was begun: the old one comes back, and so does what repairs it.
+    writer.discard();
+    assert_eq!(text("a"), "precious");
+    assert_eq!(text("a-journal"), "repairs it");
+    let mut writer = Writer::create(&path("a"), &force).expect("created");
     writer.begin(&start()).expect("begun");
     writer.finish(1).expect("finished");
     assert_eq!(text("a.replaced"), "of somebody else");
     let left = std::fs::read_dir(directory.path()).expect("read").count();
     assert_eq!(left, 2);
+}
+
+#[test]
+fn a_path_of_any_length_is_saved_so_that_it_can_be_read() {
+    let directory = directory();
+    let path = directory.path().join("a");
+    let mut fault = samples::fault();
+    let long = vec![b'x'; 100 << 10];
+    fault.facts.place.path = Some(Name::from(&long[..]));
+    let mut writer = Writer::create(&path, &Options::default()).expect("created");
+    writer.begin(&start()).expect("begun");
+    writer.write(&[samples::record(fault)], 1).expect("written");
+    writer.finish(1).expect("finished");
+    let mut lengths = Vec::new();
+    let trace = Trace::open(&path).expect("opened");
+    let read = trace.records(Order::OldestFirst, |item| {
+        if let Item::Fault { site, .. } = item {
+            let path = site.facts.place.path.as_ref();
+            lengths.extend(path.map(|path| path.as_bytes().len()));
+        }
+        ControlFlow::Continue(())
+    });
+    read.expect("readable");
+    assert_eq!(lengths, [Name::MAX_BYTES]);
 }

@@ -413,10 +413,11 @@ mod tests {
         let mut rows = Statements::new(&db).expect("statements");
         let mut dictionary = Dictionary::default();
         let frame = Frame {
-            function: Some(Name::from(vec![b'x'; 1 << 20].as_slice())),
+            function: Some(Name::from(vec![b'x'; Name::MAX_BYTES].as_slice())),
             ..Frame::default()
         };
-        let frames = vec![frame; (MAX_BYTES >> 20) / 3];
+        let bytes = Frame::bytes_of(std::slice::from_ref(&frame));
+        let frames = vec![frame; MAX_BYTES / bytes / 3];
         let stacks: [_; 4] = [1, 2, 3, 4].map(|id| {
             Arc::new(Stack {
                 id,

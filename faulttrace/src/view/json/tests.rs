@@ -424,9 +424,11 @@ fn the_cache_is_bounded_and_never_mixes_stacks_up() {
     for _ in 0..40 {
         let mut fault = unknown(1);
         let mut frame = samples::frame("f", "", 0);
-        frame.function = Some(Name::from(vec![b'f'; 1 << 20].as_slice()));
-        let mut stack = Stack::default();
-        stack.frames.push(frame);
+        frame.function = Some(Name::from(vec![b'f'; Name::MAX_BYTES].as_slice()));
+        let stack = Stack {
+            frames: vec![frame; (1 << 20) / Name::MAX_BYTES],
+            ..Stack::default()
+        };
         fault.facts.user_stack = Some(Arc::new(stack));
         json.record(&samples::record(fault), Instant::now(), &mut Vec::new());
     }
