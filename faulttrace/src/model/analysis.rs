@@ -65,6 +65,8 @@ pub struct Options {
     /// From when to when the trace, or the part of it that was asked for, could have faults.
     /// `None`: as far as the records tell; then there are no slices to compare by.
     pub wall: Option<Wall>,
+    /// When tracing began, Unix time ns: how long a thread was stuck that had been before is told from then on.
+    pub start_ns: Option<u64>,
     /// The filters that the records have passed, in words; `None` without any.
     pub description: Option<String>,
     /// Find out what would help, too.
@@ -79,6 +81,7 @@ impl Default for Options {
             top: 10,
             stall_threads: None,
             wall: None,
+            start_ns: None,
             description: None,
             advise: true,
             page_bytes: PAGE_BYTES,
@@ -280,6 +283,7 @@ impl Analysis {
         let thread = ThreadKey::of(facts);
         let begin_ns = facts
             .begin_ns
+            .or(self.options.start_ns)
             .or(self.options.wall.map(|wall| wall.begin_ns));
         let Some(begin_ns) = begin_ns.filter(|_| !self.later.has_faulted(thread)) else {
             return;

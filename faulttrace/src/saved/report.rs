@@ -59,6 +59,7 @@ pub(super) fn analyse(path: &Path, select: &Select, options: &Options) -> anyhow
     let mut filter = Filter::new(select, &trace)?;
     let mut analysis = Analysis::new(Options {
         wall: wall(trace.meta(), filter.span()),
+        start_ns: Some(trace.meta().start.time_ns),
         description: filter.description(),
         page_bytes: trace.meta().page_bytes,
         ..options.clone()

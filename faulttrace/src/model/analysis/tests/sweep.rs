@@ -1,10 +1,11 @@
 //! Threads at once and stalls, against a count of every moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Random, analyse, bounded, during, end_of, records, walled};
 use crate::model::analysis::{Bounds, Options, Report, Wall};
-use crate::model::summary::samples::T0;
+use crate::model::summary::samples::{T0, stuck};
 use crate::model::{Cause, Fault, Name, Record};
 
 /// For each ns from [`T0`]: which threads of `faults` were in one.
@@ -322,4 +323,27 @@ fn only_what_is_within_the_wall_counts() {
         ..Options::default()
     };
     assert_eq!(analyse(options, &records).all.concurrency.one_ns, 40);
+}
+
+#[test]
+fn who_was_stuck_before_the_start_is_stuck_from_the_start_on_whatever_part_is_wanted() {
+    let mut still = stuck();
+    still.facts.begin_ns = None;
+    still.facts.began_before_attach = true;
+    still.elapsed_ns = 50;
+    let records = [Record::Stuck(Arc::new(still))];
+    let options = |begin| Options {
+        start_ns: Some(T0),
+        stall_threads: Some(1),
+        wall: Some(Wall {
+            begin_ns: T0 + begin,
+            end_ns: T0 + 100,
+        }),
+        ..Options::default()
+    };
+    let stalled_ns = |begin| {
+        let stalls = analyse(options(begin), &records).all.stalls;
+        stalls.map(|stalls| stalls.total_ns)
+    };
+    assert_eq!([0, 30].map(stalled_ns), [Some(50), Some(20)]);
 }
