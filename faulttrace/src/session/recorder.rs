@@ -95,6 +95,8 @@ pub(super) struct Recorder {
     failed: bool,
     /// Tracing has begun, so that there is something in the file.
     begun: bool,
+    /// Why the trace is not complete, as long as the thread has not been told.
+    abandoned: Option<String>,
 }
 
 impl Recorder {
@@ -150,6 +152,7 @@ impl Recorder {
             told_at: Instant::now(),
             failed: false,
             begun: false,
+            abandoned: None,
         }
     }
 
@@ -311,7 +314,22 @@ impl Recorder {
 
     /// The trace will not be complete, because of this.
     pub(super) fn abandon(&mut self, why: String) {
-        self.send(Message::Abandon(why));
+        self.abandoned = Some(why);
+    }
+
+    /// Sends what found no room; whether there is more.
+    fn send_rest(&mut self) -> bool {
+        self.send_held();
+        if !self.held.is_empty() {
+            return true;
+        }
+        let Some(why) = self.abandoned.take() else {
+            return false;
+        };
+        if let Some(Message::Abandon(why)) = self.try_send(Message::Abandon(why)) {
+            self.abandoned = Some(why);
+        }
+        self.abandoned.is_some()
     }
 
     /// Hands over what is left and waits until all is written. May be called again if it was
@@ -321,8 +339,7 @@ impl Recorder {
         if self.sender.is_some() {
             Writer::hurry();
         }
-        while self.sender.is_some() && !self.held.is_empty() && !self.failed {
-            self.send_held();
+        while self.sender.is_some() && !self.failed && self.send_rest() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.sender = None;

@@ -134,3 +134,22 @@ fn what_waits_is_bounded_whatever_it_is_and_losses_wait_nevertheless() {
     assert_eq!(count(&records, "x"), rounds);
     assert!(recorder.held.is_empty() && recorder.held_losses.is_empty());
 }
+
+#[test]
+fn why_a_trace_is_not_complete_waits_for_room_and_comes_last() {
+    let (sender, receiver) = sync_channel(1);
+    let mut recorder = Recorder::new(Some(sender), None, Arc::default());
+    let records = || vec![samples::process_end()];
+    recorder.save(records());
+    recorder.save(records());
+    recorder.abandon("it failed".to_owned());
+    assert!(recorder.send_rest(), "there is no room");
+    assert!(matches!(receiver.recv(), Ok(Message::Records(..))));
+    assert!(recorder.send_rest(), "that of what was held is taken");
+    assert!(matches!(receiver.recv(), Ok(Message::Records(..))));
+    assert!(!recorder.send_rest());
+    let Ok(Message::Abandon(why)) = receiver.recv() else {
+        panic!("not told")
+    };
+    assert_eq!(why, "it failed");
+}
