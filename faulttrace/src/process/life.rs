@@ -1,5 +1,4 @@
-//! Whether a process or thread that was named once is still that one: ids are reused. Hangs with no process, as
-//! long as there are descriptors for it.
+//! Whether a process or thread that was named once is still that one: ids are reused. Waits for no process.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -20,20 +19,15 @@ pub struct Life {
     process: Option<Arc<OwnedFd>>,
     /// Of a thread, its name, which can be read as long as it is this thread's.
     thread: Option<Arc<File>>,
-    /// Where a descriptor is missing: clock ticks after boot; `None` if it had ended already.
-    started: Option<u64>,
     is_thread: bool,
 }
 
 impl Life {
     /// Of a process.
     pub fn of_process(pid: u32) -> Self {
-        // First the descriptor: what is read after it is of the same process or of none.
-        let process = open(pid);
         Self {
             id: pid,
-            started: start_time_without(process.as_ref(), pid),
-            process,
+            process: open(pid),
             thread: None,
             is_thread: false,
         }
@@ -47,7 +41,6 @@ impl Life {
         let thread = thread.ok().map(Arc::new);
         Self {
             id: tid,
-            started: start_time_without(process.as_ref().and(thread.as_ref()), tid),
             process,
             thread,
             is_thread: true,
@@ -61,19 +54,11 @@ impl Life {
             // Alive, so that the id is still its own.
             (Some(_), _) if !self.is_thread => false,
             (Some(_), Some(thread)) => is_of_nobody(thread),
-            // Without a descriptor (too many open files), the time at which it started tells it from
-            // another.
-            _ => self.started.is_none() || threads::start_time(self.id).ok() != self.started,
+            // Without a descriptor (too many open files) another with its id is taken for it: what tells them
+            // apart hangs while a process executes a program.
+            _ => !threads::exists(self.id),
         }
     }
-}
-
-/// When one started of which there is no descriptor.
-fn start_time_without<T>(descriptor: Option<&T>, id: u32) -> Option<u64> {
-    if descriptor.is_some() {
-        return None;
-    }
-    threads::start_time(id).ok()
 }
 
 /// Whether a file of /proc is of a thread that is no more, whoever has its id.
@@ -135,13 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn another_with_the_same_id_is_not_taken_for_it() {
-        let own = std::process::id();
-        let before = Life {
-            started: Some(1),
+    fn without_a_descriptor_it_lives_as_long_as_there_is_somebody_of_its_id() {
+        let without = |life: Life| Life {
             process: None,
-            ..Life::of_process(own)
+            thread: None,
+            ..life
         };
-        assert!(before.is_over());
+        let own = std::process::id();
+        assert!(!without(Life::of_process(own)).is_over());
+        assert!(!without(Life::of_thread(own, own)).is_over());
+        assert!(without(Life::of_process(u32::MAX >> 1)).is_over());
     }
 }

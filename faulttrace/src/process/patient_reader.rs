@@ -136,8 +136,9 @@ impl PatientReader {
     /// Leaves one behind that hangs; what it tells when it does not any more is not wanted.
     fn leave(&mut self, pid: u32, worker: Worker, since: Instant) {
         log::info!("process {pid} could not be read in time");
-        let until = self.short_until.map_or(since, |until| until.max(since));
-        self.short_until = Some(until + since.elapsed() * SHARE);
+        if self.short_until.is_none_or(|until| until <= since) {
+            self.short_until = Some(since + since.elapsed() * SHARE);
+        }
         self.hanging.push((pid, worker.thread));
     }
 }

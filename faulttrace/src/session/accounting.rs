@@ -1,6 +1,7 @@
 //! The kernel's own count of majors, from attach to detach: the referee.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
@@ -14,6 +15,8 @@ use crate::process::threads::{self, Stat};
 const STRAGGLERS: Duration = Duration::from_secs(10);
 /// How long a count may take to be read. One that is late is unknown.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long each is waited for as long as there are others that have not been read.
+const BRIEF: Duration = Duration::from_millis(20);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +67,8 @@ pub(super) struct Accounts {
     accounts: HashMap<Whom, Account>,
     /// Of processes that ended and whose ids are in use again.
     closed: Vec<(u32, Account)>,
+    /// Of which single threads are counted.
+    processes_of_threads: HashSet<u32>,
     /// Whose counts were taken out.
     taken: RoaringBitmap,
     /// Somebody's beginning or end was not seen: sums over ended threads are incomplete, and processes of
@@ -72,9 +77,13 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    /// Begins with a process, before the programs are attached.
-    pub(super) fn open_process(&mut self, pid: u32, reader: &mut PatientReader) {
-        let counts = reader.ask(pid, PATIENCE, |pid| {
+    /// Begins with processes, before the programs are attached.
+    pub(super) fn open_processes(&mut self, pids: &[u32], reader: &mut PatientReader) {
+        for pid in pids {
+            self.open(Whom::Process(*pid), None, None);
+        }
+        let asked = pids.iter().map(|pid| (*pid, ()));
+        let counts = reader.ask_all(asked, PATIENCE, |pid, ()| {
             let live = threads::list(pid).ok().map(|tids| {
                 // A thread that ends meanwhile counts nowhere.
                 tids.into_iter()
@@ -83,8 +92,11 @@ impl Accounts {
             });
             (threads::process_maj_flt(pid).ok(), live)
         });
-        let (total_at_start, live) = counts.unwrap_or_default();
-        self.open(Whom::Process(pid), total_at_start, live);
+        for (pid, counts) in pids.iter().zip(counts) {
+            if let Some(account) = self.accounts.get_mut(&Whom::Process(*pid)) {
+                (account.total_at_start, account.live_at_start) = counts.unwrap_or_default();
+            }
+        }
     }
 
     /// Forgets a process that ended before the programs could see that: how many majors it had is unknown.
@@ -96,6 +108,7 @@ impl Accounts {
     pub(super) fn open_thread(&mut self, pid: u32, tid: u32, reader: &mut PatientReader) {
         let count = reader.ask(pid, PATIENCE, move |pid| threads::maj_flt(pid, tid).ok());
         let count = count.flatten();
+        self.processes_of_threads.insert(pid);
         self.open(Whom::Thread { pid, tid }, count, count);
     }
 
@@ -114,10 +127,9 @@ impl Accounts {
         }
     }
 
-    /// Whether single threads of a process are counted.
+    /// Whether single threads of a process are, or were, counted.
     pub(super) fn has_threads_of(&self, pid: u32) -> bool {
-        let threads = |whom: &Whom| matches!(whom, Whom::Thread { pid: of, .. } if *of == pid);
-        self.accounts.keys().any(threads)
+        self.processes_of_threads.contains(&pid)
     }
 
     fn open(&mut self, whom: Whom, total_at_start: Option<u64>, live_at_start: Option<u64>) {
@@ -180,17 +192,34 @@ impl Accounts {
         counted.collect()
     }
 
-    /// Reads the kernel's counts: to be called right after major faults are no longer seen.
+    /// Reads the kernel's counts: to be called right after major faults are no longer seen. Those that go on
+    /// faulting are not to wait for one that hangs.
     pub(super) fn read_ends(&mut self, reader: &mut PatientReader) {
-        let open = self.accounts.iter_mut();
-        let (whom, accounts): (Vec<_>, Vec<_>) = open
-            .filter(|(_, account)| account.ended.is_none())
-            .map(|(whom, account)| ((whom.pid(), *whom), account))
-            .unzip();
-        let counts = reader.ask_all(whom, PATIENCE, |_, whom| whom.stat());
-        for (account, count) in accounts.into_iter().zip(counts) {
-            account.at_end = count.flatten();
+        let deadline = Instant::now() + PATIENCE;
+        let open = self.accounts.iter();
+        let open = open.filter(|(_, account)| account.ended.is_none());
+        let mut late: Vec<Whom> = open.map(|(whom, _)| *whom).collect();
+        loop {
+            late = self.read_ends_of(late, reader);
+            if late.is_empty() || Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(BRIEF);
         }
+    }
+
+    /// Whose counts did not come in time.
+    fn read_ends_of(&mut self, whom: Vec<Whom>, reader: &mut PatientReader) -> Vec<Whom> {
+        let asked = whom.iter().map(|whom| (whom.pid(), *whom));
+        let counts = reader.ask_all(asked, BRIEF, |_, whom| whom.stat());
+        let mut late = Vec::new();
+        for (whom, count) in whom.into_iter().zip(counts) {
+            match (self.accounts.get_mut(&whom), count) {
+                (Some(account), Some(count)) => account.at_end = count,
+                _ => late.push(whom),
+            }
+        }
+        late
     }
 
     /// Ends all, once every exit that was seen is accounted for: a process may have ended just before
@@ -271,7 +300,10 @@ mod tests {
     fn single_threads_are_known_by_their_process() {
         let mut accounts = Accounts::default();
         accounts.open(Whom::Process(1), None, None);
-        accounts.open(Whom::Thread { pid: 2, tid: 3 }, None, None);
+        accounts.open_thread(2, 3, &mut PatientReader::default());
+        accounts.exited(2, 3, 0, true);
+        let later = Instant::now() + STRAGGLERS * 2;
+        assert_eq!(accounts.take_ended(later).len(), 1);
         let has = [1, 2, 3].map(|pid| accounts.has_threads_of(pid));
         assert_eq!(has, [false, true, false]);
     }
@@ -318,7 +350,7 @@ mod tests {
         let delta_of = |began| {
             let mut accounts = Accounts::default();
             let mut reader = PatientReader::default();
-            accounts.open_process(own, &mut reader);
+            accounts.open_processes(&[own], &mut reader);
             accounts.read_ends(&mut reader);
             if let Some(account) = accounts.accounts.get_mut(&Whom::Process(own)) {
                 account.began = began;

@@ -135,7 +135,7 @@ impl Session {
         probe.attach(|| chosen.open(&mut accounts, launched.is_some(), &mut reader))?;
         let begin_ns = Clock::monotonic_ns();
         still_there(&awaited, &mut reader)?;
-        chosen.catch_up(&mut probe, &mut enricher, &mut accounts, &mut reader)?;
+        let not_added = chosen.catch_up(&mut probe, &mut enricher, &mut accounts, &mut reader)?;
         let targets = start_record::targets(plan, chosen, &mut reader);
         let entered = attached::enter_stuck(&mut probe, &mut enricher, chosen)?;
         if let Some(command) = &mut launched {
@@ -164,6 +164,7 @@ impl Session {
             awaited: awaited.into(),
             follow: plan.follow,
             known: Known::targets(&known),
+            not_added,
             stop: Arc::clone(&stop),
             out: sender,
         };
@@ -327,7 +328,7 @@ impl Session {
             };
             if let Some(command) = running(self.command.as_ref()) {
                 pass_on(command, arrived);
-            } else if ENDING.contains(&arrived.signal) {
+            } else if INSISTING.contains(&arrived.signal) {
                 recorder.give_up();
                 let why = "interrupted before all was in the file".to_owned();
                 break Err(Error::Stopped(why));
@@ -373,13 +374,14 @@ fn pass_on(command: &Launched, arrived: Arrived) {
     }
 }
 
-/// By which the user asks for the end.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+/// By which the user insists on the end when tracing is over. The terminal's end is not among them: what is
+/// being saved is saved.
+const INSISTING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
 
 /// Resolves when the user insists on the end.
 async fn interrupted(signals: &mut Signals) {
     while let Ok(arrived) = signals.next().await {
-        if ENDING.contains(&arrived.signal) {
+        if INSISTING.contains(&arrived.signal) {
             return;
         }
     }

@@ -56,7 +56,10 @@ impl Screen {
                 self.unshown.faults += 1;
                 return;
             }
-            Record::Stuck(_) if !show => return,
+            Record::Stuck(_) if !show => {
+                self.unshown.records += 1;
+                return;
+            }
             _ if !show && output.is_full() => self.unshown.add(record, view.as_mut()),
             _ => view.record(record, Instant::now(), &mut output.pending),
         }

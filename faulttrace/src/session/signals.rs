@@ -21,7 +21,7 @@ const WATCHED: [Signal; 7] = [
     Signal::SIGCHLD,
 ];
 
-/// By which the user asks for the end.
+/// By which the user asks for the end of tracing.
 const ENDING: [Signal; 4] = [
     Signal::SIGINT,
     Signal::SIGTERM,

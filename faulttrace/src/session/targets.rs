@@ -91,7 +91,7 @@ impl Chosen {
                 }
                 if let Some(pattern) = comm {
                     chosen.comm = Some(pattern.clone());
-                    chosen.matched = chosen.having_the_name(reader);
+                    (chosen.matched, _) = chosen.having_the_name(reader);
                     let matched = chosen.matched.iter().map(|(pid, _)| *pid);
                     chosen.pids.extend(matched);
                 }
@@ -111,37 +111,34 @@ impl Chosen {
         Ok(())
     }
 
-    /// Processes of the wanted name as of now, but for those named by their ids, and for those that hang as
-    /// they execute another program: they are traced when they have its name, if that is wanted.
-    fn having_the_name(&self, reader: &mut PatientReader) -> Vec<(u32, Option<u64>)> {
+    /// Processes of the wanted name as of now, but for those named by their ids. And how many hang as they
+    /// execute another program and are left out: they are traced when they have its name, if that is wanted.
+    fn having_the_name(&self, reader: &mut PatientReader) -> (Vec<(u32, Option<u64>)>, u64) {
         let Some(pattern) = &self.comm else {
-            return Vec::new();
+            return Default::default();
         };
         let mut pids = threads::processes_named(|name| pattern.matches(name));
         let named: HashSet<u32> = self.named.iter().map(|named| named.pid).collect();
         pids.retain(|pid| !named.contains(pid));
         let asked = pids.iter().map(|pid| (*pid, ()));
         let started = reader.ask_all(asked, PATIENCE, |pid, ()| threads::user_start_time(pid));
-        let late = started.iter().filter(|started| started.is_none()).count();
-        if late > 0 {
-            log::warn!(
-                "{late} processes of this name cannot be looked at, and are left out until they execute a program: reading /proc/PID/stat hangs"
-            );
+        let (mut having, mut late) = (Vec::new(), 0);
+        for (pid, started) in pids.into_iter().zip(started) {
+            match started {
+                Some(Ok(started)) => having.push((pid, started)),
+                Some(Err(_)) => {}
+                None => late += 1,
+            }
         }
-        let known = pids.into_iter().zip(started);
-        known
-            .filter_map(|(pid, started)| Some((pid, started?.ok()?)))
-            .collect()
+        (having, late)
     }
 
     /// Begins to count, before the programs are attached; what was launched has done nothing yet.
     pub(super) fn open(&self, accounts: &mut Accounts, launched: bool, reader: &mut PatientReader) {
-        for pid in &self.pids {
-            if launched {
-                accounts.open_born(*pid);
-            } else {
-                accounts.open_process(*pid, reader);
-            }
+        if launched {
+            self.pids.iter().for_each(|pid| accounts.open_born(*pid));
+        } else {
+            accounts.open_processes(&self.pids, reader);
         }
         let is_alone = |(pid, _): &&(u32, u32)| !self.pids.contains(pid);
         for (pid, tid) in self.tids.iter().filter(is_alone) {
@@ -150,23 +147,36 @@ impl Chosen {
     }
 
     /// Once the programs are attached, which from then on see who takes the wanted name and who ends: makes
-    /// up for what they missed since the processes of that name were looked for.
+    /// up for what they missed since the processes of that name were looked for. How many of them are left out.
     pub(super) fn catch_up(
         &mut self,
         probe: &mut Probe,
         enricher: &mut Enricher,
         accounts: &mut Accounts,
         reader: &mut PatientReader,
-    ) -> Result<(), probe::Error> {
+    ) -> Result<u64, probe::Error> {
         if self.comm.is_none() {
-            return Ok(());
+            return Ok(0);
         }
-        let now = self.having_the_name(reader);
+        let (now, late) = self.having_the_name(reader);
+        if late > 0 {
+            log::warn!(
+                "{late} processes of this name cannot be looked at, and are left out until they execute a program: reading /proc/PID/stat hangs"
+            );
+        }
         let before = self.matched.iter().map(|(pid, _)| *pid);
         let asked = before.clone().map(|pid| (pid, ()));
         let started = reader.ask_all(asked, PATIENCE, |pid, ()| threads::start_time(pid).ok());
         let started: HashMap<u32, _> = before.zip(started).collect();
-        let missed = Missed::between(&self.matched, &now, |pid| (*started.get(&pid)?)?);
+        // Who cannot be asked in time was there a moment ago; if it ends, the programs see it.
+        let is_gone = |pid, at| {
+            started
+                .get(&pid)
+                .copied()
+                .flatten()
+                .is_some_and(|now| now != at)
+        };
+        let missed = Missed::between(&self.matched, &now, is_gone);
         log::info!("while attaching: {missed:?}");
         for pid in &missed.gone {
             accounts.forget(*pid);
@@ -175,11 +185,11 @@ impl Chosen {
         let gone: HashSet<u32> = missed.gone.into_iter().collect();
         self.pids.retain(|pid| !gone.contains(pid));
         for (pid, at) in missed.came {
-            accounts.open_process(pid, reader);
+            accounts.open_processes(&[pid], reader);
             probe.add_processes(&[pid])?;
             // Whoever ended before that was seen by no program; from there on, the programs take it out.
             let started = reader.ask(pid, PATIENCE, |pid| threads::start_time(pid).ok());
-            if started.flatten() == at {
+            if started.is_none_or(|started| started == at) {
                 enricher.labels().watch(pid);
                 self.pids.push(pid);
             } else {
@@ -188,7 +198,7 @@ impl Chosen {
             }
         }
         self.pids.sort_unstable();
-        Ok(())
+        Ok(late)
     }
 
     /// Takes a command that was launched along.
@@ -255,14 +265,14 @@ struct Missed {
 }
 
 impl Missed {
-    /// `started` tells when a process started that there is. One that has another name now stays: it had
-    /// the wanted one at the start.
+    /// `is_gone` tells whether one that started then is there no more. One that has another name now stays: it
+    /// had the wanted one at the start.
     fn between(
         before: &[(u32, Option<u64>)],
         now: &[(u32, Option<u64>)],
-        started: impl Fn(u32) -> Option<u64>,
+        is_gone: impl Fn(u32, Option<u64>) -> bool,
     ) -> Self {
-        let is_gone = |(pid, at): &&(u32, Option<u64>)| at.is_none() || started(*pid) != *at;
+        let is_gone = |(pid, at): &&(u32, Option<u64>)| at.is_none() || is_gone(*pid, *at);
         // One that has ended still has a name until its parent has waited for it.
         let lives = |one: &&(u32, Option<u64>)| one.1.is_some();
         let known: HashSet<&(u32, Option<u64>)> = before.iter().collect();
@@ -303,12 +313,8 @@ mod tests {
         // 1 stays; 2 has another name; 3's id is another's, of the same name; 4 had ended already; 5 is new;
         // 6 has come and ended.
         let now = [(1, Some(10)), (3, Some(20)), (5, Some(30)), (6, None)];
-        let started = |pid| match pid {
-            1 | 2 => Some(10),
-            3 => Some(20),
-            _ => None,
-        };
-        let missed = Missed::between(&before, &now, started);
+        let is_gone = |pid, at| at != if pid == 3 { Some(20) } else { Some(10) };
+        let missed = Missed::between(&before, &now, is_gone);
         assert_eq!(missed.gone, [3, 4]);
         assert_eq!(missed.came, [(3, Some(20)), (5, Some(30))]);
     }

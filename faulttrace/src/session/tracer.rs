@@ -130,6 +130,8 @@ pub(super) struct Tracer {
     pub(super) follow: bool,
     /// Processes already introduced.
     pub(super) known: Known,
+    /// Processes that are not traced though they have the wanted name, and of which nobody has been told.
+    pub(super) not_added: u64,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) out: Sender<Vec<Record>>,
 }
@@ -398,6 +400,11 @@ impl Tracer {
         for (class, reason, count) in [
             (LossClass::Filtered, "id_reused", reused),
             (LossClass::Lost, "unknown_record", unknown),
+            (
+                LossClass::Lost,
+                "filter_full",
+                std::mem::take(&mut self.not_added),
+            ),
             (LossClass::Unreadable, "io_completions_unseen", unseen),
             (LossClass::Filtered, "ended_while_attaching", outside),
         ] {

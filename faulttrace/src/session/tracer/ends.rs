@@ -41,8 +41,8 @@ impl Tracer {
         let pid = event.tgid;
         let seen = progress.over.remove(&pid).is_some();
         // One that is not born but joins may be known itself, if a thread of it was traced before.
-        let may_be_known = event.flags & flag::BORN == 0 && self.accounts.has_threads_of(pid);
-        let missed = self.known.since_before(pid, event.time_ns) && !may_be_known;
+        let may_be_known = || event.flags & flag::BORN == 0 && self.accounts.has_threads_of(pid);
+        let missed = self.known.since_before(pid, event.time_ns) && !may_be_known();
         if seen || missed {
             self.awaited.forget_gone(pid);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use faulttrace_ebpf::counter;
 
 use super::samples::Now;
-use super::{BATCH, Error, Progress, Tracer};
+use super::{Error, Progress, Tracer};
 use crate::ingest::Clock;
 use crate::model::{Record, Transport};
 use crate::process::starting::{self, Alone};
@@ -22,9 +22,7 @@ impl Tracer {
         self.bounds.end_ns = Clock::monotonic_ns();
         let now = Now::new(&before, &self.stuck, self.bounds.end_ns);
         self.samples.ask_last(&now);
-        while self.drain(&mut progress)? == BATCH {
-            self.hand_over(&mut progress);
-        }
+        self.drain_all(&mut progress)?;
         self.bounds.counts_ending = true;
         self.probe.detach_majors()?;
         self.bounds.majors_over_ns = Some(Clock::monotonic_ns());
