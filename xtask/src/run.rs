@@ -76,7 +76,9 @@ fn names_target(arguments: &[OsString]) -> bool {
 fn is_target(argument: &OsStr) -> bool {
     let bytes = argument.as_encoded_bytes();
     let name = bytes.split(|byte| *byte == b'=').next().unwrap_or(bytes);
-    TARGETS.iter().any(|target| target.as_bytes() == name) || bytes.starts_with(b"-p")
+    let short = [b"-p", b"-t", b"-a"];
+    TARGETS.iter().any(|target| target.as_bytes() == name)
+        || short.iter().any(|target| bytes.starts_with(*target))
 }
 
 /// Runs faulttrace with this terminal, and outlives it.

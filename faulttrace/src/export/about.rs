@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::summary::Summary;
 use crate::model::{LossClass, Record, Start};
 use crate::view::escape::escaped;
-use crate::view::words;
+use crate::view::{reasons, words};
 
 /// Longest host name or version shown, bytes.
 const MAX_WORD: usize = 256;
@@ -129,7 +129,7 @@ pub(super) fn losses(summary: &Summary) -> Vec<String> {
     summary
         .lost()
         .map(|(class, reason, count)| {
-            let meaning = words::reason(reason).map(|text| format!(": {text}"));
+            let meaning = reasons::meaning(reason).map(|text| format!(": {text}"));
             format!(
                 "{}: {count} {}{}",
                 class_in_words(class),

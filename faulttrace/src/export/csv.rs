@@ -21,7 +21,7 @@ use crate::model::{
 use crate::view::escape::Escaped;
 
 /// The columns.
-const HEADER: [&str; 60] = [
+const HEADER: [&str; 61] = [
     "time_ns",
     "end_ns",
     "pid",
@@ -82,6 +82,7 @@ const HEADER: [&str; 60] = [
     "p",
     "in_syscall",
     "gomaxprocs",
+    "given_up",
 ];
 
 /// Stacks whose text is remembered; when there are more, all are forgotten.
@@ -150,6 +151,7 @@ impl Csv {
         self.io(fault.io.as_deref());
         self.history(fault.history.as_deref());
         self.goroutine(facts.goroutine.as_deref());
+        self.number(facts.given_up);
     }
 
     /// What became of its page before, in columns that begin with `history_`.

@@ -342,6 +342,7 @@ fn facts_into(facts: &Facts, list: &mut Arguments<'_>) {
     }
     list.flag("began_before_attach", facts.began_before_attach);
     list.flag("begin_approximate", facts.begin_approximate);
+    list.flag("given_up", facts.given_up);
     if facts.began_before_attach {
         list.text("begin", BEFORE_ATTACH);
     }
