@@ -28,7 +28,8 @@ Examples:
 
 Exit codes:
   0 ok   1 failure   2 usage   3 a privilege, kernel feature or the target is missing
-  4 faults were lost, with --strict   with `-- COMMAND`: the command's own (128 + signal)";
+  4 something was lost, with --strict
+  with `-- COMMAND`, unless 1, 3 or 4: the command's own (128 + signal; 126, 127: not started)";
 
 /// Which threads are stuck in page faults, on which file, in which code, for how long, and why.
 #[derive(Debug, Parser)]
@@ -90,25 +91,26 @@ pub(super) struct TraceArgs {
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "tid", "comm", "all"], help_heading = "What to trace")]
     pub(super) launch: Vec<OsString>,
 
-    /// Leave out faults shorter than this (250us, 10ms, 2s); they are counted
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "What to show")]
+    /// Leave out faults shorter than this (250us, 10ms, 2s), also of what is saved; they are counted
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "What to show and save")]
     pub(super) min_duration: Option<Duration>,
     /// Leave out minor faults, even those that blocked, unless for so long that they were shown as stuck; they are
-    /// counted
-    #[arg(long, help_heading = "What to show")]
+    /// counted. Faults that a signal interrupts are minor too, as slow ones of Go programs often are
+    #[arg(long, help_heading = "What to show and save")]
     pub(super) major_only: bool,
-    /// Show a thread as stuck when its fault lasts this long, and again at growing intervals
-    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "100ms", help_heading = "What to show")]
+    /// Show a thread as stuck when its fault lasts this long (at least --min-duration), and again at growing
+    /// intervals
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "100ms", help_heading = "What to show and save")]
     pub(super) stuck_after: Duration,
     /// How many threads of a process in blocking faults at once are a stall; else half of those that
     /// had faults in the last 10 s, at least 2; 1 for a process with a single thread
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), help_heading = "What to show")]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), help_heading = "What to show and save")]
     pub(super) stall_threads: Option<u32>,
-    /// Show kernel stacks too
+    /// Show kernel stacks too; JSON and saved traces always have them
     #[arg(short, long, help_heading = "What to show")]
     pub(super) kernel_stacks: bool,
-    /// Show addresses as module + offset, without reading symbols
-    #[arg(long, help_heading = "What to show")]
+    /// Show and save addresses as module + offset, without reading symbols
+    #[arg(long, help_heading = "What to show and save")]
     pub(super) no_symbols: bool,
     /// text (for people) or json (JSON Lines; docs/json.md)
     #[arg(long, value_enum, default_value_t = Format::Text, help_heading = "What to show")]
@@ -120,7 +122,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "What to show")]
     pub(super) color: Color,
 
-    /// Save what is traced in this file, for `report`, `replay`, `diff` and `export`
+    /// Save what is traced in this file, for `report`, `advise`, `replay`, `diff` and `export`
     #[arg(short, long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(trace_file), help_heading = "What to save")]
     pub(super) output: Option<PathBuf>,
     /// Only save: show nothing
@@ -129,33 +131,33 @@ pub(super) struct TraceArgs {
     /// Replace FILE if it is there
     #[arg(long, requires = "output", help_heading = "What to save")]
     pub(super) force: bool,
-    /// Keep FILE below this size (64M, 2G): the oldest faults drop out, counted
+    /// Keep FILE below this size (64M, 2G; 1M at least): the oldest faults drop out, counted
     #[arg(long, value_name = "SIZE", value_parser = file_bytes, requires = "output", help_heading = "What to save")]
     pub(super) max_size: Option<u64>,
 
-    /// Stop after this time (30s, 5m)
+    /// Stop tracing after this time (30s, 5m); the end of a launched command is waited for all the same
     #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "How to run")]
     pub(super) duration: Option<Duration>,
     /// Cost minor faults nothing: no program sees each fault begin. Of faults that are not on a file,
-    /// the time before they first sleep is then missing (counted); needs kernel 6.12
+    /// the time before they first sleep is then missing (counted); needs x86_64 and kernel 6.12
     #[arg(long, help_heading = "How to run")]
     pub(super) light: bool,
     /// Tell of pages that were read from a file whether they had been in memory before: since when,
-    /// who evicted them, and who filled the page cache meanwhile. Costs who reads files some percent;
-    /// needs kernel 6.12
-    #[arg(long, help_heading = "How to run")]
+    /// who evicted them, and who filled the page cache meanwhile. Costs whoever maps pages of files that a
+    /// traced process reads ahead in up to 15 % of that; needs kernel 6.12
+    #[arg(long, help_heading = "What to show and save")]
     pub(super) evictions: bool,
     /// Follow the reads that faults begin to their devices: how long each was queued before the device
     /// got it, how long the device took
-    #[arg(long, help_heading = "What to show")]
+    #[arg(long, help_heading = "What to show and save")]
     pub(super) io: bool,
-    /// Room for events on their way from the kernel; a power of two (64K, 16M)
+    /// Room for events on their way from the kernel, 4K to 1G, rounded up to a power of two
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "16M", help_heading = "How to run")]
     pub(super) ring_size: u32,
-    /// How many different stacks are kept
+    /// How many different stacks are kept, up to 1048576
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20), default_value_t = 16384, help_heading = "How to run")]
     pub(super) max_stacks: u32,
-    /// Exit with 4 if any fault was lost
+    /// Exit with 4 if anything was lost (class `lost` of docs/json.md)
     #[arg(long, help_heading = "How to run")]
     pub(super) strict: bool,
     /// Tell more on standard error, the kernel programs' own diagnostics included; repeat for more

@@ -235,3 +235,16 @@ pub const JOBS: [Job; 19] = [
         Need::Required,
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_job_is_documented() {
+        let docs = include_str!("../../../docs/json.md");
+        for job in JOBS {
+            assert!(docs.contains(&format!("`{}`", job.name)), "{}", job.name);
+        }
+    }
+}

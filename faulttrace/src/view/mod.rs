@@ -18,7 +18,7 @@ use crate::model::summary::Summary;
 pub use json::Json;
 pub use stdout::{Show, on_stdout, terminal_width, wants_color};
 pub use text::{Text, TextOptions};
-pub(crate) use text::{words, wrapped};
+pub(crate) use text::{reasons, words, wrapped};
 
 /// A fold over the stream that renders into a buffer.
 pub trait View {

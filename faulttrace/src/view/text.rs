@@ -11,6 +11,7 @@ pub(in crate::view) mod history;
 pub(in crate::view) mod line;
 mod notices;
 mod quota;
+pub(crate) mod reasons;
 pub(in crate::view) mod stack;
 pub(in crate::view) mod stalls;
 pub(in crate::view) mod summary;

@@ -24,8 +24,8 @@ While it is being written, it is locked for a moment now and then; `sqlite3 -cmd
 - **Times** are in nanoseconds. Columns named `…_ns` in `meta` and in views are Unix time or
   durations; columns named `…_rel_ns` count from `meta.base_ns`, which keeps rows small.
 - **Order.** All records together are numbered in the order in which they were reported: the `id` of
-  `faults`, `stuck`, `processes`, `process_ends`, `losses`, `accounts` and `transport`. A fault is
-  reported when it is over.
+  `faults`, `stuck`, `processes`, `process_ends`, `losses`, `accounts`, `transport`, `samples`, `cache_fills`,
+  `read_aheads` and `go_processes`. A fault is reported when it is over.
 - **NULL** is what is not known or does not apply; never 0 or an empty string.
 - **Text** is what the target chose: thread names, paths and symbols are stored as they are, control
   characters included. Values that are not UTF-8 are BLOBs. Escape them before you show them;
@@ -51,7 +51,7 @@ read.
 | 1.1 | table `samples`; `sites.begin_approximate`, and the same in `fault_details` |
 | 1.2 | tables `histories`, `cache_fills`, `cache_fill_by`, `devices`, `fault_io`; `faults.waker_syscall`, and the same in `fault_details` |
 | 1.3 | `histories.remover_cgroup` |
-| 1.4 | tables `go_processes`, `goroutines`, `fault_goroutines`; view `goroutine_totals`; `goroutine`, `goroutine_start` and `p` in `fault_details` |
+| 1.4 | tables `go_processes`, `goroutines`, `goroutine_labels`, `fault_goroutines`; `sites.given_up`; view `goroutine_totals`; `goroutine`, `goroutine_start` and `p` in `fault_details` |
 | 1.5 | table `read_aheads` |
 | 1.6 | cause `huge_page` |
 | 1.7 | `fault_io.held_ns` |

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::entry::Entries;
 use super::line::{Page, Paint};
 use super::quota::Quota;
+use super::reasons;
 use super::words::{self, MAX_PATH};
 use crate::model::{LossClass, Lost, ProcessEnd, ProcessInfo};
 use crate::view::escape::escaped;
@@ -67,7 +68,7 @@ impl Losses {
 /// The reason in words, with its stable name.
 pub(super) fn reason_text(reason: &str) -> String {
     let name = escaped(reason.as_bytes(), MAX_REASON);
-    match words::reason(reason) {
+    match reasons::meaning(reason) {
         Some(text) => format!("{text} [{name}]"),
         None => name,
     }
