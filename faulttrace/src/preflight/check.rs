@@ -9,6 +9,8 @@ use crate::probe::Rung;
 
 /// The oldest kernel: the ring buffer came with 5.8, and 5.10 is the oldest that is tested.
 const OLDEST: (u32, u32) = (5, 10);
+/// Before kernel commits 3ac1f01b43b6 and 80ee81e0403c, what BPF takes counts as locked memory.
+const MEMORY_COUNTS_BEFORE: (u32, u32) = (5, 11);
 /// Frames a stack should have room for (the kernel's default).
 const FRAMES: i64 = 127;
 

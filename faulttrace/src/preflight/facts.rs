@@ -48,6 +48,8 @@ pub(super) struct Facts {
     pub(super) uid: u32,
     /// Effective capabilities, a bit each; `None` if they could not be read.
     pub(super) capabilities: Option<u64>,
+    /// Whether as much memory as is wanted may be locked.
+    pub(super) memlock_unlimited: bool,
     /// Whether the kernel's types can be read, or why not.
     pub(super) btf: Result<(), String>,
     pub(super) lockdown: Lockdown,
@@ -104,6 +106,7 @@ impl Facts {
             page_bytes: page_bytes(),
             uid: nix::unistd::geteuid().as_raw(),
             capabilities: capabilities(root),
+            memlock_unlimited: kernel_calls::is_memlock_unlimited(),
             btf,
             lockdown: lockdown(root),
             kallsyms: kallsyms(root),

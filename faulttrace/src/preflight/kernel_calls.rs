@@ -42,6 +42,11 @@ pub(super) fn create_ring_buffer() -> io::Result<()> {
     again
 }
 
+/// Whether as much memory as is wanted may be locked (`RLIMIT_MEMLOCK`).
+pub(super) fn is_memlock_unlimited() -> bool {
+    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY)
+}
+
 fn try_ring_buffer() -> io::Result<()> {
     let attributes = MapAttributes {
         map_type: TYPE_RINGBUF,

@@ -79,8 +79,8 @@ pub fn command_with(capabilities: &[&str], program: &Path) -> Command {
         .iter()
         .map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()))
         .collect();
-    let names: Vec<_> = names.into_iter().collect();
-    let set = format!("-all,{}", names.join(","));
+    let set = ["-all".to_owned()].into_iter().chain(names);
+    let set = set.collect::<Vec<_>>().join(",");
     let mut command = Command::new("setpriv");
     command
         .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")])

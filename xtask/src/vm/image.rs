@@ -38,12 +38,13 @@ const APPLETS: [&str; 18] = [
     "sleep", "tee", "umount", "uname", "env", "true",
 ];
 /// What the harness calls with options that busybox lacks.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "dmsetup",
     "losetup",
     "mkfs.ext4",
     "mkswap",
     "mount",
+    "setpriv",
     "swapoff",
     "swapon",
 ];

@@ -16,11 +16,12 @@ use crate::shell::{describe, find, output_of, run};
 /// the cross compiler links against.
 const SUITE: &str = "bookworm";
 /// The programs that go into the guest, and their libraries but for the C library.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 16] = [
     "busybox-static",
     "dmsetup",
     "e2fsprogs",
     "libblkid1",
+    "libcap-ng0",
     "libcom-err2",
     "libdevmapper1.02.1",
     "libext2fs2",

@@ -1,6 +1,6 @@
 //! Which capabilities are there, and what each that is not costs.
 
-use super::{Check, State};
+use super::{Check, MEMORY_COUNTS_BEFORE, State, version};
 use crate::preflight::facts::{Facts, Kallsyms};
 
 /// A capability: its bit (include/uapi/linux/capability.h) and name.
@@ -13,6 +13,8 @@ const CHECKPOINT_RESTORE: Capability = (40, "CAP_CHECKPOINT_RESTORE");
 const LOADING: [Capability; 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
 /// To see the addresses of kernel functions, unless the system shows them to all.
 const SYSLOG: Capability = (34, "CAP_SYSLOG");
+/// To allow oneself as much locked memory as the maps take, where they count as that.
+const RESOURCE: Capability = (24, "CAP_SYS_RESOURCE");
 /// To read what /proc says of others, and their programs.
 const READING: [Capability; 2] = [(19, "CAP_SYS_PTRACE"), (2, "CAP_DAC_READ_SEARCH")];
 
@@ -35,6 +37,12 @@ pub(super) fn check(facts: &Facts) -> Check {
     if facts.kallsyms != Kallsyms::Readable {
         missing.extend(lacking(&[SYSLOG]));
     }
+    let version = version(&facts.release);
+    let memory_counts = version.is_some_and(|version| version < MEMORY_COUNTS_BEFORE);
+    let wants_memory = memory_counts && !facts.memlock_unlimited;
+    if wants_memory {
+        missing.extend(lacking(&[RESOURCE]));
+    }
     let mut reading = lacking(&READING);
     if !admin {
         reading.extend(lacking(&[CHECKPOINT_RESTORE]));
@@ -55,13 +63,18 @@ pub(super) fn check(facts: &Facts) -> Check {
         name: "privileges",
         state,
         found: format!("uid {}, {found}", facts.uid),
-        needed: "root, or CAP_BPF, CAP_PERFMON, CAP_SYSLOG (to trace), CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE (for files and functions), CAP_SYS_ADMIN (for threads stuck before the start); after attaching, what is not needed any more is given up",
-        cost: "without the first three, nothing can be traced; without the next three, files and functions of other users' processes go unnamed; without CAP_SYS_ADMIN, threads stuck before the start are not shown",
+        needed: "root, or CAP_BPF, CAP_PERFMON, CAP_SYSLOG (to trace), CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE (for files and functions), CAP_SYS_ADMIN (for threads stuck before the start); before Linux 5.11 CAP_SYS_RESOURCE, too, or no limit to locked memory (ulimit -l); after attaching, what is not needed any more is given up",
+        cost: "without the first three, or the last, nothing can be traced; without the next three, files and functions of other users' processes go unnamed; without CAP_SYS_ADMIN, threads stuck before the start are not shown",
         fix: if state == State::Ok {
             String::new()
         } else {
+            let more = if wants_memory {
+                ",cap_sys_resource"
+            } else {
+                ""
+            };
             format!(
-                "run it as root: sudo faulttrace …; or without root, but for threads stuck before the start: sudo setcap {INSTEAD_OF_ROOT}=ep \"$(command -v faulttrace)\""
+                "run it as root: sudo faulttrace …; or without root, but for threads stuck before the start: sudo setcap {INSTEAD_OF_ROOT}{more}=ep \"$(command -v faulttrace)\""
             )
         },
     }
@@ -72,15 +85,21 @@ mod tests {
     use super::*;
     use crate::preflight::check::tests::well;
 
-    fn of(capabilities: &[Capability], kallsyms: Kallsyms) -> Check {
+    fn held(capabilities: &[Capability]) -> Facts {
         let bits = capabilities
             .iter()
             .fold(0, |bits, (bit, _)| bits | 1 << bit);
-        check(&Facts {
+        Facts {
             capabilities: Some(bits),
-            kallsyms,
             uid: 1000,
             ..well()
+        }
+    }
+
+    fn of(capabilities: &[Capability], kallsyms: Kallsyms) -> Check {
+        check(&Facts {
+            kallsyms,
+            ..held(capabilities)
         })
     }
 
@@ -95,6 +114,29 @@ mod tests {
         assert_eq!(found.found, "uid 1000, without CAP_SYS_ADMIN");
         held.push(SYS_ADMIN);
         assert_eq!(of(&held, Kallsyms::Readable).state, State::Ok);
+    }
+
+    #[test]
+    fn where_maps_count_as_locked_memory_that_must_be_allowed() {
+        let of = |release: &str, memlock_unlimited, more: &[Capability]| {
+            let capabilities = [&LOADING[..], &READING, &[SYSLOG, CHECKPOINT_RESTORE], more];
+            check(&Facts {
+                release: release.to_owned(),
+                memlock_unlimited,
+                ..held(&capabilities.concat())
+            })
+        };
+        let refused = of("5.10.0-32-amd64", false, &[]);
+        assert_eq!(refused.state, State::Missing);
+        assert!(refused.found.contains("CAP_SYS_RESOURCE"), "{refused:?}");
+        assert!(refused.fix.contains(",cap_sys_resource=ep"), "{refused:?}");
+        for enough in [
+            of("5.10.0-32-amd64", false, &[RESOURCE]),
+            of("5.10.0-32-amd64", true, &[]),
+            of("5.11.0", false, &[]),
+        ] {
+            assert_eq!(enough.state, State::Degraded, "{enough:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(in crate::preflight) fn well() -> Facts {
         page_bytes: 4096,
         uid: 0,
         capabilities: Some(u64::MAX),
+        memlock_unlimited: false,
         btf: Ok(()),
         lockdown: Lockdown::Mode("integrity".to_owned()),
         kallsyms: Kallsyms::Readable,
