@@ -83,6 +83,14 @@ impl KnownStacks {
         }
     }
 
+    /// The names have not come, and are to be asked for again then.
+    pub(super) fn ask_again(&mut self, pid: u32, id: u64, at: Instant) {
+        let known = self.all.get_mut(&pid).and_then(|of| of.get_mut(&id));
+        if let Some((_, known)) = known {
+            known.again_at = Some(at);
+        }
+    }
+
     /// The names have come.
     pub(super) fn name(&mut self, pid: u32, id: u64, frames: Vec<Frame>, hides_caller: bool) {
         let Some(known) = self.get(pid, id) else {

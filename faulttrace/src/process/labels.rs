@@ -30,6 +30,7 @@ const MAX_SPACES: usize = 4096;
 const MAX_SPACE_BYTES: usize = 256 << 20;
 
 pub use user_stacks::Captured;
+use user_stacks::NAME_AGAIN;
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -338,8 +339,14 @@ impl Labels {
             stack,
             frames,
             hides_caller,
+            not_now,
             ..
         } = done;
+        if not_now {
+            self.stacks
+                .ask_again(pid, stack, Instant::now() + NAME_AGAIN);
+            return;
+        }
         if hides_caller.is_none() {
             self.count("user_callers_untold", 1);
         }

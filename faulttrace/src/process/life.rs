@@ -56,7 +56,7 @@ impl Life {
             (Some(_), Some(thread)) => is_of_nobody(thread),
             // Without a descriptor (too many open files) another with its id is taken for it: what tells them
             // apart hangs while a process executes a program.
-            _ => !threads::exists(self.id),
+            _ => !threads::exists(self.id) || threads::is_zombie(self.id),
         }
     }
 }

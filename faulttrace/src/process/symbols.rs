@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::elf_files::{ElfFile, ElfFiles, FileNumber, Origin};
-use super::elf_names::{ElfFrame, Names};
+use super::elf_names::{Answer, ElfFrame, Names};
 use super::known_stacks::bytes_of;
 use super::maps::FileId;
 use super::perf_map::{Jit, MAX_NAME, PerfMap};
@@ -72,8 +72,10 @@ pub(super) struct Done {
     pub(super) hides_caller: Option<bool>,
     /// Files that could not be read, each told once.
     pub(super) unreadable: u64,
-    /// Frames without a name because their file could not be opened or asked about.
+    /// Frames without a name because their file could not be opened.
     pub(super) unopened: u64,
+    /// Nobody could be asked about some of it: it is worth while to ask again.
+    pub(super) not_now: bool,
 }
 
 /// The thread, as the others see it.
@@ -148,8 +150,10 @@ struct Worker {
     unreadable: HashSet<FileNumber>,
     /// How many of them are new since the last answer.
     newly_unreadable: u64,
-    /// Frames whose file could not be opened or asked about, since the last answer.
+    /// Frames whose file could not be opened, since the last answer.
     unopened: u64,
+    /// Nobody could be asked about something, since the last answer.
+    not_now: bool,
 }
 
 impl Worker {
@@ -166,6 +170,20 @@ impl Worker {
             unreadable: HashSet::new(),
             newly_unreadable: 0,
             unopened: 0,
+            not_now: false,
+        }
+    }
+
+    /// What was answered; notes that nobody could be.
+    fn answered<T>(&mut self, answer: Answer<T>) -> Option<Option<T>> {
+        self.not_now |= answer.is_err();
+        answer.ok()
+    }
+
+    /// A frame has no name, or no build id, because of its file: for good, unless it is asked again.
+    fn left_out(&mut self) {
+        if !self.not_now {
+            self.unopened += 1;
         }
     }
 
@@ -185,6 +203,7 @@ impl Worker {
                 hides_caller,
                 unreadable: std::mem::take(&mut self.newly_unreadable),
                 unopened: std::mem::take(&mut self.unopened),
+                not_now: std::mem::take(&mut self.not_now),
             };
             if sender.send(done).is_err() {
                 return;
@@ -209,10 +228,8 @@ impl Worker {
         }
         // Not remembered, so tried again: through another process, or later, it may succeed.
         let opened = file.open(origin)?;
-        let found = self
-            .names
-            .hides_caller(file.number, &opened, *offset)
-            .ok()?;
+        let found = self.names.hides_caller(file.number, &opened, *offset);
+        let found = self.answered(found)?;
         if self.hiding.len() >= MAX_REMEMBERED {
             self.hiding.clear();
         }
@@ -243,7 +260,7 @@ impl Worker {
                 };
                 let build_id = self.build_id(&file, &origin);
                 if build_id.is_none() && !self.functions {
-                    self.unopened += 1;
+                    self.left_out();
                 }
                 let plain = Frame {
                     build_id: build_id.flatten(),
@@ -293,7 +310,8 @@ impl Worker {
             return Some(known.clone());
         }
         let opened = file.open(origin)?;
-        let found = self.names.build_id(file.number, &opened).ok()?;
+        let found = self.names.build_id(file.number, &opened);
+        let found = self.answered(found)?;
         let found = found.map(|bytes| Name::from(bytes.as_slice()));
         if self.build_ids.len() >= MAX_REMEMBERED {
             self.build_ids.clear();
@@ -329,7 +347,7 @@ impl Worker {
             self.remembered_bytes = 0;
         }
         let Some(frames) = self.look_up(key, file, origin) else {
-            self.unopened += 1;
+            self.left_out();
             return Arc::new([]);
         };
         self.remembered_bytes += bytes_of(&frames);
@@ -350,7 +368,8 @@ impl Worker {
             return Some(Vec::new());
         }
         let opened = file.open(origin)?;
-        let found = self.names.look_up(key.0, &opened, key.1).ok()?;
+        let found = self.names.look_up(key.0, &opened, key.1);
+        let found = self.answered(found)?;
         if found.is_none() {
             if self.unreadable.len() >= MAX_REMEMBERED {
                 self.unreadable.clear();

@@ -190,6 +190,18 @@ pub fn exists(pid: u32) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
+/// Whether a process has ended and its parent has not waited for it; `false` if that cannot be read. Waits for
+/// nothing.
+pub fn is_zombie(pid: u32) -> bool {
+    let Ok(status) = fs::read(format!("/proc/{pid}/status")) else {
+        return false;
+    };
+    let field = |key| status_field(&status, key).map(str::trim);
+    // The first thread may have ended before the others.
+    field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+        && field("Threads:") == Some("1")
+}
+
 /// Every process but this one, threads of the kernel included, whose name passes.
 pub fn processes_named(passes: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let own = std::process::id();

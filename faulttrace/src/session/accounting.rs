@@ -15,7 +15,7 @@ use crate::process::threads::{self, Stat};
 const STRAGGLERS: Duration = Duration::from_secs(10);
 /// How long a count may take to be read. One that is late is unknown.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long each is waited for as long as there are others that have not been read.
+/// How long each is waited for while others wait behind it.
 const BRIEF: Duration = Duration::from_millis(20);
 
 /// What is counted.
@@ -82,8 +82,19 @@ impl Accounts {
         for pid in pids {
             self.open(Whom::Process(*pid), None, None);
         }
+        // What others counted while one was waited for is not to be told as missing.
+        for patience in [PATIENCE, BRIEF] {
+            let began = Instant::now();
+            self.read_starts(pids, patience, reader);
+            if began.elapsed() < BRIEF {
+                return;
+            }
+        }
+    }
+
+    fn read_starts(&mut self, pids: &[u32], patience: Duration, reader: &mut PatientReader) {
         let asked = pids.iter().map(|pid| (*pid, ()));
-        let counts = reader.ask_all(asked, PATIENCE, |pid, ()| {
+        let counts = reader.ask_all(asked, patience, |pid, ()| {
             let live = threads::list(pid).ok().map(|tids| {
                 // A thread that ends meanwhile counts nowhere.
                 tids.into_iter()
@@ -198,20 +209,24 @@ impl Accounts {
         let deadline = Instant::now() + PATIENCE;
         let open = self.accounts.iter();
         let open = open.filter(|(_, account)| account.ended.is_none());
-        let mut late: Vec<Whom> = open.map(|(whom, _)| *whom).collect();
-        loop {
-            late = self.read_ends_of(late, reader);
-            if late.is_empty() || Instant::now() >= deadline {
-                return;
-            }
+        let open = open.map(|(whom, _)| *whom).collect();
+        let mut late = self.read_ends_of(open, BRIEF, reader);
+        while !late.is_empty() && Instant::now() < deadline {
             thread::sleep(BRIEF);
+            let left = deadline.saturating_duration_since(Instant::now());
+            late = self.read_ends_of(late, left, reader);
         }
     }
 
     /// Whose counts did not come in time.
-    fn read_ends_of(&mut self, whom: Vec<Whom>, reader: &mut PatientReader) -> Vec<Whom> {
+    fn read_ends_of(
+        &mut self,
+        whom: Vec<Whom>,
+        patience: Duration,
+        reader: &mut PatientReader,
+    ) -> Vec<Whom> {
         let asked = whom.iter().map(|whom| (whom.pid(), *whom));
-        let counts = reader.ask_all(asked, BRIEF, |_, whom| whom.stat());
+        let counts = reader.ask_all(asked, patience, |_, whom| whom.stat());
         let mut late = Vec::new();
         for (whom, count) in whom.into_iter().zip(counts) {
             match (self.accounts.get_mut(&whom), count) {

@@ -48,6 +48,8 @@ enum Message {
     Records(Vec<Record>, u64),
     /// Until this time there was nothing more.
     Nothing(u64),
+    /// That was all.
+    End,
     /// The session failed, for this reason: the trace is not complete.
     Abandon(String),
 }
@@ -95,8 +97,8 @@ pub(super) struct Recorder {
     failed: bool,
     /// Tracing has begun, so that there is something in the file.
     begun: bool,
-    /// Why the trace is not complete, as long as the thread has not been told.
-    abandoned: Option<String>,
+    /// What the thread is to be told last.
+    last: Option<Message>,
 }
 
 impl Recorder {
@@ -152,7 +154,7 @@ impl Recorder {
             told_at: Instant::now(),
             failed: false,
             begun: false,
-            abandoned: None,
+            last: None,
         }
     }
 
@@ -314,7 +316,7 @@ impl Recorder {
 
     /// The trace will not be complete, because of this.
     pub(super) fn abandon(&mut self, why: String) {
-        self.abandoned = Some(why);
+        self.last = Some(Message::Abandon(why));
     }
 
     /// Sends what found no room; whether there is more.
@@ -323,13 +325,10 @@ impl Recorder {
         if !self.held.is_empty() {
             return true;
         }
-        let Some(why) = self.abandoned.take() else {
-            return false;
-        };
-        if let Some(Message::Abandon(why)) = self.try_send(Message::Abandon(why)) {
-            self.abandoned = Some(why);
+        if let Some(last) = self.last.take() {
+            self.last = self.try_send(last);
         }
-        self.abandoned.is_some()
+        self.last.is_some()
     }
 
     /// Hands over what is left and waits until all is written. May be called again if it was
@@ -338,6 +337,7 @@ impl Recorder {
         // Before anything is waited for: who reads the trace may hold all of it up.
         if self.sender.is_some() {
             Writer::hurry();
+            self.last.get_or_insert(Message::End);
         }
         while self.sender.is_some() && !self.failed && self.send_rest() {
             tokio::time::sleep(Duration::from_millis(1)).await;

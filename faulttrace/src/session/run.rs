@@ -147,8 +147,7 @@ impl Session {
         }
         let (sender, records) = channel(BATCHES);
         let stop = Arc::new(AtomicBool::new(false));
-        let pids = start.targets.iter().map(|process| process.pid);
-        let known: HashSet<u32> = pids.collect();
+        let known: HashSet<u32> = start.targets.iter().map(|one| one.pid).collect();
         let tracer = Tracer {
             ring: probe.take_ring()?,
             bounds: Bounds::since(begin_ns),
@@ -160,6 +159,7 @@ impl Session {
             accounts,
             reader,
             logger,
+            rounds: tracer::ends::rounds_of(plan.ring_bytes),
             endless: chosen.is_open(),
             awaited: awaited.into(),
             follow: plan.follow,
@@ -220,7 +220,11 @@ impl Session {
 
     /// Shows and saves records. Where standard output is not read, saving does not wait for it.
     fn take(&mut self, batch: Vec<Record>, screen: &mut Screen, output: &mut Output) {
-        let show = self.recorder.is_none() || !output.is_stalled();
+        let show = match &self.recorder {
+            Some(_) => !output.is_stalled(),
+            // Nobody reads, and the end was asked for.
+            None => !(self.stop.load(Ordering::Relaxed) && output.is_full()),
+        };
         for record in &batch {
             screen.record(record, show, output);
             output.divide();
@@ -253,9 +257,10 @@ impl Session {
 
     /// Whether more records are to be taken now.
     fn takes_more(&self, output: &Output) -> bool {
+        let ends = self.stop.load(Ordering::Relaxed);
         output.has_room()
-            || self.stop.load(Ordering::Relaxed)
-            || (self.recorder.is_some() && output.is_stalled())
+            || (ends && !output.is_full())
+            || ((ends || self.recorder.is_some()) && output.is_stalled())
     }
 
     /// Reacts to a signal; `true` if the user does not want to wait for the end.
@@ -267,7 +272,10 @@ impl Session {
         }
         match arrived.signal {
             Signal::SIGCHLD | Signal::SIGUSR1 | Signal::SIGUSR2 => false,
-            _ => self.stop.swap(true, Ordering::Relaxed),
+            signal => {
+                let again = self.stop.swap(true, Ordering::Relaxed);
+                again && INSISTING.contains(&signal)
+            }
         }
     }
 
@@ -374,7 +382,7 @@ fn pass_on(command: &Launched, arrived: Arrived) {
     }
 }
 
-/// By which the user insists on the end when tracing is over. The terminal's end is not among them: what is
+/// By which the user insists on the end. The terminal's end, of which there may be two, is not among them: what is
 /// being saved is saved.
 const INSISTING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
 
@@ -466,6 +474,7 @@ mod tests {
         assert_eq!(react(&mut session, Signal::SIGCHLD, false), (false, false));
         assert_eq!(react(&mut session, Signal::SIGUSR1, false), (false, false));
         assert_eq!(react(&mut session, Signal::SIGINT, true), (true, false));
+        assert_eq!(react(&mut session, Signal::SIGHUP, true), (true, false));
         assert_eq!(react(&mut session, Signal::SIGTERM, false), (true, true));
     }
 }

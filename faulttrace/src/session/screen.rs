@@ -21,7 +21,7 @@ pub(super) struct Screen {
 #[derive(Default)]
 struct Unshown {
     faults: u64,
-    /// Other records that the view would have shown.
+    /// Other records that the view would have shown, reports of stuck threads among them.
     records: u64,
     /// Losses, which are told later.
     losses: BTreeMap<(LossClass, Cow<'static, str>), u64>,
@@ -146,6 +146,8 @@ impl Unshown {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::summary::samples;
     use crate::view::Json;
@@ -166,6 +168,7 @@ mod tests {
         }
         let lost = || samples::lost(LossClass::Filtered, "x", 2);
         for record in [
+            Record::Stuck(Arc::new(samples::stuck())),
             samples::process_end(),
             lost(),
             samples::process_end(),
@@ -188,10 +191,10 @@ mod tests {
         let expected = [
             (None, None),
             (Some("x"), Some(4)),
-            (Some(RECORDS_NOT_SHOWN), Some(2)),
+            (Some(RECORDS_NOT_SHOWN), Some(3)),
         ];
         assert_eq!(reasons, expected);
         assert_eq!(screen.summary.lost_in(LossClass::Filtered), 4);
-        assert_eq!(screen.summary.lost_in(LossClass::Lost), 2);
+        assert_eq!(screen.summary.lost_in(LossClass::Lost), 3);
     }
 }

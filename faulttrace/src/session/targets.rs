@@ -111,9 +111,9 @@ impl Chosen {
         Ok(())
     }
 
-    /// Processes of the wanted name as of now, but for those named by their ids. And how many hang as they
+    /// Processes of the wanted name as of now, but for those named by their ids. And those that hang as they
     /// execute another program and are left out: they are traced when they have its name, if that is wanted.
-    fn having_the_name(&self, reader: &mut PatientReader) -> (Vec<(u32, Option<u64>)>, u64) {
+    fn having_the_name(&self, reader: &mut PatientReader) -> (Vec<(u32, Option<u64>)>, Vec<u32>) {
         let Some(pattern) = &self.comm else {
             return Default::default();
         };
@@ -122,12 +122,12 @@ impl Chosen {
         pids.retain(|pid| !named.contains(pid));
         let asked = pids.iter().map(|pid| (*pid, ()));
         let started = reader.ask_all(asked, PATIENCE, |pid, ()| threads::user_start_time(pid));
-        let (mut having, mut late) = (Vec::new(), 0);
+        let (mut having, mut late) = (Vec::new(), Vec::new());
         for (pid, started) in pids.into_iter().zip(started) {
             match started {
                 Some(Ok(started)) => having.push((pid, started)),
                 Some(Err(_)) => {}
-                None => late += 1,
+                None => late.push(pid),
             }
         }
         (having, late)
@@ -158,7 +158,9 @@ impl Chosen {
         if self.comm.is_none() {
             return Ok(0);
         }
-        let (now, late) = self.having_the_name(reader);
+        let (now, mut late) = self.having_the_name(reader);
+        late.retain(|pid| !self.matched.iter().any(|(known, _)| known == pid));
+        let late = late.len() as u64;
         if late > 0 {
             log::warn!(
                 "{late} processes of this name cannot be looked at, and are left out until they execute a program: reading /proc/PID/stat hangs"

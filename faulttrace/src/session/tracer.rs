@@ -5,7 +5,7 @@ mod ahead;
 pub(super) mod awaited;
 pub(super) mod bounds;
 mod cache;
-mod ends;
+pub(super) mod ends;
 mod finish;
 pub(super) mod go;
 pub(super) mod known;
@@ -61,8 +61,6 @@ const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(600);
 const PATH_PATIENCE: Duration = Duration::from_millis(250);
 /// Records handed over at once.
 const BATCH: usize = 1024;
-/// How many batches can be in the ring: the largest, 1 GiB, holds more than these.
-const MAX_ROUNDS: usize = 64;
 /// How often a thread is looked at whose fault may be over.
 const ASK_PERIOD_NS: u64 = 1_000_000;
 
@@ -124,6 +122,8 @@ pub(super) struct Tracer {
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whose end ends the session; empty for `--all` and `--comm`.
     pub(super) awaited: AwaitedEnds,
+    /// See [`ends::rounds_of`].
+    pub(super) rounds: usize,
     /// The session goes on until it is told to stop.
     pub(super) endless: bool,
     /// Children are traced too, so their end is awaited as well.

@@ -127,7 +127,7 @@ impl Writer {
     /// them, or has been written before.
     pub fn write(&mut self, records: &[Record], until_ns: u64) -> Result<()> {
         self.file.check_place()?;
-        let before = (self.faults.written, self.next);
+        let before = (self.faults.written, self.next, self.limit);
         let mut result = self.transaction(records, until_ns);
         if let Err(error) = &result {
             let full = is_full(error);
@@ -176,13 +176,13 @@ impl Writer {
     }
 
     /// Takes back what a transaction that failed had begun, its ids included.
-    fn take_back(&mut self, (written, next): (Written, i64)) {
+    fn take_back(&mut self, (written, next, limit): (Written, i64, Option<Limit>)) {
         if !self.db.is_autocommit() {
             // Where even that fails, the journal rolls back what is in the file when it is opened.
             let _ = self.db.execute_batch("ROLLBACK");
         }
         self.dictionary.forget();
-        (self.faults.written, self.next) = (written, next);
+        (self.faults.written, self.next, self.limit) = (written, next, limit);
     }
 
     /// Whether it is the bound that keeps the database from growing, and not the disk.
@@ -196,6 +196,7 @@ impl Writer {
     }
 
     fn make_room(&mut self, records: usize) -> Result<()> {
+        let before = (self.faults.written, self.next, self.limit);
         let Self {
             db,
             file,
@@ -213,7 +214,11 @@ impl Writer {
         match make() {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::TooSmall(limit.max_bytes())),
-            Err(error) => Err(database(file.path(), error)),
+            Err(error) => {
+                let error = database(file.path(), error);
+                self.take_back(before);
+                Err(error)
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::process::symbols::{self, Job, Wanted};
 /// How long names are waited for, if nothing is late already.
 const NAME_WAIT: Duration = Duration::from_millis(500);
 /// When a stack is named again for which something was missing.
-const NAME_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const NAME_AGAIN: Duration = Duration::from_secs(1);
 
 /// A user stack as it was captured, along frame pointers.
 #[derive(Debug, Clone, Copy)]
@@ -288,7 +288,7 @@ mod tests {
     use crate::process::kernel::KernelSymbols;
     use crate::process::map_reader::{self, MapReader};
     use crate::process::page_bytes;
-    use crate::process::symbols::Symbols;
+    use crate::process::symbols::{Done, Symbols};
     use std::fs::File;
     use std::io;
 
@@ -311,6 +311,40 @@ mod tests {
         fn go_runtime(&mut self, _: &File) -> io::Result<Option<GoRuntime>> {
             Ok(None)
         }
+    }
+
+    #[test]
+    fn a_stack_about_which_nobody_could_be_asked_is_asked_about_again() {
+        let mut labels = hiding(None);
+        let pid = std::process::id();
+        let done = |not_now| Done {
+            pid,
+            stack: 7,
+            epoch: 0,
+            frames: vec![Frame::default()],
+            hides_caller: None,
+            unreadable: 0,
+            unopened: 0,
+            not_now,
+        };
+        let known = Known {
+            stack: Arc::new(Stack {
+                id: 7,
+                ..Stack::default()
+            }),
+            waits: true,
+            again_at: None,
+            hides_caller: false,
+        };
+        labels.stacks.keep(pid, known);
+        labels.take_names(done(true));
+        let known = labels.stacks.get(pid, 7).expect("kept");
+        assert!(known.waits && known.again_at.is_some());
+        assert!(labels.take_counts().is_empty(), "nothing is untold yet");
+        labels.take_names(done(false));
+        let known = labels.stacks.get(pid, 7).expect("kept");
+        assert!(!known.waits && known.stack.frames.len() == 1);
+        assert_eq!(labels.take_counts().len(), 1, "user_callers_untold");
     }
 
     fn hiding(told: Option<bool>) -> Labels {

@@ -153,3 +153,16 @@ fn why_a_trace_is_not_complete_waits_for_room_and_comes_last() {
     };
     assert_eq!(why, "it failed");
 }
+
+#[test]
+fn a_trace_whose_session_is_gone_without_a_word_is_not_complete() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plan = plan(&directory);
+    let mut recorder = Recorder::start(&plan).expect("started");
+    recorder.begin(&start());
+    recorder.save(vec![samples::record(samples::fault())]);
+    recorder.sender = None;
+    assert!(recorder.join().is_err());
+    let trace = Trace::open(&plan.path).expect("opened");
+    assert!(matches!(trace.meta().state, State::Stopped(_)));
+}

@@ -15,6 +15,8 @@ const IDLE_TIME: Duration = Duration::from_secs(1);
 const BATCH: usize = 32_768;
 /// The same where the size of the file is bounded: room is made after each batch.
 const BOUNDED_BATCH: usize = 1024;
+/// Why a trace is not complete whose session was gone before it said that it was.
+const CUT_OFF: &str = "faulttrace ended before all was in the file";
 
 /// Writes the whole trace.
 pub(super) fn record(
@@ -77,7 +79,11 @@ impl Batches<'_> {
                     return Err(Error::Stopped(why));
                 }
                 Ok(Message::Begin(_)) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => over = true,
+                Ok(Message::End) => over = true,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write(writer)?;
+                    return Err(Error::Stopped(CUT_OFF.to_owned()));
+                }
             }
             if over || self.waiting.len() >= self.size || Instant::now() >= self.deadline {
                 self.write(writer)?;

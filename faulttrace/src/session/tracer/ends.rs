@@ -1,8 +1,24 @@
 //! The end of what is traced, and what has its id afterwards.
 
-use faulttrace_ebpf::{TaskEvent, flag};
+use faulttrace_ebpf::goroutine::GoroutineEvent;
+use faulttrace_ebpf::{FaultEvent, HistoryEvent, IoEvent, TaskEvent, flag};
 
-use super::{Error, MAX_ROUNDS, Progress, Tracer};
+use super::{BATCH, Error, Progress, Tracer};
+
+/// How many batches can be in a ring of this size.
+pub(in crate::session) fn rounds_of(ring_bytes: u32) -> usize {
+    /// Before each record (kernel/bpf/ringbuf.c).
+    const HEADER: usize = 8;
+    let sizes = [
+        size_of::<FaultEvent>(),
+        size_of::<TaskEvent>(),
+        size_of::<HistoryEvent>(),
+        size_of::<IoEvent>(),
+        size_of::<GoroutineEvent>(),
+    ];
+    let smallest = sizes.into_iter().min().unwrap_or(0) + HEADER;
+    usize::try_from(ring_bytes).unwrap_or(usize::MAX) / smallest / BATCH + 1
+}
 
 impl Tracer {
     /// Lets go of processes whose last thread was seen to end, once all their threads have told of it:
@@ -26,11 +42,12 @@ impl Tracer {
 
     /// Takes all that is in the ring now; others may fill it without end.
     pub(super) fn drain_all(&mut self, progress: &mut Progress) -> Result<(), Error> {
-        for _ in 0..MAX_ROUNDS {
-            if self.drain(progress)? == 0 {
+        for _ in 0..self.rounds {
+            let taken = self.drain(progress)?;
+            self.hand_over(progress);
+            if taken < BATCH {
                 break;
             }
-            self.hand_over(progress);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ const RECORD_BYTES: u64 = 256;
 const MIN_DROPPED: usize = 1024;
 
 /// The bound of one trace.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     max_bytes: u64,
     dropped_faults: u64,

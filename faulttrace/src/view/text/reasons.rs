@@ -69,13 +69,10 @@ const REASONS: [(&str, &str); 60] = [
         "samples_late",
         "samples without counters: they were not read in time",
     ),
-    (
-        "output_overrun",
-        "faults not shown, but saved: nobody read the output",
-    ),
+    ("output_overrun", "faults not shown: nobody read the output"),
     (
         "output_records_overrun",
-        "processes, samples and stalls not shown: nobody read the output",
+        "reports of stuck threads, processes, samples and stalls not shown: nobody read the output",
     ),
     (
         "dropped_stuck",
