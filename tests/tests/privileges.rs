@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use faulttrace_tests::endurance::memory::family;
 use faulttrace_tests::harness::privileges::{INSTEAD_OF_ROOT, NOBODY, Rights, bits, command_with};
 use faulttrace_tests::harness::process::until;
+use faulttrace_tests::harness::setting::Setting;
 use faulttrace_tests::harness::slow::{Options, SlowFs};
 use faulttrace_tests::harness::tracer::{Tracer, binary, run_command};
 use faulttrace_tests::harness::work::{self, Work};
@@ -55,17 +56,32 @@ fn slow_file(bench: &Bench) -> SlowFs {
     SlowFs::mount(bench, &options)
 }
 
-/// The capabilities in the setcap(8) line that doctor gives to somebody without any.
-fn named_by_doctor(program: &Path) -> Vec<String> {
-    let ended = run_command(command_with(&[], program).args(["doctor", "--json"]));
-    assert_eq!(ended.code, Some(3), "{ended:#?}");
+/// What doctor advises somebody with these capabilities on a check; empty if there is nothing to mend.
+fn advised(program: &Path, capabilities: &[&str], name: &str) -> String {
+    let ended = run_command(command_with(capabilities, program).args(["doctor", "--json"]));
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let mut checks = report["checks"].as_array().expect("checks").iter();
-    let privileges = checks.find(|check| check["name"] == "privileges");
-    let fix = privileges.and_then(|check| check["fix"].as_str());
-    let line = fix.and_then(|fix| fix.split_once("setcap ")?.1.split_once("=ep"));
-    let (names, _) = line.unwrap_or_else(|| panic!("no setcap: {report:#}"));
+    let check = checks.find(|check| check["name"] == name);
+    let check = check.unwrap_or_else(|| panic!("no {name}: {report:#}"));
+    check["fix"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The capabilities in the setcap(8) line that doctor gives to somebody without any.
+fn named_by_doctor(program: &Path) -> Vec<String> {
+    let fix = advised(program, &[], "privileges");
+    let line = fix.split_once("setcap ").map(|(_, rest)| rest);
+    let names = line.and_then(|line| line.split_once("=ep"));
+    let (names, _) = names.unwrap_or_else(|| panic!("no setcap: {fix}"));
     names.split(',').map(str::to_uppercase).collect()
+}
+
+/// What doctor advises besides on Debian's kernels, which have a level of their own: then only CAP_SYS_ADMIN may
+/// open perf events.
+fn perf_events_allowed(program: &Path, capabilities: &[&str]) -> Option<Setting> {
+    let fix = advised(program, capabilities, "perf events");
+    let (_, value) = fix.split_once("sysctl kernel.perf_event_paranoid=")?;
+    let value = value.split_once(',').map_or(value, |(value, _)| value);
+    Some(Setting::set("/proc/sys/kernel/perf_event_paranoid", value))
 }
 
 #[test]
@@ -78,6 +94,7 @@ fn what_doctor_says_suffices_instead_of_root() {
     let mut work = Work::start(["touch", &path, "--touches=10"]);
     let named = named_by_doctor(&program);
     let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let _allowed = perf_events_allowed(&program, &named);
     let mut command = command_with(&named, &program);
     command.args(["--format=json", "--pid", &work.pid().to_string()]);
     let tracer = Tracer::start_command(&mut command);
