@@ -20,6 +20,17 @@ pub enum Decoded {
     Unknown(u32),
 }
 
+impl Decoded {
+    /// When what it tells of happened, by the programs' clock: before it was put into the ring.
+    pub fn time_ns(&self) -> Option<u64> {
+        match self {
+            Decoded::Fault(event) => Some(event.end_ns),
+            Decoded::Task(event) => Some(event.time_ns),
+            _ => None,
+        }
+    }
+}
+
 /// A record that is not what its kind says. The programs and this tracer are of different builds
 /// or the ring is damaged: nothing after it can be trusted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

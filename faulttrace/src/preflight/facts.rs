@@ -48,8 +48,8 @@ pub(super) struct Facts {
     pub(super) uid: u32,
     /// Effective capabilities, a bit each; `None` if they could not be read.
     pub(super) capabilities: Option<u64>,
-    /// Whether as much memory as is wanted may be locked.
-    pub(super) memlock_unlimited: bool,
+    /// How much memory may be locked, bytes; `u64::MAX`: any.
+    pub(super) memlock_bytes: u64,
     /// Whether the kernel's types can be read, or why not.
     pub(super) btf: Result<(), String>,
     pub(super) lockdown: Lockdown,
@@ -106,7 +106,7 @@ impl Facts {
             page_bytes: page_bytes(),
             uid: nix::unistd::geteuid().as_raw(),
             capabilities: capabilities(root),
-            memlock_unlimited: kernel_calls::is_memlock_unlimited(),
+            memlock_bytes: kernel_calls::memlock_bytes(),
             btf,
             lockdown: lockdown(root),
             kallsyms: kallsyms(root),

@@ -42,9 +42,9 @@ pub(super) fn create_ring_buffer() -> io::Result<()> {
     again
 }
 
-/// Whether as much memory as is wanted may be locked (`RLIMIT_MEMLOCK`).
-pub(super) fn is_memlock_unlimited() -> bool {
-    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY)
+/// How much memory may be locked, once as much as may be is asked for (`RLIMIT_MEMLOCK`), bytes.
+pub(super) fn memlock_bytes() -> u64 {
+    getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(_, hard)| hard)
 }
 
 fn try_ring_buffer() -> io::Result<()> {

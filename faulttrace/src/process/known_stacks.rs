@@ -83,11 +83,12 @@ impl KnownStacks {
         }
     }
 
-    /// The names have not come, and are to be asked for again then.
+    /// Some of the names have not come, and are to be asked for again then.
     pub(super) fn ask_again(&mut self, pid: u32, id: u64, at: Instant) {
         let known = self.all.get_mut(&pid).and_then(|of| of.get_mut(&id));
         if let Some((_, known)) = known {
             known.again_at = Some(at);
+            known.waits = true;
         }
     }
 

@@ -342,15 +342,14 @@ impl Labels {
             not_now,
             ..
         } = done;
-        if not_now {
-            self.stacks
-                .ask_again(pid, stack, Instant::now() + NAME_AGAIN);
-            return;
-        }
-        if hides_caller.is_none() {
+        if hides_caller.is_none() && !not_now {
             self.count("user_callers_untold", 1);
         }
         let hides_caller = hides_caller.unwrap_or(false);
         self.stacks.name(pid, stack, frames, hides_caller);
+        if not_now {
+            let at = Instant::now() + NAME_AGAIN;
+            self.stacks.ask_again(pid, stack, at);
+        }
     }
 }

@@ -150,7 +150,7 @@ struct Worker {
     unreadable: HashSet<FileNumber>,
     /// How many of them are new since the last answer.
     newly_unreadable: u64,
-    /// Frames whose file could not be opened, since the last answer.
+    /// Frames whose file could not be opened or asked about, since the last answer.
     unopened: u64,
     /// Nobody could be asked about something, since the last answer.
     not_now: bool,
@@ -180,13 +180,6 @@ impl Worker {
         answer.ok()
     }
 
-    /// A frame has no name, or no build id, because of its file: for good, unless it is asked again.
-    fn left_out(&mut self) {
-        if !self.not_now {
-            self.unopened += 1;
-        }
-    }
-
     fn run(mut self, todo: &Receiver<Job>, sender: &Sender<Done>) {
         while let Ok(job) = todo.recv() {
             let mut frames = Vec::with_capacity(job.frames.len());
@@ -195,6 +188,9 @@ impl Worker {
             for wanted in job.frames {
                 self.name(wanted, &mut frames);
             }
+            let not_now = std::mem::take(&mut self.not_now);
+            // What is asked again is not without a name for good.
+            let unopened = std::mem::take(&mut self.unopened) * u64::from(!not_now);
             let done = Done {
                 pid: job.pid,
                 stack: job.stack,
@@ -202,8 +198,8 @@ impl Worker {
                 frames,
                 hides_caller,
                 unreadable: std::mem::take(&mut self.newly_unreadable),
-                unopened: std::mem::take(&mut self.unopened),
-                not_now: std::mem::take(&mut self.not_now),
+                unopened,
+                not_now,
             };
             if sender.send(done).is_err() {
                 return;
@@ -260,7 +256,7 @@ impl Worker {
                 };
                 let build_id = self.build_id(&file, &origin);
                 if build_id.is_none() && !self.functions {
-                    self.left_out();
+                    self.unopened += 1;
                 }
                 let plain = Frame {
                     build_id: build_id.flatten(),
@@ -347,7 +343,7 @@ impl Worker {
             self.remembered_bytes = 0;
         }
         let Some(frames) = self.look_up(key, file, origin) else {
-            self.left_out();
+            self.unopened += 1;
             return Arc::new([]);
         };
         self.remembered_bytes += bytes_of(&frames);

@@ -82,19 +82,16 @@ impl Accounts {
         for pid in pids {
             self.open(Whom::Process(*pid), None, None);
         }
-        // What others counted while one was waited for is not to be told as missing.
-        for patience in [PATIENCE, BRIEF] {
-            let began = Instant::now();
-            self.read_starts(pids, patience, reader);
-            if began.elapsed() < BRIEF {
-                return;
-            }
+        if self.read_starts(pids, reader) {
+            // What others counted while one was waited for is not to be told as missing.
+            self.read_starts(pids, reader);
         }
     }
 
-    fn read_starts(&mut self, pids: &[u32], patience: Duration, reader: &mut PatientReader) {
+    /// Whether one did not come in time.
+    fn read_starts(&mut self, pids: &[u32], reader: &mut PatientReader) -> bool {
         let asked = pids.iter().map(|pid| (*pid, ()));
-        let counts = reader.ask_all(asked, patience, |pid, ()| {
+        let counts = reader.ask_all(asked, PATIENCE, |pid, ()| {
             let live = threads::list(pid).ok().map(|tids| {
                 // A thread that ends meanwhile counts nowhere.
                 tids.into_iter()
@@ -103,11 +100,13 @@ impl Accounts {
             });
             (threads::process_maj_flt(pid).ok(), live)
         });
+        let is_late = counts.iter().any(Option::is_none);
         for (pid, counts) in pids.iter().zip(counts) {
             if let Some(account) = self.accounts.get_mut(&Whom::Process(*pid)) {
                 (account.total_at_start, account.live_at_start) = counts.unwrap_or_default();
             }
         }
+        is_late
     }
 
     /// Forgets a process that ended before the programs could see that: how many majors it had is unknown.

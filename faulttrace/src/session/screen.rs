@@ -27,7 +27,7 @@ struct Unshown {
     losses: BTreeMap<(LossClass, Cow<'static, str>), u64>,
 }
 
-/// Reasons of the `lost` records for faults, and for other records, that were saved and not shown.
+/// Reasons of the `lost` records for faults, and for other records, that were not shown.
 const NOT_SHOWN: &str = "output_overrun";
 const RECORDS_NOT_SHOWN: &str = "output_records_overrun";
 

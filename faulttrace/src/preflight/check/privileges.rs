@@ -18,6 +18,9 @@ const RESOURCE: Capability = (24, "CAP_SYS_RESOURCE");
 /// To read what /proc says of others, and their programs.
 const READING: [Capability; 2] = [(19, "CAP_SYS_PTRACE"), (2, "CAP_DAC_READ_SEARCH")];
 
+/// What the maps take together is more than this.
+const MAPS_BYTES: u64 = 16 << 20;
+
 /// What suffices instead of root, as setcap(8) takes it.
 const INSTEAD_OF_ROOT: &str =
     "cap_bpf,cap_perfmon,cap_syslog,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore";
@@ -39,7 +42,7 @@ pub(super) fn check(facts: &Facts) -> Check {
     }
     let version = version(&facts.release);
     let memory_counts = version.is_some_and(|version| version < MEMORY_COUNTS_BEFORE);
-    let wants_memory = memory_counts && !facts.memlock_unlimited;
+    let wants_memory = memory_counts && facts.memlock_bytes < MAPS_BYTES;
     if wants_memory {
         missing.extend(lacking(&[RESOURCE]));
     }
@@ -118,22 +121,23 @@ mod tests {
 
     #[test]
     fn where_maps_count_as_locked_memory_that_must_be_allowed() {
-        let of = |release: &str, memlock_unlimited, more: &[Capability]| {
+        let of = |release: &str, memlock_bytes, more: &[Capability]| {
             let capabilities = [&LOADING[..], &READING, &[SYSLOG, CHECKPOINT_RESTORE], more];
             check(&Facts {
                 release: release.to_owned(),
-                memlock_unlimited,
+                memlock_bytes,
                 ..held(&capabilities.concat())
             })
         };
-        let refused = of("5.10.0-32-amd64", false, &[]);
+        let refused = of("5.10.0-32-amd64", 8 << 20, &[]);
         assert_eq!(refused.state, State::Missing);
         assert!(refused.found.contains("CAP_SYS_RESOURCE"), "{refused:?}");
         assert!(refused.fix.contains(",cap_sys_resource=ep"), "{refused:?}");
         for enough in [
-            of("5.10.0-32-amd64", false, &[RESOURCE]),
-            of("5.10.0-32-amd64", true, &[]),
-            of("5.11.0", false, &[]),
+            of("5.10.0-32-amd64", 8 << 20, &[RESOURCE]),
+            of("5.10.0-32-amd64", u64::MAX, &[]),
+            of("5.10.0-32-amd64", 1 << 30, &[]),
+            of("5.11.0", 8 << 20, &[]),
         ] {
             assert_eq!(enough.state, State::Degraded, "{enough:?}");
         }

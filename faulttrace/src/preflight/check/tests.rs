@@ -10,7 +10,7 @@ pub(in crate::preflight) fn well() -> Facts {
         page_bytes: 4096,
         uid: 0,
         capabilities: Some(u64::MAX),
-        memlock_unlimited: false,
+        memlock_bytes: 8 << 20,
         btf: Ok(()),
         lockdown: Lockdown::Mode("integrity".to_owned()),
         kallsyms: Kallsyms::Readable,

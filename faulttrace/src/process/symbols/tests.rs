@@ -161,7 +161,6 @@ fn what_nobody_could_be_asked_is_asked_again() {
     assert_eq!(worker.hides_caller(&wanted(here)), None);
     worker.name(wanted(here), &mut frames);
     assert!(worker.not_now, "told so");
-    assert_eq!(worker.unopened, 0, "not for good");
     assert_eq!(worker.newly_unreadable, 0, "the file is not to blame");
     names.not_now.store(false, Ordering::Relaxed);
     assert_eq!(worker.hides_caller(&wanted(here)), Some(false));

@@ -4,6 +4,7 @@ use faulttrace_ebpf::goroutine::GoroutineEvent;
 use faulttrace_ebpf::{FaultEvent, HistoryEvent, IoEvent, TaskEvent, flag};
 
 use super::{BATCH, Error, Progress, Tracer};
+use crate::ingest::{Clock, Decoded};
 
 /// How many batches can be in a ring of this size.
 pub(in crate::session) fn rounds_of(ring_bytes: u32) -> usize {
@@ -40,12 +41,14 @@ impl Tracer {
         Ok(())
     }
 
-    /// Takes all that is in the ring now; others may fill it without end.
+    /// Takes all that is in the ring now, which what came later is behind; others may fill it without end.
     pub(super) fn drain_all(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let now = Clock::monotonic_ns();
         for _ in 0..self.rounds {
             let taken = self.drain(progress)?;
             self.hand_over(progress);
-            if taken < BATCH {
+            let mut times = progress.events.iter().filter_map(Decoded::time_ns);
+            if taken == 0 || times.any(|time| time > now) {
                 break;
             }
         }
