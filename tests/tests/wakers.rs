@@ -119,9 +119,16 @@ fn the_handler_of_userfaultfd_is_the_waker() {
         .expect("its handler");
     work.run();
     let trace = tracer.stop();
+    let of_handler = |fault: &Fault| fault.facts.cause() == "userfaultfd";
+    let faults = trace.faults(work.pid()).into_iter();
+    let faults = faults.filter(|fault| of_handler(fault)).count();
     let mut sleeps = sleeps(&trace, work.pid());
-    sleeps.retain(|(fault, _)| fault.facts.cause() == "userfaultfd");
-    trace.check(sleeps.len() == 50, || format!("{} of 50", sleeps.len()));
+    sleeps.retain(|(fault, _)| of_handler(fault));
+    // Of some thousand switches one is not seen, and with it the sleep before.
+    let unseen = trace.lost_for("switches_unseen");
+    trace.check(faults == 50 && sleeps.len() as u64 + unseen >= 50, || {
+        format!("{} of {faults}, {unseen} not seen", sleeps.len())
+    });
     for (fault, sleep) in &sleeps {
         let waker = sleep.waker.as_ref().expect("a task");
         let ids = (waker.pid, waker.tid, &*waker.thread);
